@@ -1,0 +1,17 @@
+"""What may be shown to a user: every error says what is wrong, where, and how to mend it."""
+
+
+class HybridError(ValueError):
+    """Base of all errors of this package; its text is written for the user."""
+
+
+class DatasetError(HybridError):
+    """A file or a table that cannot be used as it is."""
+
+
+class TierError(HybridError):
+    """A tier that cannot be fitted or asked, or an answer that breaks the rules."""
+
+
+class BundleError(HybridError):
+    """A bundle that cannot be written, read or trusted."""

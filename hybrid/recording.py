@@ -1,0 +1,119 @@
+"""Recording: fit the local tiers on a dataset, and put every tier's answer about every row into one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybrid.dataset import Dataset, Split
+from hybrid.errors import TierError
+from hybrid.predictions import Answers, Floats, Predictions, Tier
+from hybrid.tiers import LocalModel
+from hybrid.tiers.classifier import fit_classifier
+from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.rules import Edits, fit_rules
+from hybrid.tiers.whatif import WhatIf
+
+RULES, CLASSIFIER = "rules", "classifier"
+TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Every tier's answers about a dataset, and the models that can give them again.
+
+    Parameters
+    ----------
+    predictions
+        Of all rows: out of fold on tune, the shipped models' on test; from cheap to dear, gates last.
+        Rows that a recorded tier was never asked about are nan there.
+    models
+        By tier name; only of tiers that run here.
+    raw_confidence
+        The classifier's before calibration, shape ``(n_rows,)``; None without texts.
+    problems
+        What could not be fitted and why, for the user.
+    """
+
+    dataset: Dataset
+    split: Split
+    predictions: Predictions
+    models: dict[str, LocalModel]
+    raw_confidence: Floats | None
+    problems: tuple[str, ...]
+
+    def with_whatif(self, whatif: WhatIf | None) -> Predictions:
+        """Return the table with a what-if LLM as the dearest tier; without one, as it is."""
+        if whatif is None:
+            return self.predictions
+        made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
+        return _insert(self.predictions, whatif.tier, made_up)
+
+
+def record(dataset: Dataset, split: Split, *, edits: Edits = Edits(), progress: Progress | None = None) -> Recording:
+    """Fit what can be fitted and ask every tier about every row.
+
+    Parameters
+    ----------
+    edits
+        What the user changed about the mined rules.
+    progress
+        Called with the share done and what is being done.
+
+    Raises
+    ------
+    TierError
+        If the classifier cannot be fitted.
+    """
+    report = progress or (lambda share, doing: None)
+    recorded = dataset.recorded
+    order = np.argsort([t.price for t in recorded.tiers], kind="stable")
+    columns = [(recorded.tiers[j], recorded.answers(j)) for j in order]
+    if dataset.texts is None:
+        table = _table(columns, dataset.classes)
+        report(1.0, "Read the recorded answers")
+        return Recording(dataset, split, table, {}, None, ())
+
+    texts, truth, fold = dataset.texts, dataset.truth, split.fold
+    n_classes = len(dataset.classes)
+    report(0.02, "Mining rules")
+    rules = fit_rules(texts, truth, fold, n_classes=n_classes, edits=edits)
+    fitted = fit_classifier(
+        texts, truth, fold, n_classes=n_classes, progress=lambda share, doing: report(0.1 + 0.7 * share, doing)
+    )
+    heuristic = HeuristicGate()
+    models: dict[str, LocalModel] = {
+        RULES: rules.model,
+        CLASSIFIER: fitted.model,
+        HEURISTIC_GATE: heuristic,
+    }
+    gates = [(Tier(HEURISTIC_GATE, "gate"), heuristic.answer(list(texts)))]
+    problems: tuple[str, ...] = ()
+    report(0.8, "Training the gate")
+    try:
+        gate = fit_gate(texts, fitted.answers.label == truth, fold)
+        models[TRAINED_GATE] = gate.model
+        gates.insert(0, (Tier(TRAINED_GATE, "gate"), gate.answers))
+    except TierError as error:
+        problems = (str(error),)
+    local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
+    report(1.0, "Done")
+    table = _table([*local, *columns, *gates], dataset.classes)
+    return Recording(dataset, split, table, models, fitted.raw_confidence, problems)
+
+
+def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Predictions:
+    return Predictions.from_answers([t for t, _ in columns], classes, [a for _, a in columns])
+
+
+def _insert(table: Predictions, tier: Tier, answers: Answers) -> Predictions:
+    """Return the table with a tier before the gates."""
+    if tier.name in [t.name for t in table.tiers]:
+        raise TierError(f"There is already a tier called {tier.name!r}: give the what-if LLM another name.")
+    columns = [(t, table.answers(j)) for j, t in enumerate(table.tiers)]
+    at = sum(t.kind != "gate" for t in table.tiers)
+    return _table([*columns[:at], (tier, answers), *columns[at:]], table.classes)

@@ -1,0 +1,205 @@
+"""Rules: a word or word pair → a label, as sure as it proved on rows that it was not mined from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from hybrid.errors import TierError
+from hybrid.intervals import wilson
+from hybrid.predictions import UNKNOWN, Answers, Bools, Floats, Labels
+from hybrid.tiers.words import count, count_terms, words
+
+MIN_HITS = 5  # rows that a mined phrase must occur in
+MIN_PRECISION = 0.6  # lower bound of the precision that a phrase needs to be mined
+MIN_CONFIDENCE = 0.5  # and that it must keep on rows that it was not mined from
+DECIMALS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A phrase that gives a label away.
+
+    Parameters
+    ----------
+    phrase
+        One word or two neighbouring words, lower case.
+    label
+        Class code.
+    hits, correct
+        Rows it fired on and rows it was right on, out of fold.
+    confidence
+        Lower end of the 95 % Wilson interval of ``correct / hits``.
+    """
+
+    phrase: str
+    label: int
+    hits: int = 0
+    correct: int = 0
+    confidence: float = 0.0
+
+
+class Edits(NamedTuple):
+    """What a user changed about the mined rules: pairs of phrase and class code."""
+
+    removed: frozenset[tuple[str, int]] = frozenset()
+    added: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules from the surest to the least sure; the first that matches a text answers it."""
+
+    rules: tuple[Rule, ...]
+    latency: float = 0.0  # seconds per text
+    _index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        phrases = dict.fromkeys(r.phrase for r in self.rules)
+        object.__setattr__(self, "_index", {phrase: j for j, phrase in enumerate(phrases)})
+
+    def answer(self, texts: Sequence[str]) -> Answers:
+        """Answer texts; a text that no rule matches gets UNKNOWN with confidence 0."""
+        return _first_match(count_terms(texts, self._index), self._index, self.rules, self.latency)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedRules:
+    """The rules that ship, and every row's answer: out of fold on tune, the shipped rules' on test."""
+
+    model: Rules
+    answers: Answers
+
+
+def check_phrase(text: str) -> str:
+    """Return a phrase as rules store it.
+
+    Raises
+    ------
+    TierError
+        If it is not one or two words.
+    """
+    found = words(text)
+    if not 1 <= len(found) <= 2:
+        raise TierError(
+            f"Rule {text!r}: a rule is one word or two neighbouring words, such as 'refund' or 'charged twice'."
+        )
+    return " ".join(found)
+
+
+def fit_rules(
+    texts: NDArray[np.object_], truth: Labels, fold: Labels, *, n_classes: int, edits: Edits = Edits()
+) -> FittedRules:
+    """Mine rules on the tune rows and measure each on rows that it was not mined from.
+
+    Parameters
+    ----------
+    texts, truth
+        Shape ``(n_rows,)``.
+    fold
+        Fold in which a row is held out, -1 for test rows, from which nothing is mined.
+    edits
+        Rules to leave out and to add; they apply in every fold.
+
+    Notes
+    -----
+    For each fold, phrases are mined from the other folds; how often such a rule fired and was right in the
+    held-out fold adds up to its `hits` and `correct`. The answer of a tune row comes from the rules mined without
+    its fold, at the confidence that they earned in the remaining folds, so that no row's own label speaks for it.
+    """
+    counts, terms = count(texts)
+    present = (counts > 0).astype(np.int64).tocsr()
+    tune = np.flatnonzero(fold >= 0)
+    folds = [int(f) for f in np.unique(fold[tune])]
+    one_hot = csr_matrix((np.ones(len(truth), dtype=np.int64), (np.arange(len(truth)), truth)), (len(truth), n_classes))
+    frequent = np.flatnonzero(np.asarray(present[tune].sum(axis=0)).ravel() >= MIN_HITS)
+    wanted = np.flatnonzero(np.isin(terms, [p for p, _ in edits.added]))
+    columns = np.union1d(frequent, wanted)
+    present, terms = present[:, columns].tocsr(), terms[columns]
+    held_out = {f: (present[fold == f].T @ one_hot[fold == f]).toarray() for f in folds}
+    total = sum(held_out.values(), np.zeros((len(terms), n_classes), dtype=np.int64))
+    mined = {f: _mine(total - held_out[f], terms, edits) for f in folds}
+
+    column = {term: j for j, term in enumerate(terms)}
+    label = np.full(len(texts), UNKNOWN, dtype=np.int64)
+    confidence = np.zeros(len(texts))
+    for f in folds:
+        rows = fold == f
+        rules = _measure(mined[f], [g for g in folds if g != f], mined, held_out, terms)
+        part = _first_match(present[rows], column, rules, 0.0)
+        label[rows], confidence[rows] = part.label, part.confidence
+    shipped = Rules(_measure(_mine(total, terms, edits), folds, mined, held_out, terms))
+    rows = fold < 0
+    if rows.any():
+        part = _first_match(present[rows], column, shipped.rules, 0.0)
+        label[rows], confidence[rows] = part.label, part.confidence
+    return FittedRules(shipped, Answers(label, confidence, np.zeros(len(texts)), np.zeros(len(texts))))
+
+
+def _mine(table: NDArray[np.int64], terms: NDArray[np.object_], edits: Edits) -> NDArray[np.int64]:
+    """Return each term's label where it is a rule, else UNKNOWN; `table` counts rows by term and class."""
+    hits, correct, label = table.sum(axis=1), table.max(axis=1, initial=0), table.argmax(axis=1)
+    good = (hits >= MIN_HITS) & (wilson(correct, hits)[0] >= MIN_PRECISION)
+    chosen = np.where(good, label, UNKNOWN)
+    by_phrase = dict(zip(terms[good], label[good], strict=True))
+    for j in np.flatnonzero(good):
+        words = terms[j].split()
+        # a pair adds nothing to a word of its own that already says the same
+        if len(words) == 2 and any(by_phrase.get(w) == label[j] for w in words):
+            chosen[j] = UNKNOWN
+    where = {term: j for j, term in enumerate(terms)}
+    for text, code in edits.removed:
+        if text in where and chosen[where[text]] == code:
+            chosen[where[text]] = UNKNOWN
+    for text, code in edits.added:
+        if text in where:
+            chosen[where[text]] = code
+    return chosen
+
+
+def _measure(
+    chosen: NDArray[np.int64],
+    folds: Iterable[int],
+    mined: dict[int, NDArray[np.int64]],
+    held_out: dict[int, NDArray[np.int64]],
+    terms: NDArray[np.object_],
+) -> tuple[Rule, ...]:
+    """Measure rules in the folds whose own mining, blind to the fold, found the same rule."""
+    js = np.flatnonzero(chosen != UNKNOWN)
+    hits, correct = np.zeros(len(js), dtype=np.int64), np.zeros(len(js), dtype=np.int64)
+    for g in folds:
+        same = mined[g][js] == chosen[js]
+        hits += np.where(same, held_out[g][js].sum(axis=1), 0)
+        correct += np.where(same, held_out[g][js, chosen[js]], 0)
+    confidence = np.round(wilson(correct, hits)[0], DECIMALS)
+    rules = [
+        Rule(str(terms[j]), int(chosen[j]), int(h), int(c), float(p))
+        for j, h, c, p in zip(js, hits, correct, confidence, strict=True)
+        if p >= MIN_CONFIDENCE
+    ]
+    return tuple(sorted(rules, key=lambda r: (-r.confidence, r.phrase)))
+
+
+def _first_match(present: csr_matrix, column: Mapping[str, int], rules: Sequence[Rule], latency: float) -> Answers:
+    """Answer rows by the first rule that matches; `column` finds a phrase in `present`."""
+    n = present.shape[0]
+    if not rules:
+        return Answers(np.full(n, UNKNOWN, dtype=np.int64), np.zeros(n), np.zeros(n), np.full(n, latency))
+    fired = (present[:, [column[r.phrase] for r in rules]] > 0).tocsr()
+    fired.sort_indices()
+    matched: Bools = np.diff(fired.indptr) > 0
+    first = np.zeros(n, dtype=np.int64)
+    first[matched] = fired.indices[fired.indptr[:-1][matched]]
+    label = np.array([r.label for r in rules])
+    confidence: Floats = np.array([r.confidence for r in rules])
+    return Answers(
+        np.where(matched, label[first], UNKNOWN),
+        np.where(matched, confidence[first], 0.0),
+        np.zeros(n),
+        np.full(n, latency),
+    )
