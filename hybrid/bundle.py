@@ -242,13 +242,13 @@ def _golden_rows(
     chosen = np.concatenate([np.flatnonzero(o.tier == j)[:GOLDEN_PER_TIER] for j in range(len(policy.tiers))])
     return [
         GoldenRow(
-            text=str(sample[i]),
+            text=str(sample[int(i)]),
             answers={
                 n: (int(a.label[i]), float(a.confidence[i]), float(a.cost[i]), float(a.latency[i]))
                 for n, a in given.items()
             },
             label=int(o.label[i]),
-            tier=policy.names[o.tier[i]],
+            tier=policy.names[int(o.tier[i])],
             confidence=float(o.confidence[i]),
             cost=float(o.cost[i]),
         )
@@ -266,7 +266,7 @@ def _check_golden(bundle: Bundle) -> None:
     }
     o = decide(bundle.policy, bundle.models, [r.text for r in rows], given)
     for i, row in enumerate(rows):
-        now = (int(o.label[i]), bundle.policy.names[o.tier[i]])
+        now = (int(o.label[i]), bundle.policy.names[int(o.tier[i])])
         if now != (row.label, row.tier) or abs(o.confidence[i] - row.confidence) > 1e-6:
             raise BundleError(
                 f"Golden row {i + 1} is decided differently here: {_name(bundle, row.label)} by {row.tier} when it was "

@@ -145,7 +145,8 @@ def _sweep_triage(policy: Policy, predictions: Predictions, truth: Labels) -> Cu
     thresholds = np.concatenate([ascending[first], [np.nextafter(ascending[-1], 2.0)]])
 
     def prefix(values: Floats) -> Floats:
-        return np.concatenate([[0.0], np.cumsum(values)])[below]
+        sums: Floats = np.concatenate([[0.0], np.cumsum(values)])[below]
+        return sums
 
     n = len(truth)
     return Curve(
@@ -160,7 +161,7 @@ def _sweep_triage(policy: Policy, predictions: Predictions, truth: Labels) -> Cu
 
 
 def pareto_front(cost: Floats, accuracy: Floats) -> Bools:
-    """Return which points no other beats: none costs at most as much and is more accurate, or costs less and is as accurate.
+    """Return which points no other beats, being cheaper and no less accurate, or as cheap and more accurate.
 
     Parameters
     ----------

@@ -301,9 +301,9 @@ def _note_given_split(
     if len(unseen):
         notes.append(
             Note(
-                f"{plural(len(unseen), 'label occurs', 'labels occur')} only on the test side: {listed(classes[unseen])} "
-                f"({plural(int(np.isin(truth[test], unseen).sum()), 'row', 'rows')}).",
-                "Kept: no model fitted here can answer them, so they count as wrong. Add rows of them to the tune side.",
+                f"{plural(len(unseen), 'label occurs', 'labels occur')} only on the test side: "
+                f"{listed(classes[unseen])} ({plural(int(np.isin(truth[test], unseen).sum()), 'row', 'rows')}).",
+                "Kept: no model fitted here can answer them, so they count as wrong. Add such rows to the tune side.",
                 "warning",
             )
         )
@@ -312,8 +312,7 @@ def _note_given_split(
         if both.any():
             notes.append(
                 Note(
-                    f"{int(both.sum())} test rows ({both.mean():.1%}) have a near-duplicate on the tune side of the given "
-                    "split.",
+                    f"{int(both.sum())} test rows ({both.mean():.1%}) have a near-duplicate on the given tune side.",
                     "Left where the file puts them; test numbers are that much too good.",
                     "warning",
                 )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -21,7 +23,7 @@ def plural(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def listed(names: Sequence[Any], *, at_most: int = 5) -> str:
+def listed(names: Sequence[Any] | NDArray[Any], *, at_most: int = 5) -> str:
     """Return names as one would say them, the tail as a number."""
     shown = ", ".join(repr(str(n)) for n in names[:at_most])
     return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"

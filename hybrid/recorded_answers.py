@@ -62,8 +62,10 @@ def _read_tier(
     label = _match(said, classes)
     _note_answers(r, said, label, blank, notes)
     confidence = _confidence(table, r, row, label, blank, truth, ~on_test, notes)
-    cost = _cost(table, r, row, blank)
+    cost = _cost(table, r, row, blank, notes)
     latency = np.full(len(table), r.default_latency)
+    if r.latency is None and r.default_latency == 0:
+        notes.append(Note(f"{r.name} has no latency.", "Its answers count 0 s: set a latency if you know it.", "info"))
     if r.latency is not None:
         latency = _numbers(table, r.latency, row, blank, name=r.name)
     nan = np.where(asked, 0.0, np.nan)
@@ -113,14 +115,9 @@ def _confidence(
     if r.confidence is None:
         rows = measured & (label != UNKNOWN)
         usual = round(float((label == truth)[rows].mean()), 9) if rows.any() else 0.5
-        notes.append(
-            Note(
-                f"{r.name} has no confidences.",
-                f"Each of its answers gets its accuracy{' on the rows that are not test' if not measured.all() else ''}, "
-                f"{usual:.3f}.",
-                "info",
-            )
-        )
+        where = "" if measured.all() else " on the rows that are not test"
+        done = f"Each of its answers gets its accuracy{where}, {usual:.3f}."
+        notes.append(Note(f"{r.name} has no confidences.", done, "info"))
         return np.where(label == UNKNOWN, 0.0, usual)
     values = _numbers(table, r.confidence, row, blank, name=r.name)
     bad = values > 1
@@ -133,10 +130,16 @@ def _confidence(
     return np.where(label == UNKNOWN, 0.0, values)
 
 
-def _cost(table: pd.DataFrame, r: RecordedColumns, row: NDArray[np.int64], blank: Bools) -> Floats:
+def _cost(table: pd.DataFrame, r: RecordedColumns, row: NDArray[np.int64], blank: Bools, notes: list[Note]) -> Floats:
     if r.cost is not None:
         return _numbers(table, r.cost, row, blank, name=r.name)
     if r.prompt_tokens is None and r.completion_tokens is None:
+        if r.price == 0:
+            notes.append(
+                Note(
+                    f"{r.name} has neither a cost column nor a price.", "Its answers count $0: set a price.", "warning"
+                )
+            )
         return np.full(len(table), r.price)
     cost = np.zeros(len(table))
     for column, price in ((r.prompt_tokens, r.prompt_price), (r.completion_tokens, r.completion_price)):
@@ -161,8 +164,8 @@ def _numbers(table: pd.DataFrame, column: str, row: NDArray[np.int64], blank: Bo
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
         raise DatasetError(
-            f"Row {row[at]}, {column} = {texts[at]!r}: {name} answered there, so a finite number of 0 or more is needed "
-            f"({plural(int(bad.sum()), 'such row', 'such rows')}). Write decimals with a point; leave the column out if it "
-            "holds something else."
+            f"Row {row[at]}, {column} = {texts[at]!r}: {name} answered there, so a finite number of 0 or more is "
+            f"needed ({plural(int(bad.sum()), 'such row', 'such rows')}). Write decimals with a point; leave the "
+            "column out if it holds something else."
         )
     return values

@@ -13,7 +13,7 @@ from hybrid.predictions import Answers, Floats, Predictions, Tier
 from hybrid.tiers import LocalModel
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.gate import HeuristicGate, fit_gate
-from hybrid.tiers.rules import Edits, fit_rules
+from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.whatif import WhatIf
 
 RULES, CLASSIFIER = "rules", "classifier"
@@ -54,7 +54,7 @@ class Recording:
         return _insert(self.predictions, whatif.tier, made_up)
 
 
-def record(dataset: Dataset, split: Split, *, edits: Edits = Edits(), progress: Progress | None = None) -> Recording:
+def record(dataset: Dataset, split: Split, *, edits: Edits = NO_EDITS, progress: Progress | None = None) -> Recording:
     """Fit what can be fitted and ask every tier about every row.
 
     Parameters

@@ -46,6 +46,7 @@ class Param:
     high: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
+    threshold: bool = False  # drawn as a curve; the others only get a control
     per_tier: bool = False  # a tuple: one value for each tier that `Pattern.gated` names
     optional: bool = False  # None is a value, and means "off"
 
@@ -87,6 +88,13 @@ class Pattern(ABC):
         """Return the final answers; unless overridden, those of the last tier asked."""
         last = seen.asked.shape[1] - 1 - np.argmax(seen.asked[:, ::-1], axis=1)
         return pick(seen, last)
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        """Return what a threshold is compared with on every row, shape ``(n_rows,)``, for a histogram.
+
+        Unless overridden, the confidence of the tier that the threshold belongs to.
+        """
+        return seen.confidence[:, index or 0]
 
     @classmethod
     def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
@@ -161,6 +169,27 @@ class Policy:
     def simulated(self) -> bool:
         """True where a tier's answers are made up; shown wherever the policy's numbers appear."""
         return any(t.simulated for t in self.tiers)
+
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Return every threshold that a curve can be drawn over."""
+        found = []
+        for p in self.pattern.params():
+            value = getattr(self.pattern, p.name)
+            if p.threshold and p.per_tier:
+                gated = self.pattern.gated(self.names)
+                found += [Threshold(p.name, i, p.label.format(tier=t), value[i]) for i, t in enumerate(gated)]
+            elif p.threshold:
+                found.append(Threshold(p.name, None, p.label, value))
+        return tuple(found)
+
+
+class Threshold(NamedTuple):
+    """One number of a policy that a curve can be drawn over."""
+
+    name: str  # of the parameter
+    index: int | None  # which of its values, for a parameter per tier
+    title: str  # what the user reads
+    value: float | None  # as it is set; None where it is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +323,7 @@ def replay(policy: Policy, predictions: Predictions) -> Outcomes:
 def answered_by(predictions: Predictions, names: Sequence[str]) -> Bools:
     """Return which rows every one of these tiers has answered, shape ``(n_rows,)``."""
     columns = [predictions.index(name) for name in names]
-    answered: Bools = predictions.asked[:, columns].all(axis=1)
+    answered: Bools = np.all(predictions.asked[:, columns], axis=1)
     return answered
 
 

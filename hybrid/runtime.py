@@ -192,7 +192,7 @@ class Runtime:
 
     async def _call(self, name: str, texts: list[str]) -> Sequence[Answer]:
         model = self._models[name]
-        if inspect.iscoroutinefunction(model) or inspect.iscoroutinefunction(getattr(model, "__call__", None)):
+        if inspect.iscoroutinefunction(model) or inspect.iscoroutinefunction(type(model).__call__):
             said = model(texts)
         else:
             said = await asyncio.to_thread(model, texts)  # members of a round wait side by side

@@ -58,4 +58,5 @@ def agreement(seen: Predictions, members: slice, winner: Verdict) -> Floats:
 def _first_best(tally: Floats, support: Floats) -> Rows:
     """Return the first column with the highest tally and, among those, the highest support."""
     best = tally == tally.max(axis=1, keepdims=True)
-    return np.argmax(np.where(best, support, -1.0) == np.where(best, support, -1.0).max(axis=1, keepdims=True), axis=1)
+    first: Rows = np.argmax(np.where(best, support, -1.0), axis=1)  # argmax takes the first of equals
+    return first

@@ -22,6 +22,7 @@ class Cascade(Pattern):
         help="This tier's answer is final when its confidence is at or above this.",
         low=0.0,
         high=1.0,
+        threshold=True,
         per_tier=True,
     )
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hybrid.predictions import Bools, Predictions
+from hybrid.predictions import Bools, Floats, Predictions
 from hybrid.routing import Pattern, Verdict, param, pick
 from hybrid.voting import STRATEGIES, agreement, vote
 
@@ -34,6 +34,7 @@ class Ensemble(Pattern):
         "off: every tier is a member and there is no judge.",
         low=0.0,
         high=1.0,
+        threshold=True,
         optional=True,
     )
     cheap_below: float = param(
@@ -57,6 +58,10 @@ class Ensemble(Pattern):
             return winner
         judge = pick(seen, np.full(seen.n_rows, len(seen.tiers) - 1))
         return Verdict(*(np.where(seen.asked[:, -1], j, w) for j, w in zip(judge, winner, strict=True)))
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        members = self._members(seen)
+        return agreement(seen, members, vote(seen, members, self.strategy, self.cheap_below))
 
     def _members(self, seen: Predictions) -> slice:
         return slice(None) if self.agreement is None else slice(0, -1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hybrid.predictions import Bools, Predictions
+from hybrid.predictions import Bools, Floats, Predictions
 from hybrid.routing import Pattern, param
 
 
@@ -29,12 +29,16 @@ class Router(Pattern):
         help="Texts whose score is at or above this go to this tier, unless an earlier one took them.",
         low=0.0,
         high=1.0,
+        threshold=True,
         per_tier=True,
     )
 
     @classmethod
     def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
         return tuple(tiers[1:-1])
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        return seen.confidence[:, 0]
 
     def wants(self, seen: Predictions) -> Bools:
         scored = seen.asked[:, :1]

@@ -23,6 +23,7 @@ class Triage(Pattern):
         help="Keep the cheap tier's answer when its confidence is at or above this.",
         low=0.0,
         high=1.0,
+        threshold=True,
     )
 
     def wants(self, seen: Predictions) -> Bools:

@@ -23,6 +23,7 @@ class TriageEnsemble(Pattern):
         help="Keep the cheap tier's answer when its confidence is at or above this; else all tiers vote.",
         low=0.0,
         high=1.0,
+        threshold=True,
     )
     strategy: str = param(
         "confidence_weighted",

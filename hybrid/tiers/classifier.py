@@ -48,7 +48,7 @@ class FastClassifier:
     idf: Floats
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
-    calibrator: Calibrator = Calibrator()
+    calibrator: Calibrator = Calibrator()  # noqa: RUF009 - frozen, so sharing one is safe
     latency: float = 0.0
     _index: dict[str, int] = field(init=False, repr=False)
     _weights: Floats = field(init=False, repr=False)
@@ -70,7 +70,7 @@ class FastClassifier:
         return self.decide(self.calibrator.probabilities(self.logits(texts)))
 
     def decide(self, probabilities: Floats) -> Answers:
-        """Turn probabilities of shape ``(n_rows, n_classes)`` into answers: the most probable class and how probable."""
+        """Turn probabilities, ``(n_rows, n_classes)``, into answers: the most probable class, and how probable."""
         n = len(probabilities)
         confidence = np.round(probabilities.max(axis=1), DECIMALS)
         return Answers(probabilities.argmax(axis=1), confidence, np.zeros(n), np.full(n, self.latency))
@@ -169,7 +169,7 @@ def fit_classifier(
     answers = shipped.decide(probabilities)
     if len(test):  # the words of a text are cut alike in a corpus and alone; say so loudly should that ever change
         sample = test[:: max(1, len(test) // 20)]
-        assert (shipped.answer(texts[sample]).label == answers.label[sample]).all()
+        assert (shipped.answer(list(texts[sample])).label == answers.label[sample]).all()
     report(1.0, "Fitted")
     return FittedClassifier(shipped, answers, probabilities, raw)
 

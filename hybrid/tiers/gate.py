@@ -48,8 +48,8 @@ class HeuristicGate:
             + 0.5 * len(_SEVERAL.findall(t))
             for t in texts
         ]
-        scores: Floats = np.round(np.exp(-np.array(difficulty, dtype=float) / 4), DECIMALS)
-        return scores
+        scores = np.exp(-np.array(difficulty, dtype=np.float64) / 4)
+        return np.asarray(np.round(scores, DECIMALS), dtype=np.float64)
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Return the scores as answers without a label."""

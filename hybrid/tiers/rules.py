@@ -51,6 +51,9 @@ class Edits(NamedTuple):
     added: tuple[tuple[str, int], ...] = ()
 
 
+NO_EDITS = Edits()
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Rules from the surest to the least sure; the first that matches a text answers it."""
@@ -93,7 +96,7 @@ def check_phrase(text: str) -> str:
 
 
 def fit_rules(
-    texts: NDArray[np.object_], truth: Labels, fold: Labels, *, n_classes: int, edits: Edits = Edits()
+    texts: NDArray[np.object_], truth: Labels, fold: Labels, *, n_classes: int, edits: Edits = NO_EDITS
 ) -> FittedRules:
     """Mine rules on the tune rows and measure each on rows that it was not mined from.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def _count(texts: Iterable[str], column: Callable[[str], int | None], n_columns:
     indices, starts = array("q"), array("q", [0])
     for text in texts:
         found = words(text)
-        for term in (*found, *map(" ".join, zip(found, found[1:], strict=False))):
+        for term in (*found, *map(" ".join, pairwise(found))):
             j = column(term)
             if j is not None:
                 indices.append(j)

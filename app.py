@@ -1,0 +1,245 @@
+"""Data: load labelled texts, see what is in them, and fit the tiers that run here."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from hybrid.columns import Columns, RecordedColumns, guess_columns
+from hybrid.dashboard import charts, controls, state
+from hybrid.dashboard.rules_table import edit_rules
+from hybrid.errors import HybridError
+from hybrid.metrics import expected_calibration_error, share
+from hybrid.recording import CLASSIFIER
+from hybrid.tables import MAX_BYTES, SUFFIXES, join, read
+
+NONE = "—"
+TYPES = [*SUFFIXES, "gz"]
+RECORDED = {
+    "name": "Name",
+    "label": "Answer",
+    "confidence": "Confidence",
+    "cost": "Cost, USD",
+    "prompt_tokens": "Prompt tokens",
+    "completion_tokens": "Completion tokens",
+    "latency": "Latency, s",
+    "price": "USD per 1,000 answers",
+    "prompt_price": "USD per 1M prompt tokens",
+    "completion_price": "USD per 1M completion tokens",
+    "default_latency": "Seconds per answer",
+    "blank_is_failure": "Blank = failed",
+}
+COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
+
+controls.open_page("Data")
+
+
+def upload(label: str, key: str) -> tuple[str, pd.DataFrame] | None:
+    """Draw an uploader; returns the name and the table of its file, or None."""
+    file = st.file_uploader(
+        label, TYPES, key=key, max_upload_size=MAX_BYTES // 2**20, help="CSV, TSV, JSONL or Parquet; .gz is fine."
+    )
+    if file is None:
+        return None
+    try:
+        return file.name, read(file.name, file.getvalue())
+    except HybridError as error:
+        st.error(str(error), icon=":material/error:")
+        if state.loaded() is not None:
+            st.caption("The data that was loaded before stays.")
+        return None
+
+
+def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> Columns:
+    """Draw the choice of columns, as guessed."""
+    names = [str(c) for c in table.columns]
+
+    def pick(label: str, guessed: str | None, help: str) -> str | None:
+        options = [NONE, *names]
+        at = options.index(guessed) if guessed in options else 0
+        chosen = st.selectbox(label, options, at, key=f"{key}.{label}", help=help)
+        return None if chosen == NONE else chosen
+
+    columns = st.columns(5)
+    with columns[0]:
+        text = pick("Text", guess.text, "May be missing when a recorded tier has confidences.")
+    with columns[1]:
+        label = st.selectbox("Label", names, names.index(guess.label), key=f"{key}.Label")
+    with columns[2]:
+        row_id = pick("Id", guess.id, "Joins a second file by id; else rows join by text.")
+    with columns[3]:
+        group = pick("Group", guess.group, "Rows of one group (a customer, a conversation) are never split.")
+    with columns[4]:
+        split = pick("Split", guess.split, "Holds train, tune, validation, dev or test. Without it 30% become test.")
+    st.write("**Recorded answers of other models** (a row for each; leave empty if there are none)")
+    frame = pd.DataFrame(
+        [
+            {v: (getattr(r, k) * 1000 if k == "price" else getattr(r, k)) for k, v in RECORDED.items()}
+            for r in guess.recorded
+        ],
+        columns=list(RECORDED.values()),
+    )
+    choose = {RECORDED[f]: st.column_config.SelectboxColumn(options=names) for f in COLUMN_FIELDS}
+    number = {
+        RECORDED[f]: st.column_config.NumberColumn(min_value=0.0, default=0.0, format="%g")
+        for f in ("price", "prompt_price", "completion_price", "default_latency")
+    }
+    blank = {
+        RECORDED["blank_is_failure"]: st.column_config.CheckboxColumn(
+            default=True, help="On: a blank answer was asked for and failed. Off: the model was never asked."
+        )
+    }
+    edited = st.data_editor(
+        frame.astype({v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, "name")}),
+        column_config=choose | number | blank,
+        num_rows="dynamic",
+        hide_index=True,
+        key=f"{key}.recorded",
+    )
+    return Columns(label, text, row_id, group, split, tuple(recorded_from(edited)))
+
+
+def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
+    """Read the table of recorded tiers back; rows without an answer column are left out."""
+    found = []
+    for row in edited.to_dict("records"):
+        if not isinstance(row[RECORDED["label"]], str):
+            continue
+        picked = {f: row[RECORDED[f]] if isinstance(row[RECORDED[f]], str) else None for f in COLUMN_FIELDS}
+        name = row[RECORDED["name"]]
+        numbers = {
+            f: 0.0 if pd.isna(row[RECORDED[f]]) else float(row[RECORDED[f]])
+            for f in ("price", "prompt_price", "completion_price", "default_latency")
+        }
+        numbers["price"] /= 1000
+        failed = row[RECORDED["blank_is_failure"]]
+        found.append(
+            RecordedColumns(
+                name=name.strip() if isinstance(name, str) and name.strip() else picked["label"],
+                **picked,
+                **numbers,
+                blank_is_failure=True if pd.isna(failed) else bool(failed),
+            )
+        )
+    return found
+
+
+def show_loaded(data: state.Loaded) -> None:
+    """Draw what was loaded: its size, what was found, how the classifier does."""
+    dataset, parts = data.recording.dataset, data.recording.split
+    st.subheader(data.name)
+    with st.container(horizontal=True):
+        st.metric("Rows", f"{dataset.n_rows:,}", border=True)
+        st.metric("Classes", f"{len(dataset.classes):,}", border=True)
+        st.metric("Tune / test rows", f"{len(parts.tune):,} / {len(parts.test):,}", border=True)
+        if dataset.texts is not None:
+            st.metric("Exact duplicates", f"{dataset.n_duplicates:,}", border=True)
+            st.metric("Near-duplicates", f"{dataset.near_duplicate_share:.1%}", border=True)
+            st.metric("Conflicting labels", f"{dataset.n_conflicts:,}", border=True)
+    st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
+    if data.recording.raw_confidence is not None:
+        show_classifier(data)
+    tiers = [t for t in data.recording.predictions.tiers if t.kind == "recorded"]
+    if tiers:
+        show_recorded(data)
+    if data.notes:
+        st.write("**What was found, and what was done about it**")
+        notes = [
+            {"": "⚠" if n.level == "warning" else "i", "Found": n.what, "Done": n.done}
+            for n in sorted(data.notes, key=lambda n: n.level != "warning")
+        ]
+        st.dataframe(
+            pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
+        )
+    for problem in data.recording.problems:
+        st.warning(problem)
+    with st.expander(f"Class balance ({len(dataset.classes)} classes)", expanded=len(dataset.classes) <= 12):
+        counts = np.bincount(dataset.truth, minlength=len(dataset.classes))
+        figure = charts.class_balance_figure(dict(zip(dataset.classes, counts.tolist(), strict=True)))
+        st.plotly_chart(figure, key="balance", config={"displayModeBar": False}, alt="Rows of each class.")
+    if dataset.texts is not None:
+        edit_rules(data)
+        preview = {"text": dataset.texts[:200], "label": np.array(dataset.classes)[dataset.truth[:200]]}
+        st.dataframe(pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300)
+
+
+def show_classifier(data: state.Loaded) -> None:
+    """Draw how good and how well calibrated the fast classifier is."""
+    dataset, recording = data.recording.dataset, data.recording
+    answers = recording.predictions.answers(recording.predictions.index(CLASSIFIER))
+    right = answers.label == dataset.truth
+    assert recording.raw_confidence is not None
+    sides = {"out of fold on tune": recording.split.tune, "on test": recording.split.test}
+    parts = []
+    for name, rows in sides.items():
+        accuracy = share(right[rows])
+        before = expected_calibration_error(recording.raw_confidence[rows], right[rows])
+        after = expected_calibration_error(answers.confidence[rows], right[rows])
+        parts.append(
+            f"{name} **{controls.percent(accuracy)}** (95% CI {controls.interval_text(accuracy)}), "
+            f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
+        )
+    st.write(f"**Fast classifier** fitted in {data.seconds:.1f} s: accuracy {'; '.join(parts)}.")
+
+
+def show_recorded(data: state.Loaded) -> None:
+    """Draw what each recorded tier is worth alone."""
+    dataset, table = data.recording.dataset, data.recording.predictions
+    rows = []
+    for j, tier in enumerate(table.tiers):
+        if tier.kind == "recorded":
+            asked = table.asked[:, j]
+            accuracy = share(table.label[asked, j] == dataset.truth[asked])
+            rows.append(
+                {
+                    "Recorded tier": tier.name,
+                    "Rows": int(asked.sum()),
+                    "Accuracy alone": controls.percent(accuracy),
+                    "95% CI": controls.interval_text(accuracy),
+                    "USD per 1,000": controls.dollars(1000 * tier.price),
+                }
+            )
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")
+
+
+st.title("Data")
+left, right = st.columns([3, 2], gap="large")
+with left:
+    uploaded = upload("Labelled texts", "upload")
+    controls.sample_button("sample")
+with right, st.container(border=True):
+    st.markdown("**What happens to my data?**")
+    st.caption(
+        "It stays in this browser session on this server's memory: it is not written to disk, not sent anywhere, and "
+        "dropped when you leave."
+    )
+
+if uploaded is not None and (st.session_state.get("draft") or ("",))[0] != uploaded[0] + str(len(uploaded[1])):
+    st.session_state["draft"] = (uploaded[0] + str(len(uploaded[1])), *uploaded, ())
+draft = st.session_state.get("draft") if uploaded is not None else None
+if draft is not None:
+    token, name, table, joined = draft
+    with st.container(border=True):
+        st.markdown(f"**{name}** · {len(table):,} rows · {len(table.columns)} columns")
+        st.dataframe(table.head(5), hide_index=True)
+        columns = pick_columns(table, guess_columns(table), f"columns.{token}.{len(table.columns)}")
+        with st.expander("Add a second file: recorded answers for some of the rows, or more labelled rows"):
+            second = upload("Second file", "upload_second")
+            if second is not None and st.button("Join it", icon=":material/join_inner:"):
+                try:
+                    table, notes = join(
+                        table, second[1], first_columns=columns, second_columns=guess_columns(second[1])
+                    )
+                    st.session_state["draft"] = (token, f"{name} + {second[0]}", table, (*joined, *notes))
+                    st.rerun()
+                except HybridError as error:
+                    st.error(str(error), icon=":material/error:")
+        for note in joined:
+            st.caption(f"{note.what} {note.done}")
+        if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
+            lambda report: state.load(name, table, columns, notes=joined, progress=report)
+        ):
+            st.toast("Loaded.")
+
+data = state.loaded()
+if data is not None:
+    show_loaded(data)

@@ -1,0 +1,182 @@
+"""State: what one browser session has loaded, chosen and pinned; nothing of it reaches another session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from hybrid.columns import Columns
+from hybrid.dataset import Split, build, split
+from hybrid.notes import Note
+from hybrid.patterns import Triage
+from hybrid.predictions import Labels, Predictions, Rows, Tier
+from hybrid.recording import CLASSIFIER, Recording, record
+from hybrid.routing import Policy, answered_by
+from hybrid.tables import read
+from hybrid.tiers.rules import NO_EDITS, Edits
+from hybrid.tiers.whatif import WhatIf
+
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """Data that was read, fitted and can be tuned on."""
+
+    name: str
+    table: pd.DataFrame
+    columns: Columns
+    recording: Recording
+    notes: tuple[Note, ...]
+    edits: Edits
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        """Tell this data, with its split and rules, from any other; what caches are keyed by."""
+        columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
+        return f"{self.recording.dataset.fingerprint} {columns} {edits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A policy together with the what-if LLM that its numbers rest on, if any."""
+
+    policy: Policy
+    whatif: WhatIf | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A choice that the user keeps for comparison."""
+
+    name: str
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """The rows that a choice is measured on: one side of the split, answered by all of its tiers."""
+
+    predictions: Predictions
+    truth: Labels
+    rows: Rows
+    n_side: int  # rows of that side, answered or not
+
+
+def loaded() -> Loaded | None:
+    """Return the session's data."""
+    found: Loaded | None = st.session_state.get("loaded")
+    return found
+
+
+def load(
+    name: str,
+    table: pd.DataFrame,
+    columns: Columns,
+    *,
+    notes: tuple[Note, ...] = (),
+    edits: Edits = NO_EDITS,
+    progress: Callable[[float, str], None] | None = None,
+) -> Loaded:
+    """Validate, split, fit, and only then replace what the session had; pins of other data are dropped.
+
+    Raises
+    ------
+    HybridError
+        If something cannot be used; the session keeps what it had.
+    """
+    start = time.perf_counter()
+    dataset = build(table, columns)
+    recording = record(dataset, split(dataset), edits=edits, progress=progress)
+    before = loaded()
+    now = Loaded(name, table, columns, recording, (*notes, *dataset.notes), edits, time.perf_counter() - start)
+    st.session_state["loaded"] = now
+    if before is None or before.key != now.key:
+        st.session_state["pins"] = []
+        st.session_state.pop("choice", None)
+    return now
+
+
+def load_sample(progress: Callable[[float, str], None] | None = None) -> Loaded:
+    """Load the support tickets that come with the product."""
+    table = read(SAMPLE.name, SAMPLE.read_bytes())
+    st.session_state["draft"] = None
+    return load("Sample: support tickets", table, Columns("label", text="text", id="id"), progress=progress)
+
+
+def has_recorded(data: Loaded) -> bool:
+    """Whether another model's answers came with the data."""
+    return bool(data.recording.dataset.recorded.tiers)
+
+
+def choice(data: Loaded) -> Choice:
+    """Return the choice made on the Tune page, or triage from the cheap to the dearest tier."""
+    chosen: Choice | None = st.session_state.get("choice")
+    if chosen is not None:
+        return chosen
+    whatif = None if has_recorded(data) else WhatIf()
+    tiers = answering(data.recording.with_whatif(whatif))
+    return Choice(Policy(Triage(), (cheap_of(tiers), tiers[-1])), whatif)
+
+
+def choose(chosen: Choice) -> None:
+    """Remember the choice for the other pages."""
+    st.session_state["choice"] = chosen
+
+
+def pins() -> list[Pin]:
+    """Return the session's pinned choices, in the order they were pinned."""
+    kept: list[Pin] = st.session_state.setdefault("pins", [])
+    return kept
+
+
+def pin(chosen: Choice) -> bool:
+    """Pin a choice unless it is pinned already; returns whether it was new."""
+    if any(p.choice == chosen for p in pins()):
+        return False
+    used = {p.name for p in pins()}
+    letters = (f"{chr(65 + i % 26)}{i // 26 or ''}" for i in range(10_000))
+    pins().append(Pin(next(name for name in letters if name not in used), chosen))
+    return True
+
+
+def answering(predictions: Predictions) -> tuple[Tier, ...]:
+    """Return the tiers that give labels, from cheap to dear: all but the gates."""
+    return tuple(t for t in predictions.tiers if t.kind != "gate")
+
+
+def cheap_of(tiers: tuple[Tier, ...]) -> Tier:
+    """Return the cheap tier that others are measured against: the classifier, else the first that is not rules."""
+    named = [t for t in tiers if t.name == CLASSIFIER]
+    return (named or [t for t in tiers if t.kind not in ("rules", "gate")])[0]
+
+
+def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[Evaluation, ...]:
+    """Return for each choice the rows of one side that every tier of *all* the choices answered.
+
+    Parameters
+    ----------
+    side
+        "tune" or "test".
+    """
+    parts: Split = data.recording.split
+    rows = parts.tune if side == "tune" else parts.test
+    tables = [data.recording.with_whatif(c.whatif).take(rows) for c in choices]
+    answered = np.ones(len(rows), dtype=bool)
+    for c, table in zip(choices, tables, strict=True):
+        answered &= answered_by(table, c.policy.names)
+    kept = rows[answered]
+    truth = data.recording.dataset.truth[kept]
+    return tuple(Evaluation(table.take(answered), truth, kept, len(rows)) for table in tables)
+
+
+def moved(whatif: WhatIf, policy: Policy) -> Policy:
+    """Return the policy with its simulated tier at the what-if's present price."""
+    return replace(policy, tiers=tuple(whatif.tier if t.simulated else t for t in policy.tiers))

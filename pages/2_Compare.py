@@ -1,0 +1,111 @@
+"""Compare: pinned policies side by side, on the rows that all of their tiers answered."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from hybrid.curves import pareto_front
+from hybrid.dashboard import cached, charts, controls, state
+
+controls.open_page("Compare")
+data = controls.require_data()
+st.title("Compare")
+pins = state.pins()
+current = state.choice(data)
+if not pins:
+    with st.container(border=True):
+        st.subheader("Nothing pinned yet")
+        st.write("Set up a policy on Tune and pin it; pin a second to compare them.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Pin the current policy", type="primary", icon=":material/push_pin:"):
+                state.pin(current)
+                st.rerun()
+            st.page_link("pages/1_Tune.py", label="Go to Tune", icon=":material/tune:")
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    side = st.segmented_control(
+        "Rows",
+        ["test", "tune"],
+        default="test",
+        required=True,
+        key="compare_rows",
+        bind="query-params",
+        help="Choose on tune, report on test.",
+    )
+    volume = st.number_input(
+        "Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params", width=220
+    )
+    if st.button("Pin the current policy", icon=":material/push_pin:"):
+        st.toast("Pinned." if state.pin(current) else "The current policy is pinned already.")
+
+choices = tuple(p.choice for p in pins)
+results = cached.compare(data, choices, side)
+if not results and side == "test":
+    st.warning("No test row has an answer from every tier of these policies, so they are compared on tune rows.")
+    side = "tune"
+    results = cached.compare(data, choices, side)
+if not results:
+    st.warning("No row has an answer from every tier of all pinned policies: remove a pin below.")
+else:
+    st.caption(
+        f"Measured on the {results[0][0].n_rows:,} {side} rows that every tier of all pinned policies answered. "
+        f"Differences are against {pins[0].name}, paired on the same rows."
+    )
+    rows = []
+    for kept, (s, d) in zip(pins, results, strict=True):
+        cost = s.cost_per_1000
+        rows.append(
+            {
+                "": kept.name,
+                "Policy": controls.describe(kept.choice.policy),
+                "Simulated": "simulated" if kept.choice.policy.simulated else "no",
+                "Accuracy": controls.percent(s.accuracy),
+                "95% CI": controls.interval_text(s.accuracy),
+                f"Accuracy vs {pins[0].name}": controls.verdict(d) if d else "reference",
+                "Escalation": controls.percent(s.escalation_rate),
+                "Cost per 1,000": f"{controls.dollars(cost.value)} "
+                f"({controls.dollars(cost.low)} to {controls.dollars(cost.high)})",
+                f"Cost vs {pins[0].name}": controls.cheaper(results[0][0], s) if d else "reference",
+                "Per month": controls.dollars(cost.value / 1000 * volume),
+                "Latency p50 / p95": f"{controls.seconds(s.latency_p50)} / {controls.seconds(s.latency_p95)}",
+                "Macro-F1": f"{s.macro_f1:.3f}",
+            }
+        )
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+    references = cached.references(data, choices[0], side)
+    everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
+    cost, accuracy = np.array(everyone, dtype=float).T
+    line = current.policy.thresholds()[0]
+    curve = cached.curve(data, current, line.name, line.index) if side == "tune" else None
+    simulated = sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
+    figure = charts.trade_off_figure(
+        [(kept.name, s, kept.choice.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
+        references=references,
+        front=list(pareto_front(cost, accuracy)),
+        curve=curve,
+        simulated=simulated,
+    )
+    st.plotly_chart(
+        figure,
+        key="trade_off",
+        config={"displayModeBar": False},
+        alt="Accuracy against cost per 1,000 texts of the pinned policies, with the Pareto front, each tier alone, "
+        "random and oracle escalation.",
+    )
+    st.caption(
+        f"Baselines are those of {pins[0].name}: its tiers alone, random escalation (the straight line between "
+        f"{references.cheap} and {references.strong}) and oracle escalation (exactly the rows where {references.strong} "
+        f"is right and {references.cheap} is not)."
+    )
+
+st.subheader("Pinned")
+for kept in list(pins):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.write(f"**{kept.name}** · {controls.describe(kept.choice.policy)}")
+        if st.button("Use", key=f"use_{kept.name}", help="Make it the policy that Export takes."):
+            state.choose(kept.choice)
+            st.toast(f"{kept.name} is now the policy on Export.")
+        if st.button("Remove", key=f"remove_{kept.name}", icon=":material/delete:"):
+            pins.remove(kept)
+            st.rerun()

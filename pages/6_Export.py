@@ -1,0 +1,68 @@
+"""Export: the chosen policy as a bundle, and the lines of Python that run it."""
+
+import json
+
+import streamlit as st
+
+from hybrid.dashboard import cached, controls, export, state
+from hybrid.errors import HybridError
+
+controls.open_page("Export")
+data = controls.require_data()
+st.title("Export")
+current = state.choice(data)
+choices = {"current": current} | {f"pin {p.name}": p.choice for p in state.pins()}
+picked = st.selectbox(
+    "Policy",
+    list(choices),
+    format_func=lambda name: (
+        f"{'Set on Tune' if name == 'current' else name} · {controls.describe(choices[name].policy)}"
+    ),
+)
+choice = choices[picked]
+summary, test = (cached.summary(data, choice, side) for side in ("tune", "test"))
+if summary is None:
+    st.warning("No tune row has an answer from every tier of this policy. Pick other tiers on Tune.")
+    st.stop()
+mark = " (simulated)" if choice.policy.simulated else ""
+best = test or summary
+with st.container(border=True):
+    st.markdown(
+        f"**{controls.percent(best.accuracy)}** accuracy{mark} (95% CI {controls.interval_text(best.accuracy)}), "
+        f"**{controls.percent(best.escalation_rate)}** escalated, "
+        f"**{controls.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
+        f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")
+    )
+    try:
+        content = export.bundle(data, choice)
+    except HybridError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    name = export.file_name(choice.policy)
+    st.download_button(
+        "Download the bundle",
+        content,
+        name,
+        "application/zip",
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    st.caption(
+        f"{len(content) / 1024:,.0f} KB: the policy, the fitted models as plain numbers, the evidence, and golden rows that "
+        "it checks itself with. The golden rows hold texts of your data."
+    )
+external = export.external(data, choice.policy)
+if external:
+    st.info(
+        f"The bundle does not hold {', '.join(external)}: "
+        + ("it was simulated" if choice.policy.simulated else "its answers were recorded")
+        + ". Supply a function that asks it, as below.",
+        icon=":material/extension:",
+    )
+st.subheader("Run it")
+st.code(export.snippet(name, external, data.recording.dataset.classes), language="python")
+st.subheader("Policy")
+st.json(json.loads(export.policy_json(content)), expanded=2)
+with st.expander("Evidence"):
+    st.json(json.loads(export.member(content, "evidence.json")), expanded=1)
