@@ -221,7 +221,7 @@ def decide(
 
     def ask(name: str, rows: Rows) -> Answers:
         if name in models:
-            return models[name].answer([texts[i] for i in rows])
+            return models[name].answer([texts[int(i)] for i in rows])
         return external[name].take(rows)
 
     return route(policy, ask, len(texts))
@@ -237,12 +237,12 @@ def _golden_rows(
     # an even walk through the rows, at most this many, leaves enough of each tier
     rows = rows[:: max(1, len(rows) // 500)]
     given = {n: a.take(rows) for n, a in columns.items()}
-    sample = [texts[i] for i in rows]
+    sample = [texts[int(i)] for i in rows]
     o = decide(policy, models, sample, given)
     chosen = np.concatenate([np.flatnonzero(o.tier == j)[:GOLDEN_PER_TIER] for j in range(len(policy.tiers))])
     return [
         GoldenRow(
-            text=str(sample[int(i)]),
+            text=sample[int(i)],
             answers={
                 n: (int(a.label[i]), float(a.confidence[i]), float(a.cost[i]), float(a.latency[i]))
                 for n, a in given.items()

@@ -183,7 +183,8 @@ class Policy:
         return tuple(found)
 
 
-class Threshold(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Threshold:
     """One number of a policy that a curve can be drawn over."""
 
     name: str  # of the parameter

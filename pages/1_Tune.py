@@ -17,18 +17,21 @@ def tile(label: str, value: str, detail: str, test: str) -> None:
         st.caption(f"{detail}  \n{test}")
 
 
-pattern = st.segmented_control(
-    "Pattern",
-    list(PATTERNS),
-    default="triage",
-    required=True,
-    format_func=lambda name: PATTERNS[name].title,
-    key="pattern",
-    bind="query-params",
-)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    pattern = st.segmented_control(
+        "Pattern",
+        list(PATTERNS),
+        default="triage",
+        required=True,
+        format_func=lambda name: PATTERNS[name].title,
+        key="pattern",
+        bind="query-params",
+    )
+    whatif = controls.pick_whatif(data)
+    volume = controls.pick_volume()
+    pin_here = st.container(width="content")  # filled below, once there is a policy to pin
 kind = PATTERNS[pattern]
 st.caption(kind.summary)
-whatif = controls.pick_whatif(data)
 table = data.recording.with_whatif(whatif)
 policy = controls.pick_policy(pattern, kind, table)
 if policy is None:
@@ -46,21 +49,15 @@ if summary is None:
 test = cached.summary(data, choice, "test")
 strong = policy.names[-1]
 simulated = [t.name for t in policy.tiers if t.simulated]
-if simulated:
-    st.info(
-        f"Every number that involves **{', '.join(simulated)}** is **simulated**: its answers are made up at the accuracy "
-        "that you set.",
-        icon=":material/science:",
-    )
-
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    volume = st.number_input(
-        "Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params", width=220
-    )
-    if st.button("Pin to compare", icon=":material/push_pin:"):
+with pin_here:
+    if st.button("Pin to compare", icon=":material/push_pin:", help=f"{len(state.pins())} pinned so far"):
         fresh = state.pin(choice)
         st.toast(f"Pinned as {state.pins()[-1].name}." if fresh else "This policy is pinned already.")
-    st.caption(f"{len(state.pins())} pinned")
+if simulated:
+    st.markdown(
+        f":orange-badge[:material/science: simulated] Every number that involves **{', '.join(simulated)}** is made up "
+        "at the accuracy, price and latency that you set under What-if LLM."
+    )
 
 
 def on_test(text: str) -> str:
@@ -147,8 +144,8 @@ st.plotly_chart(
     figure,
     key="curves",
     config={"displayModeBar": False},
-    alt=f"Accuracy, escalation rate and cost per 1,000 texts against: {line.title}. Accuracy {summary.accuracy.value:.1%}, "
-    f"escalation {summary.escalation_rate.value:.1%} as set.",
+    alt=f"Accuracy, escalation rate and cost per 1,000 texts against: {line.title}. "
+    f"Accuracy {summary.accuracy.value:.1%}, escalation {summary.escalation_rate.value:.1%} as set.",
 )
 if line.value is None:
     st.caption(f"“{line.title}” is off: the curve shows what it would do when switched on.")

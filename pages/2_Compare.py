@@ -33,9 +33,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         bind="query-params",
         help="Choose on tune, report on test.",
     )
-    volume = st.number_input(
-        "Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params", width=220
-    )
+    volume = controls.pick_volume()
     if st.button("Pin the current policy", icon=":material/push_pin:"):
         st.toast("Pinned." if state.pin(current) else "The current policy is pinned already.")
 
@@ -58,21 +56,21 @@ else:
         rows.append(
             {
                 "": kept.name,
-                "Policy": controls.describe(kept.choice.policy),
-                "Simulated": "simulated" if kept.choice.policy.simulated else "no",
-                "Accuracy": controls.percent(s.accuracy),
-                "95% CI": controls.interval_text(s.accuracy),
-                f"Accuracy vs {pins[0].name}": controls.verdict(d) if d else "reference",
-                "Escalation": controls.percent(s.escalation_rate),
-                "Cost per 1,000": f"{controls.dollars(cost.value)} "
+                "Policy": controls.describe(kept.choice.policy)
+                + (" (simulated)" if kept.choice.policy.simulated else ""),
+                "Accuracy (95% CI)": f"{controls.percent(s.accuracy)} ({controls.interval_text(s.accuracy)})",
+                f"Against {pins[0].name}": controls.verdict(d) if d else "reference",
+                "Escalated": controls.percent(s.escalation_rate),
+                "Per 1,000 (95% CI)": f"{controls.dollars(cost.value)} "
                 f"({controls.dollars(cost.low)} to {controls.dollars(cost.high)})",
-                f"Cost vs {pins[0].name}": controls.cheaper(results[0][0], s) if d else "reference",
+                f"Cost against {pins[0].name}": controls.cheaper(results[0][0], s) if d else "reference",
                 "Per month": controls.dollars(cost.value / 1000 * volume),
                 "Latency p50 / p95": f"{controls.seconds(s.latency_p50)} / {controls.seconds(s.latency_p95)}",
                 "Macro-F1": f"{s.macro_f1:.3f}",
             }
         )
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+    table = pd.DataFrame(rows).set_index("").T  # a column for each policy reads side by side
+    st.table(table)
     references = cached.references(data, choices[0], side)
     everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
     cost, accuracy = np.array(everyone, dtype=float).T
@@ -95,8 +93,8 @@ else:
     )
     st.caption(
         f"Baselines are those of {pins[0].name}: its tiers alone, random escalation (the straight line between "
-        f"{references.cheap} and {references.strong}) and oracle escalation (exactly the rows where {references.strong} "
-        f"is right and {references.cheap} is not)."
+        f"{references.cheap} and {references.strong}) and oracle escalation (exactly the rows where "
+        f"{references.strong} is right and {references.cheap} is not)."
     )
 
 st.subheader("Pinned")

@@ -49,8 +49,8 @@ with st.container(border=True):
         on_click="ignore",
     )
     st.caption(
-        f"{len(content) / 1024:,.0f} KB: the policy, the fitted models as plain numbers, the evidence, and golden rows that "
-        "it checks itself with. The golden rows hold texts of your data."
+        f"{len(content) / 1024:,.0f} KB: the policy, the fitted models as plain numbers, the evidence, and golden rows "
+        "that it checks itself with. The golden rows hold texts of your data."
     )
 external = export.external(data, choice.policy)
 if external:

@@ -72,9 +72,9 @@ def threshold_figure(
     band = _line(x, low, GREY, shape, width=0) | {"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.18)"}
     figure.add_trace(band, row=1, col=1)
     series = ((accuracy, BLUE, ".1%"), (escalation, ORANGE, ".1%"), (cost, GREEN, "$.4~g"))
-    for row, (y, tint, form) in enumerate(series, 1):
+    for row, (drawn, tint, form) in enumerate(series, 1):
         hover = f"threshold %{{x:.3f}}<br>%{{y:{form}}}<extra></extra>"
-        figure.add_trace(_line(x, y, tint, shape) | {"hoverinfo": None, "hovertemplate": hover}, row=row, col=1)
+        figure.add_trace(_line(x, drawn, tint, shape) | {"hoverinfo": None, "hovertemplate": hover}, row=row, col=1)
     shown = values[np.isfinite(values)]
     counts, edges = np.histogram(shown, bins=BINS, range=(0, 1))
     bars = go.Bar(
@@ -92,8 +92,11 @@ def threshold_figure(
             marker = {"size": 11, "color": tint, "line": {"color": "white", "width": 2}}
             dot = go.Scatter(x=[threshold], y=[y], mode="markers", marker=marker, hoverinfo="skip")
             figure.add_trace(dot, row=row, col=1)
-        figure.add_vline(x=threshold, line={"color": "#0B5CBF", "width": 2}, row="all", col=1)  # type: ignore[arg-type]
-    figure.update_yaxes(tickformat=".0%", row=1, col=1)
+        figure.add_vline(x=threshold, line={"color": "#0B5CBF", "width": 2}, row="all", col=1)
+    # a few thresholds at which hardly anything is answered must not flatten the rest of the curve
+    shown_low = [float(np.quantile(low, 0.1)), summary.accuracy.low, references.alone[references.cheap][1]]
+    top = max(float(high.max()), *(a for _, a in references.alone.values()))
+    figure.update_yaxes(tickformat=".0%", range=[max(0.0, min(shown_low) - 0.03), min(1.0, top) + 0.04], row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.05], row=2, col=1)
     figure.update_yaxes(tickprefix="$", rangemode="tozero", row=3, col=1)
     figure.update_yaxes(showticklabels=False, row=4, col=1)
@@ -111,13 +114,11 @@ def _drawn(curve: Curve) -> tuple[Floats, tuple[Floats, ...]]:
     columns = (thin.accuracy, thin.escalation_rate, thin.cost_per_1000, low, high)
     x = thin.threshold
     keep = x <= 1
-    x, columns = x[keep], tuple(c[keep] for c in columns)
-    if curve.exact:  # below the least confidence all is kept, above the greatest all is sent on
-        x = np.concatenate([[0.0], x, [1.0]])
-        tail = (thin.accuracy, thin.escalation_rate, thin.cost_per_1000, low, high)
-        ends = tuple(full[-1] if thin.threshold[-1] <= 1 else c[-1] for full, c in zip(tail, columns, strict=True))
-        columns = tuple(np.concatenate([[c[0]], c, [end]]) for c, end in zip(columns, ends, strict=True))
-    return x, columns
+    drawn = [c[keep] for c in columns]
+    if not curve.exact:
+        return x[keep], tuple(drawn)
+    # below the least confidence all is kept; above the greatest the last point that is drawn goes on to 1
+    return np.concatenate([[0.0], x[keep], [1.0]]), tuple(np.concatenate([c[:1], c, c[-1:]]) for c in drawn)
 
 
 def _line(x: Floats, y: Floats, tint: str, shape: str, *, width: float = 2.5) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _draw_references(figure: go.Figure, references: Baselines, simulated: Sequen
         mark = " (simulated)" if name in simulated else ""
         side = "right" if i % 2 else "left"
         for row, y, text in ((1, accuracy, f"{name} alone{mark} {accuracy:.1%}"), (3, cost, None)):
-            figure.add_hline(y=y, line={"color": GREY, "width": 1, "dash": "dash"}, row=row, col=1)  # type: ignore[arg-type]
+            figure.add_hline(y=y, line={"color": GREY, "width": 1, "dash": "dash"}, row=row, col=1)
             if text:
                 figure.add_annotation(
                     x=0.002 if side == "left" else 0.998,

@@ -12,11 +12,17 @@ from hybrid.dashboard import state
 from hybrid.errors import HybridError
 from hybrid.metrics import Interval, PairedDifference, Summary
 from hybrid.predictions import Predictions, Tier
-from hybrid.recording import CLASSIFIER, TRAINED_GATE
+from hybrid.recording import CLASSIFIER, TRAINED_GATE, Progress
 from hybrid.routing import Param, Pattern, Policy, defaults
 from hybrid.tiers.whatif import WhatIf
 
 ICON = str(Path(__file__).with_name("icon.png"))
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 1.2rem; padding-bottom: 2rem; }
+[data-testid="stHeader"] { height: 0; min-height: 0; }
+[data-testid="stMetricValue"], [data-testid="stDataFrame"] { font-variant-numeric: tabular-nums; }
+.st-key-tiles [data-testid="stMetricValue"] { font-size: 1.7rem; font-weight: 600; }
+</style>"""
 PAGES = (
     ("app.py", "Data", ":material/database:"),
     ("pages/1_Tune.py", "Tune", ":material/tune:"),
@@ -28,16 +34,21 @@ PAGES = (
 def open_page(title: str) -> None:
     """Set up a page: title, width, and the links to the others."""
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
+    st.html(STYLE)
     with st.container(horizontal=True, gap="medium", key="navigation"):
         for path, name, icon in PAGES:
             st.page_link(path, label=name, icon=icon)
 
 
-def load_with_progress(work: Callable[[Callable[[float, str], None]], object]) -> bool:
+def load_with_progress(work: Callable[[Progress], object]) -> bool:
     """Run a load under a progress bar; shows its error, if any, and returns whether it went through."""
     bar = st.progress(0.0, "Reading …")
+
+    def report(share: float, doing: str) -> None:
+        bar.progress(min(share, 1.0), f"{doing} …")
+
     try:
-        work(lambda share, doing: bar.progress(min(share, 1.0), f"{doing} …"))
+        work(report)
     except HybridError as error:
         st.error(str(error), icon=":material/error:")
         if state.loaded() is not None:
@@ -72,17 +83,17 @@ def require_data() -> state.Loaded:
 
 def pick_whatif(data: state.Loaded) -> WhatIf | None:
     """Draw the what-if LLM's controls; returns it, or None when it is off."""
-    on = st.toggle(
-        "What-if LLM (simulated)",
-        value=not state.has_recorded(data),
-        key="whatif",
-        bind="query-params",
-        help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that quality "
-        "would be worth; real recorded answers come from columns of your file.",
-    )
-    if not on:
-        return None
-    with st.container(horizontal=True):
+    with st.popover("What-if LLM", icon=":material/science:"):
+        on = st.toggle(
+            "What-if LLM (simulated)",
+            value=not state.has_recorded(data),
+            key="whatif",
+            bind="query-params",
+            help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that "
+            "quality would be worth; real recorded answers come from columns of your file.",
+        )
+        if not on:
+            return None
         accuracy = st.number_input(
             "Accuracy, %", 0.0, 100.0, 95.0, step=0.5, key="whatif_accuracy", bind="query-params"
         )
@@ -93,25 +104,33 @@ def pick_whatif(data: state.Loaded) -> WhatIf | None:
     return WhatIf(accuracy=accuracy / 100, price=price / 1000, latency=latency)
 
 
+def pick_volume() -> int:
+    """Draw the monthly volume."""
+    return st.number_input(
+        "Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params", width=180
+    )
+
+
 def pick_policy(pattern: str, kind: type[Pattern], table: Predictions) -> Policy | None:
     """Draw the controls of a pattern, its tiers first; returns the policy, or None where it cannot be built."""
-    tiers = _pick_tiers(pattern, kind, table)
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        tiers = _pick_tiers(pattern, kind, table)
     if tiers is None:
         return None
     names = [t.name for t in tiers]
     chosen: dict[str, Any] = {}
-    params = kind.params()
-    columns = st.columns(2)
-    place = 0
-    for p in params:
-        gated = kind.gated(names) if p.per_tier else (None,)
-        values = []
-        for i, tier in enumerate(gated):
-            with columns[place % 2]:
+    with right:
+        for p in kind.params():
+            gated = kind.gated(names) if p.per_tier else (None,)
+            values = []
+            for i, tier in enumerate(gated):
                 key = f"{pattern}.{p.name}" + (f".{i}" if p.per_tier else "")
-                values.append(_draw(p, key, p.label.format(tier=tier)))
-            place += 1
-        chosen[p.name] = tuple(values) if p.per_tier else values[0]
+                if p.unit and chosen.get("strategy") != "cost_aware":
+                    values.append(p.default)  # only the cost-aware vote reads a price
+                else:
+                    values.append(_draw(p, key, p.label.format(tier=tier)))
+            chosen[p.name] = tuple(values) if p.per_tier else values[0]
     try:
         return Policy(defaults(kind, names, **chosen), tiers)
     except HybridError as error:
@@ -228,6 +247,8 @@ def describe(policy: Policy) -> str:
 
 def verdict(difference: PairedDifference) -> str:
     """Return what a paired difference says."""
+    if not difference.uplift and not difference.regression:
+        return "right and wrong on the same rows"
     tail = "" if difference.told_apart else f", cannot be told apart on these {difference.n_rows:,} rows"
     return f"{points(difference.accuracy)}{tail}"
 

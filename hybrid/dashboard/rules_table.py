@@ -18,8 +18,8 @@ def edit_rules(data: state.Loaded) -> None:
     classes = data.recording.dataset.classes
     with st.expander(f"Rules ({len(model.rules)} mined or added)"):
         st.caption(
-            "A text that holds the phrase gets the label. Hits and precision are measured out of fold; the confidence is "
-            "the lower end of the precision's 95% interval. Delete, relabel or add rows, then apply."
+            "A text that holds the phrase gets the label. Hits and precision are measured out of fold; the confidence "
+            "is the lower end of the precision's 95% interval. Delete, relabel or add rows, then apply."
         )
         frame = pd.DataFrame(
             {
@@ -31,7 +31,7 @@ def edit_rules(data: state.Loaded) -> None:
             }
         )
         edited = st.data_editor(
-            frame,
+            frame.astype({"Phrase": object, "Label": object, "Precision": float, "Confidence": float}),
             num_rows="dynamic",
             hide_index=True,
             key=f"rules.{hash(data.key)}",

@@ -1,0 +1,125 @@
+"""Shared material of the tests: small tables of predictions, and a small labelled dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from hybrid.columns import Columns
+from hybrid.dataset import build, split
+from hybrid.patterns import PATTERNS
+from hybrid.predictions import UNKNOWN, Predictions, Tier
+from hybrid.recording import Recording, record
+from hybrid.routing import Policy
+
+settings.register_profile("default", deadline=None, max_examples=60)
+settings.load_profile("default")
+
+CLASSES = ("billing", "shipping", "technical")
+# few values, so that ties between confidences, and between a confidence and a threshold, are common
+LEVELS = (0.0, 0.25, 0.5, 0.75, 0.8, 1.0)
+
+
+def table(tiers, rows, classes=CLASSES):
+    """Build predictions from rows of (label, confidence) per tier; cost and latency grow with the column."""
+    label = np.array([[cell[0] for cell in row] for row in rows], dtype=np.int64)
+    confidence = np.array([[cell[1] for cell in row] for row in rows], dtype=float)
+    price = np.array([t.price for t in tiers])
+    seconds = np.arange(len(tiers)) * 0.1
+    shape = label.shape
+    return Predictions(
+        tuple(tiers),
+        classes,
+        label,
+        confidence,
+        np.broadcast_to(price, shape).copy(),
+        np.broadcast_to(seconds, shape).copy(),
+    )
+
+
+def tiers_of(n, *, gate=False):
+    """Return n tiers from cheap to dear, the first a gate if asked for."""
+    tiers = [Tier(f"t{j}", "recorded", price=0.0005 * j) for j in range(n)]
+    if gate:
+        tiers[0] = Tier("gate", "gate")
+    return tuple(tiers)
+
+
+@st.composite
+def policies(draw, names=tuple(PATTERNS)):
+    """Draw any pattern with any parameters, over two to four tiers."""
+    kind = PATTERNS[draw(st.sampled_from(names))]
+    n = draw(st.integers(kind.min_tiers, kind.max_tiers or 4))
+    tiers = tiers_of(n, gate=kind.gate_first)
+    values = {}
+    for p in kind.params():
+        if p.choices:
+            one = st.sampled_from(p.choices)
+        elif p.unit:
+            one = st.sampled_from((0.0, 0.0005, 0.001, 1.0))
+        else:
+            one = st.sampled_from(LEVELS) if not p.optional else st.none() | st.sampled_from(LEVELS)
+        count = len(kind.gated([t.name for t in tiers]))
+        values[p.name] = tuple(draw(one) for _ in range(count)) if p.per_tier else draw(one)
+    return Policy(kind(**values), tiers)
+
+
+@st.composite
+def cases(draw, names=tuple(PATTERNS), min_rows=1):
+    """Draw a policy, predictions of its tiers, and the truth."""
+    policy = draw(policies(names))
+    n = draw(st.integers(min_rows, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (n, len(policy.tiers))
+    label = rng.integers(-1, len(CLASSES), shape)
+    confidence = np.where(label == UNKNOWN, 0.0, rng.choice(LEVELS, shape))
+    for j, t in enumerate(policy.tiers):
+        if t.kind == "gate":
+            label[:, j], confidence[:, j] = UNKNOWN, rng.choice(LEVELS, n)
+    cost, latency = rng.choice([0.0, 0.001, 0.002], shape), rng.choice([0.0, 0.1, 0.4], shape)
+    predictions = Predictions(policy.tiers, CLASSES, label, confidence, cost, latency)
+    return policy, predictions, rng.integers(0, len(CLASSES), n)
+
+
+WORDS = {
+    label: words.split()
+    for label, words in {
+        "billing": "invoice charged refund payment card money twice price tax receipt amount bank",
+        "shipping": "parcel courier delivery tracking late box address arrived lost driver depot delayed",
+        "technical": "app crash error screen button update install login slow bug freeze reset",
+    }.items()
+}
+FILLER = "please my the it is still today help again why can you with new very since and not order account"
+
+
+def labelled(n=240, *, seed=0):
+    """Make up an easy table: each text has words of its label, some of another, and filler."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        label = rng.choice(list(WORDS))
+        other = rng.choice(list(WORDS))
+        words = [
+            *rng.choice(WORDS[label], 2),
+            *rng.choice(WORDS[other], rng.integers(0, 3)),
+            *rng.choice(FILLER.split(), 6),
+        ]
+        rows.append((" ".join(rng.permutation(words)), label))
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+
+
+@pytest.fixture(scope="session")
+def recording() -> Recording:
+    """A fitted recording of the made-up table, with one recorded tier."""
+    from hybrid.columns import RecordedColumns
+
+    frame = labelled()
+    rng = np.random.default_rng(1)
+    frame["llm"] = np.where(rng.random(len(frame)) < 0.9, frame["label"], "billing")
+    frame["llm_confidence"] = rng.choice(["0.6", "0.8", "0.9", "1.0"], len(frame))
+    tier = RecordedColumns("llm", "llm", confidence="llm_confidence", price=0.003)
+    dataset = build(frame, Columns("label", text="text", recorded=(tier,)))
+    return record(dataset, split(dataset))

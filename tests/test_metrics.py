@@ -1,0 +1,108 @@
+"""Metrics: worked examples and known values."""
+
+import numpy as np
+import pytest
+from conftest import cases, table, tiers_of
+from hypothesis import given
+from sklearn.metrics import f1_score
+
+from hybrid.errors import TierError
+from hybrid.intervals import wilson
+from hybrid.metrics import (
+    baselines,
+    expected_calibration_error,
+    macro_f1,
+    mean_interval,
+    paired_difference,
+    summarize,
+)
+from hybrid.patterns import Triage
+from hybrid.predictions import UNKNOWN
+from hybrid.routing import Policy, replay
+
+TIERS = tiers_of(2)
+ROWS = [[(0, 0.9), (0, 1.0)], [(0, 0.9), (1, 1.0)], [(0, 0.2), (1, 1.0)], [(1, 0.2), (0, 1.0)]]
+TRUTH = np.array([0, 1, 1, 1])
+
+
+def test_summary_of_four_rows():
+    s = summarize(replay(Policy(Triage(0.5), TIERS), table(TIERS, ROWS)), TRUTH)
+    assert s.accuracy.value == 0.5  # right, kept wrong, fixed, broken
+    assert s.escalation_rate.value == 0.5
+    assert s.selective_accuracy.value == 0.5
+    assert s.reach == (1.0, 0.5)
+    assert s.cost_per_1000.value == pytest.approx(0.25)
+    assert (s.latency_p50, s.latency_p95) == pytest.approx((0.05, 0.1))
+
+
+def test_summary_of_nothing_is_an_error():
+    empty = table(TIERS, ROWS).take(np.array([], dtype=int))
+    with pytest.raises(TierError, match="no row"):
+        summarize(replay(Policy(Triage(0.5), TIERS), empty), TRUTH[:0])
+
+
+def test_wilson_matches_published_values_and_meets_the_ends():
+    # Newcombe 1998, table I: 81/263, 15/148, 0/20, 1/29
+    for (x, n), (low, high) in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        assert wilson(x, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(0, 0) == (0, 1)
+    assert wilson(7, 7)[1] == 1
+
+
+def test_the_bootstrap_of_a_mean_has_the_width_of_theory():
+    values = np.random.default_rng(0).exponential(size=4000)  # all distinct: grouped
+    i = mean_interval(values)
+    assert i.value == values.mean()
+    assert i.half_width == pytest.approx(1.96 * values.std() / np.sqrt(4000), rel=0.06)
+    assert mean_interval(values) == i  # seeded
+
+
+@given(cases(min_rows=2))
+def test_macro_f1_is_scikit_learns(case):
+    policy, predictions, truth = case
+    label = replay(policy, predictions).label
+    present = np.union1d(truth, label[label != UNKNOWN])
+    expected = f1_score(truth, label, labels=present, average="macro", zero_division=0)
+    assert macro_f1(label, truth) == pytest.approx(expected)
+
+
+def test_paired_difference_counts_what_escalation_fixes_and_breaks():
+    predictions = table(TIERS, ROWS)
+    cheap, policy = (replay(Policy(Triage(t), TIERS), predictions) for t in (0.0, 0.5))
+    d = paired_difference(cheap, policy, TRUTH)
+    assert (d.uplift, d.regression) == (1, 1)
+    assert d.accuracy.value == 0
+    assert d.p_value == 1.0
+    assert not d.told_apart
+    assert d.rows_to_tell is None
+
+
+def test_a_clear_difference_is_told_apart():
+    rows = [[(0, 0.1), (1, 1.0)]] * 30 + [[(1, 0.9), (1, 1.0)]] * 30
+    predictions, truth = table(TIERS, rows), np.ones(60, dtype=int)
+    cheap, policy = (replay(Policy(Triage(t), TIERS), predictions) for t in (0.0, 0.5))
+    d = paired_difference(cheap, policy, truth)
+    assert d.told_apart
+    assert d.accuracy.value == 0.5
+    assert d.p_value == pytest.approx(2 * 0.5**30)  # exact McNemar: all 30 discordant rows on one side
+    back = paired_difference(policy, cheap, truth)
+    assert back.accuracy.value == -0.5
+    assert (back.uplift, back.regression) == (0, 30)
+
+
+def test_calibration_error_of_a_worked_example():
+    confidence = np.array([0.9, 0.9, 0.6, 0.6])
+    right = np.array([True, False, True, True])
+    # bins of equal mass: |1.0 − 0.6| and |0.5 − 0.9|, half the rows each
+    assert expected_calibration_error(confidence, right, n_bins=2) == pytest.approx(0.4)
+
+
+def test_the_oracle_sends_exactly_the_rows_that_gain():
+    b = baselines(table(TIERS, ROWS), TRUTH, cheap="t0", strong="t1")
+    assert b.alone == {"t0": (0.0, 0.5), "t1": (0.5, 0.75)}
+    assert b.oracle == (pytest.approx(0.25), 1.0)  # rows 2 and 3

@@ -1,0 +1,159 @@
+"""Hand-worked oracles: six rows for each pattern and strategy."""
+
+import numpy as np
+import pytest
+from conftest import table, tiers_of
+
+from hybrid.errors import TierError
+from hybrid.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
+from hybrid.predictions import UNKNOWN, Tier
+from hybrid.routing import Policy, replay
+
+A, B, C = 0, 1, 2
+
+
+def test_triage_keeps_at_or_above_the_threshold():
+    tiers = tiers_of(2)
+    rows = [
+        [(A, 0.9), (B, 1.0)],
+        [(A, 0.8), (B, 1.0)],  # exactly at the threshold: kept
+        [(A, 0.79), (B, 1.0)],
+        [(UNKNOWN, 0.0), (C, 0.3)],
+        [(B, 1.0), (B, 1.0)],
+        [(B, 0.0), (UNKNOWN, 0.0)],
+    ]
+    o = replay(Policy(Triage(0.8), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, A, B, C, B, UNKNOWN]
+    assert o.tier.tolist() == [0, 0, 1, 1, 0, 1]
+    assert o.cost.tolist() == [0, 0, 0.0005, 0.0005, 0, 0.0005]
+    assert o.latency.tolist() == [0, 0, 0.1, 0.1, 0, 0.1]
+    assert o.asked.sum(axis=0).tolist() == [6, 3]
+
+
+def test_cascade_stops_at_the_first_confident_tier():
+    tiers = tiers_of(3)
+    rows = [
+        [(A, 0.9), (B, 0.9), (C, 0.9)],
+        [(A, 0.8), (B, 0.7), (C, 0.1)],
+        [(A, 0.9), (B, 0.1), (C, 0.1)],
+        [(A, 0.1), (B, 0.7), (C, 0.1)],
+        [(A, 0.1), (B, 0.69), (C, 0.1)],
+        [(UNKNOWN, 0.0), (UNKNOWN, 0.0), (UNKNOWN, 0.0)],
+    ]
+    o = replay(Policy(Cascade((0.9, 0.7)), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, B, A, B, C, UNKNOWN]
+    assert o.tier.tolist() == [0, 1, 0, 1, 2, 2]
+    np.testing.assert_allclose(o.cost, [0, 0.0005, 0, 0.0005, 0.0015, 0.0015])
+    np.testing.assert_allclose(o.latency, [0, 0.1, 0, 0.1, 0.3, 0.3])  # rounds add
+
+
+VOTES = [
+    [(A, 0.6), (A, 0.6), (B, 1.0)],
+    [(A, 0.9), (B, 0.5), (B, 0.3)],  # majority B, confidence A
+    [(A, 0.2), (B, 0.3), (C, 0.4)],  # three ways: the most confident
+    [(A, 0.5), (B, 0.5), (C, 0.5)],  # a full tie: the cheapest
+    [(UNKNOWN, 0.0), (UNKNOWN, 0.0), (B, 0.1)],  # who does not know abstains
+    [(UNKNOWN, 0.0), (UNKNOWN, 0.0), (UNKNOWN, 0.0)],
+]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "label", "tier"),
+    [
+        ("majority", [A, B, C, A, B, UNKNOWN], [0, 1, 2, 0, 2, 0]),
+        ("confidence_weighted", [A, A, C, A, B, UNKNOWN], [0, 0, 2, 0, 2, 0]),
+        # only the last tier is dear (0.001): where it knows an answer it wins
+        ("cost_aware", [B, B, C, C, B, UNKNOWN], [2, 1, 2, 2, 2, 0]),
+    ],
+)
+def test_ensemble_strategies(strategy, label, tier):
+    tiers = tiers_of(3)
+    o = replay(Policy(Ensemble(strategy), tiers), table(tiers, VOTES))
+    assert o.label.tolist() == label
+    assert o.tier.tolist() == tier
+    assert o.asked.all()
+    np.testing.assert_allclose(o.cost, 0.0015)
+    np.testing.assert_allclose(o.latency, 0.2)  # members overlap: the slowest counts
+
+
+def test_cost_aware_falls_back_to_the_cheap_majority_where_no_dear_member_knows():
+    tiers = tiers_of(3)
+    o = replay(Policy(Ensemble("cost_aware"), tiers), table(tiers, [[(A, 0.5), (B, 0.9), (UNKNOWN, 0.0)]]))
+    assert o.label.tolist() == [B]
+
+
+def test_confidence_of_a_vote_is_the_winners_share_of_all_members():
+    tiers = tiers_of(3)
+    o = replay(Policy(Ensemble("majority"), tiers), table(tiers, [[(A, 0.6), (A, 0.9), (B, 1.0)]]))
+    np.testing.assert_allclose(o.confidence, [0.5])
+
+
+def test_a_judge_decides_only_where_the_members_agree_too_little():
+    tiers = tiers_of(4)
+    rows = [
+        [(A, 0.5), (A, 0.5), (A, 0.5), (C, 1.0)],
+        [(A, 0.5), (A, 0.5), (B, 0.9), (C, 1.0)],
+        [(A, 0.5), (B, 0.5), (C, 0.9), (C, 1.0)],
+        [(UNKNOWN, 0.0), (UNKNOWN, 0.0), (UNKNOWN, 0.0), (B, 1.0)],
+    ]
+    o = replay(Policy(Ensemble("majority", agreement=2 / 3), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, A, C, B]
+    assert o.asked[:, 3].tolist() == [False, False, True, True]
+    assert o.tier.tolist() == [0, 0, 3, 3]
+
+
+def test_triage_ensemble_votes_only_on_uncertain_rows():
+    tiers = tiers_of(3)
+    rows = [
+        [(A, 0.8), (B, 1.0), (B, 1.0)],
+        [(A, 0.7), (B, 0.5), (B, 0.5)],
+        [(A, 0.7), (B, 0.3), (B, 0.3)],
+    ]
+    o = replay(Policy(TriageEnsemble(0.8, "confidence_weighted"), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, B, A]
+    assert o.asked.tolist() == [[True, False, False], [True, True, True], [True, True, True]]
+    assert o.confidence[0] == 0.8
+
+
+def test_router_asks_the_gate_and_one_tier():
+    tiers = tiers_of(4, gate=True)
+    rows = [
+        [(UNKNOWN, 0.9), (A, 0.1), (B, 0.2), (C, 0.3)],
+        [(UNKNOWN, 0.8), (A, 0.1), (B, 0.2), (C, 0.3)],
+        [(UNKNOWN, 0.5), (A, 0.1), (B, 0.2), (C, 0.3)],
+        [(UNKNOWN, 0.49), (A, 0.1), (B, 0.2), (C, 0.3)],
+        [(UNKNOWN, 0.0), (A, 0.1), (B, 0.2), (C, 0.3)],
+        [(UNKNOWN, 1.0), (UNKNOWN, 0.0), (B, 0.2), (C, 0.3)],
+    ]
+    o = replay(Policy(Router((0.8, 0.5)), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, A, B, C, C, UNKNOWN]
+    assert o.asked.sum(axis=1).tolist() == [2] * 6
+    assert o.asked[:, 0].all()  # the gate's cost counts on every row
+
+
+def test_the_gates_own_cost_counts_on_every_row():
+    tiers = (Tier("gate", "gate", price=0.0003), *tiers_of(3)[1:])
+    o = replay(Policy(Router((0.5,)), tiers), table(tiers, [[(UNKNOWN, 1.0), (A, 1.0), (B, 1.0)]]))
+    np.testing.assert_allclose(o.cost, 0.0003 + 0.0005)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "n", "says"),
+    [
+        (Triage(1.2), 2, "between 0.0 and 1.0"),
+        (Triage(float("nan")), 2, "finite"),
+        (Triage(0.5), 3, "takes 2 tiers"),
+        (Cascade((0.5,)), 3, "needs 2 values"),
+        (Ensemble("loudest"), 3, "not one of majority"),
+        (Router((0.5,)), 2, "at least 3"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(pattern, n, says):
+    with pytest.raises(TierError, match=says):
+        Policy(pattern, tiers_of(n))
+
+
+def test_a_policy_asks_no_tier_twice():
+    tier = Tier("t", "recorded")
+    with pytest.raises(TierError, match="asks each tier once"):
+        Policy(Triage(0.5), (tier, tier))

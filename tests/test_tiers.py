@@ -1,0 +1,189 @@
+"""Tiers: fitted on one side, honest on the other, and the same alone as in a batch."""
+
+import numpy as np
+import pytest
+from conftest import labelled
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from hybrid.calibration import fit_calibrator
+from hybrid.errors import TierError
+from hybrid.predictions import UNKNOWN
+from hybrid.tiers.classifier import fit_classifier
+from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.rules import Edits, check_phrase, fit_rules
+from hybrid.tiers.whatif import WhatIf
+from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
+
+
+@pytest.fixture(scope="module")
+def data():
+    frame = labelled(300)
+    classes, truth = np.unique(frame["label"].to_numpy(dtype=str), return_inverse=True)
+    fold = np.arange(300) % 5
+    fold[200:] = -1
+    return frame["text"].to_numpy(dtype=object), truth, fold, len(classes)
+
+
+def test_tf_idf_is_scikit_learns():
+    texts = ["The app crashed, twice!", "a refund a REFUND please", "", "straße 12 ümläut"]
+    counts, terms = count(texts)
+    reference = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    expected = reference.fit_transform(texts)
+    assert terms.tolist() == reference.get_feature_names_out().tolist()
+    np.testing.assert_allclose(tf_idf(counts, inverse_document_frequency(counts)).toarray(), expected.toarray())
+
+
+def test_counting_known_terms_ignores_the_others():
+    counts = count_terms(["app app crash", "nothing"], {"app": 0, "app crash": 1})
+    assert counts.toarray().tolist() == [[2, 1], [0, 0]]
+
+
+def test_the_classifier_answers_alone_as_in_a_batch(data):
+    texts, truth, fold, k = data
+    model = fit_classifier(texts, truth, fold, n_classes=k).model
+    batch = model.answer(list(texts))
+    for i in range(0, len(texts), 17):
+        alone = model.answer([texts[i]])
+        assert (alone.label[0], alone.confidence[0]) == (batch.label[i], batch.confidence[i])
+
+
+def test_test_rows_are_answered_by_the_model_that_ships(data):
+    texts, truth, fold, k = data
+    fitted = fit_classifier(texts, truth, fold, n_classes=k)
+    test = fold < 0
+    shipped = fitted.model.answer(list(texts[test]))
+    np.testing.assert_array_equal(shipped.label, fitted.answers.label[test])
+    np.testing.assert_array_equal(shipped.confidence, fitted.answers.confidence[test])
+
+
+def test_no_row_grades_itself(data):
+    texts, truth, fold, k = data
+    before = fit_classifier(texts, truth, fold, n_classes=k).answers
+    lie = truth.copy()
+    mine = fold == 2
+    lie[mine] = (truth[mine] + 1) % k  # a fold's own labels must not move its own raw answers
+    after = fit_classifier(texts, lie, fold, n_classes=k).answers
+    np.testing.assert_array_equal(before.label[mine], after.label[mine])
+    test = fold < 0
+    untouched = truth.copy()
+    untouched[test] = 0
+    same = fit_classifier(texts, untouched, fold, n_classes=k).answers
+    np.testing.assert_array_equal(same.confidence, before.confidence)
+
+
+def test_calibration_brings_confidence_to_accuracy(data):
+    texts, truth, fold, k = data
+    fitted = fit_classifier(texts, truth, fold, n_classes=k)
+    tune = fold >= 0
+    right = fitted.answers.label == truth
+    gap = abs(fitted.answers.confidence[tune].mean() - right[tune].mean())
+    assert gap < abs(fitted.raw_confidence[tune].mean() - right[tune].mean()) + 0.01
+    assert gap < 0.06
+
+
+def test_a_class_missing_from_a_fold_gets_no_probability_there(data):
+    texts, truth, fold, k = data
+    rare = truth.copy()
+    rare[0] = k  # one row of a new class, held out in fold 0
+    fitted = fit_classifier(texts, rare, fold, n_classes=k + 1)
+    assert fitted.probabilities[0, k] == 0
+    assert np.isfinite(fitted.answers.confidence).all()
+
+
+def test_texts_without_words_are_an_error():
+    with pytest.raises(TierError, match="no words"):
+        fit_classifier(np.array(["!!", "??"] * 5, dtype=object), np.array([0, 1] * 5), np.arange(10) % 2, n_classes=2)
+
+
+def test_temperature_ignores_rows_of_an_unseen_class():
+    logits = np.array([[np.log(3), 0.0, -np.inf]] * 4 + [[5.0, 0.0, -np.inf]])
+    truth = np.array([0, 0, 0, 1, 2])
+    assert fit_calibrator(logits, truth).temperature == pytest.approx(1.0, abs=1e-3)
+    assert fit_calibrator(logits[4:], truth[4:]).temperature == 1.0
+
+
+def test_rules_are_mined_on_tune_and_measured_out_of_fold(data):
+    texts, truth, fold, k = data
+    fitted = fit_rules(texts, truth, fold, n_classes=k)
+    assert fitted.model.rules
+    for rule in fitted.model.rules:
+        held = np.array([rule.phrase in f" {t} " for t in texts]) & (fold >= 0)
+        assert rule.correct <= rule.hits <= held.sum()
+        assert rule.confidence >= 0.5
+    confident = fitted.answers.label != UNKNOWN
+    assert (fitted.answers.label[confident] == truth[confident]).mean() > 0.7
+    flipped = truth.copy()
+    flipped[fold < 0] = 0
+    assert fit_rules(texts, flipped, fold, n_classes=k).model == fitted.model
+
+
+def test_shipped_rules_answer_test_rows_as_recorded(data):
+    texts, truth, fold, k = data
+    fitted = fit_rules(texts, truth, fold, n_classes=k)
+    test = fold < 0
+    again = fitted.model.answer(list(texts[test]))
+    np.testing.assert_array_equal(again.label, fitted.answers.label[test])
+    np.testing.assert_array_equal(again.confidence, fitted.answers.confidence[test])
+
+
+def test_edited_rules_are_measured_too(data):
+    texts, truth, fold, k = data
+    first = fit_rules(texts, truth, fold, n_classes=k).model.rules[0]
+    edits = Edits(frozenset({(first.phrase, first.label)}), (("courier", 1),))
+    rules = {(r.phrase, r.label): r for r in fit_rules(texts, truth, fold, n_classes=k, edits=edits).model.rules}
+    assert (first.phrase, first.label) not in rules
+    assert rules["courier", 1].hits == sum("courier" in t.split() for t in texts[:200])
+
+
+def test_a_rule_is_one_or_two_words():
+    assert check_phrase("  Charged,  TWICE ") == "charged twice"
+    for bad in ("", "one two three", "!!"):
+        with pytest.raises(TierError, match="one word or two"):
+            check_phrase(bad)
+
+
+def test_a_gate_needs_rows_of_both_kinds(data):
+    texts, _, fold, _ = data
+    with pytest.raises(TierError, match="cannot be trained"):
+        fit_gate(texts, np.ones(len(texts), dtype=bool), fold)
+
+
+def test_a_gate_learns_what_the_cheap_tier_gets_right(data):
+    texts, truth, fold, _ = data
+    gate = fit_gate(texts, truth == 0, fold)
+    score = gate.answers.confidence
+    assert score[truth == 0].mean() > score[truth != 0].mean() + 0.3
+    assert (gate.answers.label == UNKNOWN).all()
+    test = fold < 0
+    np.testing.assert_array_equal(gate.model.answer(list(texts[test])).confidence, score[test])
+
+
+def test_the_heuristic_gate_finds_long_and_tangled_texts_harder():
+    easy, *hard = HeuristicGate().score(
+        ["Where is my parcel?", "Where is it? And who pays?", "it does not work", "word " * 40, "this, and also that"]
+    )
+    assert easy == 1
+    assert all(h < easy for h in hard)
+
+
+def test_the_what_if_llm_is_right_as_often_as_it_says():
+    truth = np.random.default_rng(0).integers(0, 5, 20_000)
+    key = np.arange(20_000, dtype=np.uint64)
+    a = WhatIf(accuracy=0.9).answer(truth, key, n_classes=5)
+    right = a.label == truth
+    assert right.mean() == pytest.approx(0.9, abs=0.01)
+    sure = a.confidence > np.median(a.confidence)
+    for half in (sure, ~sure):
+        assert right[half].mean() == pytest.approx(a.confidence[half].mean(), abs=0.015)
+    better = WhatIf(accuracy=0.95).answer(truth, key, n_classes=5).label == truth
+    assert (better >= right).all()  # raising the accuracy only turns wrong answers right
+    some = np.array([5, 17, 400])
+    alone = WhatIf(accuracy=0.9).answer(truth[some], key[some], n_classes=5)
+    np.testing.assert_array_equal(alone.label, a.label[some])
+    assert WhatIf().tier.simulated
+
+
+@pytest.mark.parametrize("bad", [{"accuracy": 95.0}, {"price": -1.0}, {"latency": float("nan")}])
+def test_an_impossible_what_if_is_refused(bad):
+    with pytest.raises(TierError):
+        WhatIf(**bad)
