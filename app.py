@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.columns import Columns, RecordedColumns, guess_columns
+from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
 from hybrid.dashboard import charts, controls, state
 from hybrid.dashboard.rules_table import edit_rules
 from hybrid.errors import HybridError
@@ -227,7 +227,7 @@ if draft is not None:
             if second is not None and st.button("Join it", icon=":material/join_inner:"):
                 try:
                     table, notes = join(
-                        table, second[1], first_columns=columns, second_columns=guess_columns(second[1])
+                        table, second[1], first_columns=columns, second_columns=guess_second(second[1], columns)
                     )
                     st.session_state["draft"] = (token, f"{name} + {second[0]}", table, (*joined, *notes))
                     st.rerun()

@@ -67,7 +67,10 @@ class RecordedColumns:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What each column of a table is; a column that is not named is not read."""
+    """What each column of a table is; a column that is not named is not read.
+
+    Only a second file, to be joined to a first, may have an empty `label`.
+    """
 
     label: str
     text: str | None = None
@@ -80,6 +83,27 @@ class Columns:
         """Return every column that is read, with repetitions."""
         own = [c for c in (self.label, self.text, self.id, self.group, self.split) if c]
         return own + [c for r in self.recorded for c in r.used()]
+
+
+def guess_second(table: pd.DataFrame, first: Columns) -> Columns:
+    """Guess what the columns of a second file are, to add it to a first.
+
+    A column that is named as in the first file is the same thing; labels are only taken by name, for the second
+    file may hold nothing but a model's answers. `label` is empty where it has none.
+    """
+    names = [str(c) for c in table.columns]
+    guess = guess_columns(table)
+
+    def role(ours: str | None, pattern: str, guessed: str | None) -> str | None:
+        return ours if ours in names else next(iter(_named(names, pattern)), guessed)
+
+    return Columns(
+        role(first.label, _LABEL, None) or "",
+        text=role(first.text, _TEXT, guess.text),
+        id=role(first.id, _ID, None),
+        group=role(first.group, _GROUP, None),
+        split=first.split if first.split in names else guess.split,
+    )
 
 
 def guess_columns(table: pd.DataFrame) -> Columns:

@@ -112,7 +112,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     classes, truth = np.unique(labels.astype(str), return_inverse=True)
     if len(classes) < 2:
         raise DatasetError(
-            f"All {len(labels)} labelled rows carry the label {classes[0]!r}: there is nothing to classify. "
+            f"All {len(labels)} labelled rows carry the label {str(classes[0])!r}: there is nothing to classify. "
             f"Is {columns.label!r} the right label column? The columns are {listed(list(table.columns))}."
         )
     truth = truth.astype(np.int64)

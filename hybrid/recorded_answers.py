@@ -70,7 +70,7 @@ def _read_tier(
         latency = _numbers(table, r.latency, row, blank, name=r.name)
     nan = np.where(asked, 0.0, np.nan)
     answers = Answers(np.where(asked, label, UNKNOWN), confidence + nan, cost + nan, latency + nan)
-    return Tier(r.name, "recorded", price=float(cost[asked].mean())), answers
+    return Tier(r.name, "recorded", price=round(float(cost[asked].mean()), 12)), answers
 
 
 def _match(said: pd.Series, classes: tuple[str, ...]) -> Labels:

@@ -1,0 +1,255 @@
+"""Bundle and runtime: what was exported decides as the dashboard showed, or does not load."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import hybrid
+from hybrid.bundle import load as load_bundle
+from hybrid.bundle import save
+from hybrid.errors import BundleError, TierError
+from hybrid.patterns import PATTERNS, Cascade, Triage
+from hybrid.predictions import UNKNOWN
+from hybrid.routing import Policy, defaults, replay
+
+
+def policy_of(recording, name, **chosen):
+    kind = PATTERNS[name]
+    names = {
+        "triage": ["classifier", "llm"],
+        "router": ["trained gate", "classifier", "llm"],
+    }.get(name, ["rules", "classifier", "llm"])
+    tiers = recording.predictions.select(names).tiers
+    return Policy(defaults(kind, names, **chosen), tiers)
+
+
+def export(recording, policy, rows=None):
+    rows = recording.split.test if rows is None else rows
+    return save(
+        policy=policy,
+        classes=recording.dataset.classes,
+        models=recording.models,
+        texts=list(recording.dataset.texts[rows]),
+        recorded=recording.predictions.take(rows),
+        evidence={"note": "test"},
+    )
+
+
+def llm_of(recording):
+    """Return a function that gives the recorded answers of the LLM again."""
+    column = recording.predictions.answers(recording.predictions.index("llm"))
+    said = {
+        text: hybrid.Answer(
+            None if label == UNKNOWN else recording.dataset.classes[label], confidence=float(c), cost=float(cost)
+        )
+        for text, label, c, cost in zip(
+            recording.dataset.texts, column.label, column.confidence, column.cost, strict=True
+        )
+    }
+    return lambda texts: [said[t] for t in texts]
+
+
+SETTINGS = [
+    ("triage", {"threshold": 0.8}),
+    ("triage", {"threshold": 0.0}),
+    ("cascade", {"thresholds": (0.7, 0.9)}),
+    *(("ensemble", {"strategy": s}) for s in ("majority", "confidence_weighted", "cost_aware")),
+    ("ensemble", {"strategy": "majority", "agreement": 0.75}),
+    ("triage_ensemble", {"threshold": 0.6}),
+    ("router", {"thresholds": (0.8,)}),
+]
+
+
+@pytest.mark.parametrize(("name", "chosen"), SETTINGS)
+def test_the_loaded_bundle_decides_as_the_dashboard_row_by_row(recording, name, chosen):
+    policy = policy_of(recording, name, **chosen)
+    test = recording.split.test
+    shown = replay(policy, recording.predictions.take(test))
+    pipeline = hybrid.load(export(recording, policy), models={"llm": llm_of(recording)})
+    texts = list(recording.dataset.texts[test])
+    classes = recording.dataset.classes
+    decisions = pipeline.decide(texts)
+    for i, d in enumerate(decisions):
+        assert d.label == (None if shown.label[i] == UNKNOWN else classes[shown.label[i]])
+        assert d.tier == policy.names[shown.tier[i]]
+        assert d.confidence == shown.confidence[i]
+        assert d.cost == pytest.approx(shown.cost[i])
+        assert [s.tier for s in d.trace] == [policy.names[j] for j in np.flatnonzero(shown.asked[i])]
+        assert d.latency >= 0
+    for i in range(0, len(texts), 13):  # one by one, the same
+        one = pipeline(texts[i])
+        assert (one.label, one.tier, one.confidence) == (decisions[i].label, decisions[i].tier, decisions[i].confidence)
+
+
+def test_a_threshold_at_a_confidence_that_occurs_keeps_its_row_in_production(recording):
+    test = recording.split.test
+    confidence = recording.predictions.confidence[test, recording.predictions.index("classifier")]
+    threshold = float(np.sort(confidence)[len(confidence) // 2])
+    policy = policy_of(recording, "triage", threshold=threshold)
+    pipeline = hybrid.load(export(recording, policy), models={"llm": llm_of(recording)})
+    row = int(test[np.flatnonzero(confidence == threshold)[0]])
+    assert pipeline(recording.dataset.texts[row]).tier == "classifier"
+
+
+def test_async_decides_as_sync_and_members_of_a_round_overlap(recording):
+    policy = policy_of(recording, "ensemble")
+    answer = llm_of(recording)
+
+    async def slow(texts):
+        await asyncio.sleep(0.01)
+        return answer(texts)
+
+    content = export(recording, policy)
+    texts = list(recording.dataset.texts[recording.split.test])
+    plain = hybrid.load(content, models={"llm": answer}).decide(texts)
+    waited = asyncio.run(hybrid.load(content, models={"llm": slow}).batch(texts))
+    assert [(d.label, d.tier, d.confidence) for d in plain] == [(d.label, d.tier, d.confidence) for d in waited]
+
+
+def test_a_bundle_round_trips_at_full_precision(recording):
+    policy = policy_of(recording, "triage", threshold=0.1 + 0.2)
+    loaded = load_bundle(export(recording, policy))
+    assert loaded.policy == policy
+    assert loaded.config.classes == list(recording.dataset.classes)
+    assert loaded.evidence["note"] == "test"
+    assert 0 < len(loaded.golden) <= 60
+
+
+def test_a_bundle_of_local_tiers_runs_without_any_model(recording, tmp_path):
+    tiers = recording.predictions.select(["rules", "classifier"]).tiers
+    content = export(recording, Policy(Cascade((0.8,)), tiers))
+    path = tmp_path / "cascade.zip"
+    path.write_bytes(content)
+    decision = hybrid.load(path)("the courier lost my parcel")
+    assert decision.label == "shipping"
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    assert hybrid.load(folder)("the courier lost my parcel").label == "shipping"
+
+
+def test_a_missing_model_is_named_with_the_line_that_mends_it(recording):
+    content = export(recording, policy_of(recording, "triage"))
+    with pytest.raises(BundleError, match=r"models=\{'llm': function\}"):
+        hybrid.load(content)
+    with pytest.raises(BundleError, match="external tiers of this bundle are: llm"):
+        hybrid.load(content, models={"llm": len, "gpt": len})
+
+
+def test_what_a_model_says_is_checked(recording):
+    content = export(recording, policy_of(recording, "triage", threshold=1.0))
+    said = {}
+
+    def model(texts):
+        return said["answers"] * len(texts)
+
+    pipeline = hybrid.load(content, models={"llm": model})
+    said["answers"] = [hybrid.Answer("no such class", 0.9)]
+    assert pipeline("hello").label is None
+    said["answers"] = [hybrid.Answer(None)]
+    assert pipeline("hello").label is None
+    said["answers"] = [hybrid.Answer("billing", 95.0)]
+    with pytest.raises(TierError, match=r"llm\.confidence = 95"):
+        pipeline("hello")
+    said["answers"] = [hybrid.Answer("billing")]
+    decision = pipeline("hello")
+    assert (decision.label, decision.confidence, decision.cost) == ("billing", 1.0, 0.003)
+    said["answers"] = []
+    with pytest.raises(TierError, match="answered 0"):
+        pipeline("hello")
+
+
+def test_what_is_not_a_text_is_refused(recording):
+    pipeline = hybrid.load(export(recording, policy_of(recording, "triage")), models={"llm": llm_of(recording)})
+    with pytest.raises(TierError, match="list of texts"):
+        pipeline.decide("one text")
+    with pytest.raises(TierError, match="Text 2 is float"):
+        pipeline.decide(["a", 1.0])
+    assert pipeline.decide([]) == []
+
+
+def rewrite(content, changes, *, sums=True):
+    """Return a bundle with files changed (None: removed) and, if asked for, checksums that fit."""
+    import hashlib
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {n: archive.read(n) for n in archive.namelist()}
+    files = {n: c for n, c in (files | changes).items() if c is not None}
+    if sums:
+        digests = {n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != "manifest.json"}
+        files["manifest.json"] = json.dumps({"sha256": digests}).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for n, c in files.items():
+            archive.writestr(n, c)
+    return out.getvalue()
+
+
+def part(content, name):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.read(name)
+
+
+def test_a_damaged_or_edited_bundle_is_refused(recording):
+    content = export(recording, policy_of(recording, "triage", threshold=0.5))
+    policy = json.loads(part(content, "policy.json"))
+    edited = json.dumps(policy | {"parameters": {"threshold": 0.99}}).encode()
+    cases = {
+        "not a zip or is damaged": content[: len(content) // 2],
+        "policy.json was changed after the export": rewrite(content, {"policy.json": edited}, sums=False),
+        "Golden row .* is decided differently": rewrite(content, {"policy.json": edited}),
+        "lacks classifier.npz": rewrite(content, {"classifier.npz": None}, sums=False),
+        "no manifest.json": rewrite(content, {"manifest.json": None}, sums=False),
+        "schema version 99": rewrite(content, {"policy.json": json.dumps(policy | {"schema_version": 99}).encode()}),
+        "'telepathy' is not one of": rewrite(
+            content, {"policy.json": json.dumps(policy | {"pattern": "telepathy"}).encode()}
+        ),
+        "has the parameters threshold": rewrite(
+            content, {"policy.json": json.dumps(policy | {"parameters": {}}).encode()}
+        ),
+        "policy.json, classes": rewrite(content, {"policy.json": json.dumps(policy | {"classes": []}).encode()}),
+        "damaged": rewrite(content, {"classifier.npz": b"not arrays"}),
+        "between 0.0 and 1.0": rewrite(
+            content, {"policy.json": json.dumps(policy | {"parameters": {"threshold": 7}}).encode()}
+        ),
+    }
+    for says, broken in cases.items():
+        with pytest.raises(BundleError, match=says):
+            load_bundle(broken)
+    assert load_bundle(rewrite(content, {})).policy.pattern == Triage(0.5)
+
+
+def test_a_bundle_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(BundleError, match="no bundle at"):
+        hybrid.load(tmp_path / "nowhere.zip")
+    with pytest.raises(BundleError, match="no manifest"):
+        hybrid.load(tmp_path)
+
+
+def test_loading_runs_no_pickle(recording):
+    content = export(recording, policy_of(recording, "triage"))
+    with zipfile.ZipFile(io.BytesIO(part(content, "classifier.npz"))) as arrays:
+        assert all(not arrays.read(n)[:200].count(b"'O'") for n in arrays.namelist())  # no object arrays
+    evil = io.BytesIO()
+    np.savez(evil, terms=np.array([object()], dtype=object))
+    with pytest.raises(BundleError, match="damaged"):
+        load_bundle(rewrite(content, {"classifier.npz": evil.getvalue()}))
+
+
+def test_production_loads_no_dashboard_library(recording, tmp_path):
+    tiers = recording.predictions.select(["rules", "classifier"]).tiers
+    path = tmp_path / "b.zip"
+    path.write_bytes(export(recording, Policy(Cascade((0.8,)), tiers)))
+    code = (
+        f"import hybrid, sys; hybrid.load({str(path)!r})('parcel'); "
+        "print([m for m in ('pandas', 'streamlit', 'plotly', 'sklearn', 'hybrid.curves', 'hybrid.metrics') "
+        "if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
