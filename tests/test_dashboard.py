@@ -1,0 +1,219 @@
+"""Page logic, without a browser: what a user clicks, and what then stands there."""
+
+from pathlib import Path
+
+import pytest
+from conftest import labelled
+from streamlit.testing.v1 import AppTest
+
+from hybrid.columns import Columns
+from hybrid.curves import with_threshold
+from hybrid.dashboard import cached, export, state
+from hybrid.dashboard.rules_table import changed
+from hybrid.dashboard.state import Choice
+from hybrid.errors import TierError
+from hybrid.patterns import PATTERNS
+from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["app.py", "pages/1_Tune.py", "pages/2_Compare.py", "pages/6_Export.py"]
+
+
+def open_page(page="app.py", **params):
+    at = AppTest.from_file(str(ROOT / page), default_timeout=60)
+    for key, value in params.items():
+        at.query_params[key] = value
+    return at.run()
+
+
+def press(at, label):
+    next(b for b in at.button if b.label == label).click()
+    return at.run()
+
+
+@pytest.fixture
+def tune():
+    """The Tune page with the sample loaded."""
+    return press(open_page("pages/1_Tune.py"), "Use the sample data")
+
+
+def numbers(at):
+    return {m.label.split(" · ")[0]: m.value for m in at.metric}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_its_own_and_offers_the_sample(page):
+    at = open_page(page)
+    assert not at.exception
+    assert "Use the sample data" in [b.label for b in at.button]
+    at = press(at, "Use the sample data")
+    assert not at.exception
+    assert not at.error
+
+
+@pytest.mark.parametrize("pattern", list(PATTERNS))
+def test_every_pattern_draws_its_numbers(tune, pattern):
+    tune.segmented_control(key="pattern").set_value(pattern).run()
+    assert not tune.exception
+    assert set(numbers(tune)) >= {"Accuracy", "Cost per 1,000", "Latency p50 / p95"}
+    assert any("simulated" in m.value for m in tune.markdown)
+
+
+@pytest.mark.parametrize("strategy", ["majority", "cost_aware"])
+def test_the_ensembles_strategies_can_be_chosen(tune, strategy):
+    tune.segmented_control(key="pattern").set_value("ensemble").run()
+    tune.selectbox(key="ensemble.strategy").set_value(strategy).run()
+    assert not tune.exception
+    tune.toggle(key="ensemble.agreement.on").set_value(True).run()
+    assert not tune.exception
+
+
+def test_the_tiles_are_what_replay_says_at_the_slider(tune):
+    tune.slider(key="triage.threshold").set_value(0.6).run()
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    assert choice.policy.pattern.threshold == 0.6
+    from hybrid.metrics import summarize
+    from hybrid.routing import replay
+
+    (on,) = state.evaluate_on(data, (choice,), "tune")
+    expected = summarize(replay(choice.policy, on.predictions), on.truth)
+    shown = numbers(tune)
+    assert shown["Accuracy"] == f"{expected.accuracy.value:.1%}"
+    assert shown["Escalation rate: sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
+    assert shown["Cost per 1,000"] == f"${expected.cost_per_1000.value:.2f}"
+    curve = cached.curve(data, choice, "threshold", None)
+    for t in (0.3, 0.6, 0.91):
+        moved = Choice(with_threshold(choice.policy, "threshold", None, t), choice.whatif)
+        assert curve.accuracy[curve.at(t)] == pytest.approx(cached.summary(data, moved, "tune").accuracy.value)
+
+
+def test_a_shared_link_restores_its_settings():
+    at = press(
+        open_page("pages/1_Tune.py", **{"pattern": "Cascade", "cascade.thresholds.1": "0.4", "whatif_accuracy": "80"}),
+        "Use the sample data",
+    )
+    assert not at.exception
+    choice = at.session_state["choice"]
+    assert choice.policy.pattern.thresholds == (0.85, 0.4)
+    assert choice.whatif.accuracy == 0.8
+
+
+def test_pins_are_compared_and_exported(tune):
+    press(tune, "Pin to compare")
+    tune.slider(key="triage.threshold").set_value(0.3).run()
+    press(tune, "Pin to compare")
+    press(tune, "Pin to compare")  # the same again is no new pin
+    assert [p.name for p in tune.session_state["pins"]] == ["A", "B"]
+    tune.switch_page("pages/2_Compare.py").run()
+    assert not tune.exception
+    assert list(tune.table[0].value.columns) == ["A", "B"]
+    assert "simulated" in tune.table[0].value.loc["Policy", "A"]
+    tune.switch_page("pages/6_Export.py").run()
+    assert not tune.exception
+    assert "hybrid.load" in tune.code[0].value
+    assert 'models={"what-if LLM": ask_model}' in tune.code[0].value
+
+
+def test_bad_files_leave_the_loaded_data_alone():
+    at = press(open_page(), "Use the sample data")
+    before = at.session_state["loaded"]
+    for name, content in {
+        "empty.csv": b"",
+        "latin.csv": "text,label\ncafé,x\n".encode("latin-1"),
+        "twice.csv": b"text,text\na,b\n",
+    }.items():
+        at.file_uploader(key="upload").upload(name, content).run()
+        assert at.error, name
+        assert not at.exception
+        assert at.session_state["loaded"] is before
+
+
+def test_a_table_that_cannot_be_used_says_why_and_keeps_the_data():
+    at = press(open_page(), "Use the sample data")
+    before = at.session_state["loaded"]
+    rows = "\n".join(f"some text {chr(97 + i % 26) * (i + 1)},same" for i in range(30))
+    at.file_uploader(key="upload").upload("one.csv", f"text,label\n{rows}\n".encode()).run()
+    at = press(at, "Load and fit")
+    assert "carry the label 'same'" in at.error[0].value
+    assert at.session_state["loaded"] is before
+
+
+def test_upload_load_and_tune_own_data():
+    at = open_page()
+    content = labelled().to_csv(index=False).encode()
+    at.file_uploader(key="upload").upload("mine.csv", content).run()
+    at = press(at, "Load and fit")
+    assert not at.error
+    assert at.session_state["loaded"].recording.dataset.n_rows == 240
+    assert not at.exception
+
+
+def test_predictions_without_texts_can_be_tuned():
+    rows = "\n".join(
+        f"r{i},{i % 2},{i % 2 if i % 5 else 1 - i % 2},{0.5 + i % 50 / 100},{i % 2},0.9" for i in range(200)
+    )
+    at = open_page()
+    at.file_uploader(key="upload").upload("p.csv", f"id,gold,pred_a,conf_a,pred_b,conf_b\n{rows}\n".encode()).run()
+    at = press(at, "Load and fit")
+    assert not at.error
+    at.switch_page("pages/1_Tune.py").run()
+    assert not at.exception
+    assert at.session_state["choice"].policy.names == ("a", "b")
+    at.segmented_control(key="pattern").set_value("router").run()
+    assert any("needs texts" in i.value for i in at.info)
+
+
+def test_rule_edits_lead_to_the_edited_table():
+    import pandas as pd
+
+    model = Rules((Rule("refund", 0), Rule("parcel", 1)))
+    edited = pd.DataFrame({"Phrase": ["refund", "My  APP"], "Label": ["b", "c"]})
+    edits = changed(NO_EDITS, model, edited, ("a", "b", "c"))
+    assert edits == Edits(frozenset({("refund", 0), ("parcel", 1)}), (("my app", 2), ("refund", 1)))
+    again = changed(edits, Rules((Rule("my app", 2), Rule("refund", 1))), edited, ("a", "b", "c"))
+    assert again == edits
+    with pytest.raises(TierError, match="two labels"):
+        changed(NO_EDITS, model, pd.DataFrame({"Phrase": ["x", "X"], "Label": ["a", "b"]}), ("a", "b", "c"))
+
+
+def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    monkeypatch.chdir(tmp_path)
+    for kind in ("triage", "local"):
+        if kind == "local":
+            from hybrid.patterns import Cascade
+            from hybrid.routing import Policy
+
+            tiers = data.recording.predictions.select(["rules", "classifier"]).tiers
+            choice = Choice(Policy(Cascade((0.8,)), tiers), None)
+        content = export.bundle(data, choice)
+        name = export.file_name(choice.policy)
+        Path(name).write_bytes(content)
+        lines = export.snippet(name, export.external(data, choice.policy), data.recording.dataset.classes)
+        exec(compile(lines, name, "exec"), {})
+
+
+def test_evidence_names_what_is_simulated(tune):
+    evidence = export.evidence(tune.session_state["loaded"], tune.session_state["choice"])
+    assert evidence["simulated"] == ["what-if LLM"]
+    assert evidence["metrics"]["test"]["accuracy"]["low"] < evidence["metrics"]["test"]["accuracy"]["value"]
+
+
+def test_sessions_do_not_share_what_they_loaded():
+    first = press(open_page(), "Use the sample data")
+    second = open_page()
+    assert "loaded" in first.session_state
+    assert "loaded" not in second.session_state
+
+
+def test_a_load_replaces_pins_of_other_data(tune):
+    press(tune, "Pin to compare")
+    tune.switch_page("app.py").run()
+    tune.file_uploader(key="upload").upload("mine.csv", labelled().to_csv(index=False).encode()).run()
+    press(tune, "Load and fit")
+    assert tune.session_state["pins"] == []
+
+
+def test_columns_of_the_sample_are_read_as_they_are():
+    assert state.SAMPLE.exists()
+    assert Columns("label", text="text", id="id").used() == ["label", "text", "id"]
