@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from hybrid.columns import Columns
 from hybrid.curves import with_threshold
-from hybrid.dashboard import cached, export, state
+from hybrid.dashboard import cached, controls, export, state
 from hybrid.dashboard.rules_table import changed
 from hybrid.dashboard.state import Choice
 from hybrid.errors import TierError
@@ -20,7 +20,9 @@ PAGES = ["app.py", "pages/1_Tune.py", "pages/2_Compare.py", "pages/6_Export.py"]
 
 
 def open_page(page="app.py", **params):
-    at = AppTest.from_file(str(ROOT / page), default_timeout=60)
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    if page != "app.py":
+        at.switch_page(page)
     for key, value in params.items():
         at.query_params[key] = value
     return at.run()
@@ -35,6 +37,15 @@ def press(at, label):
 def tune():
     """The Tune page with the sample loaded."""
     return press(open_page("pages/1_Tune.py"), "Use the sample data")
+
+
+@pytest.fixture
+def uncached(tune, monkeypatch):
+    """Call what the pages call, but outside of a session, where its caches cannot be read."""
+    for module in (cached, export):
+        for name, value in vars(module).copy().items():
+            if hasattr(value, "__wrapped__"):
+                monkeypatch.setattr(module, name, value.__wrapped__)
 
 
 def numbers(at):
@@ -68,6 +79,7 @@ def test_the_ensembles_strategies_can_be_chosen(tune, strategy):
     assert not tune.exception
 
 
+@pytest.mark.usefixtures("uncached")
 def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     tune.slider(key="triage.threshold").set_value(0.6).run()
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
@@ -80,7 +92,7 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     shown = numbers(tune)
     assert shown["Accuracy"] == f"{expected.accuracy.value:.1%}"
     assert shown["Escalation rate: sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
-    assert shown["Cost per 1,000"] == f"${expected.cost_per_1000.value:.2f}"
+    assert shown["Cost per 1,000"] == controls.dollars(expected.cost_per_1000.value)
     curve = cached.curve(data, choice, "threshold", None)
     for t in (0.3, 0.6, 0.91):
         moved = Choice(with_threshold(choice.policy, "threshold", None, t), choice.whatif)
@@ -176,6 +188,7 @@ def test_rule_edits_lead_to_the_edited_table():
         changed(NO_EDITS, model, pd.DataFrame({"Phrase": ["x", "X"], "Label": ["a", "b"]}), ("a", "b", "c"))
 
 
+@pytest.mark.usefixtures("uncached")
 def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
     monkeypatch.chdir(tmp_path)
@@ -193,6 +206,7 @@ def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
         exec(compile(lines, name, "exec"), {})
 
 
+@pytest.mark.usefixtures("uncached")
 def test_evidence_names_what_is_simulated(tune):
     evidence = export.evidence(tune.session_state["loaded"], tune.session_state["choice"])
     assert evidence["simulated"] == ["what-if LLM"]
