@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,13 @@ class Runtime:
         return self.decide([text])[0]
 
     def decide(self, texts: Sequence[str]) -> list[Decision]:
-        """Decide texts; for use outside an event loop."""
-        return asyncio.run(self.batch(texts))
+        """Decide texts and wait for it; inside an event loop, ``await batch(texts)`` does not block the loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.batch(texts))
+        with ThreadPoolExecutor(1) as pool:  # a notebook has a loop running already
+            return pool.submit(asyncio.run, self.batch(texts)).result()
 
     async def batch(self, texts: Sequence[str]) -> list[Decision]:
         """Decide texts, asking the tiers of a round concurrently; the same decisions as one by one."""

@@ -112,6 +112,16 @@ def test_async_decides_as_sync_and_members_of_a_round_overlap(recording):
     assert [(d.label, d.tier, d.confidence) for d in plain] == [(d.label, d.tier, d.confidence) for d in waited]
 
 
+def test_a_notebook_with_a_running_loop_can_decide(recording):
+    tiers = recording.predictions.select(["rules", "classifier"]).tiers
+    pipeline = hybrid.load(export(recording, Policy(Cascade((0.8,)), tiers)))
+
+    async def cell():
+        return pipeline("the courier lost my parcel")
+
+    assert asyncio.run(cell()).label == "shipping"
+
+
 def test_a_bundle_round_trips_at_full_precision(recording):
     policy = policy_of(recording, "triage", threshold=0.1 + 0.2)
     loaded = load_bundle(export(recording, policy))
