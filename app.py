@@ -33,20 +33,22 @@ COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tok
 controls.open_page("Data")
 
 
-def upload(label: str, key: str) -> tuple[str, pd.DataFrame] | None:
-    """Draw an uploader; returns the name and the table of its file, or None."""
+def upload(label: str, key: str) -> tuple[str, str, pd.DataFrame] | None:
+    """Draw an uploader; returns a token of the upload, the file's name and its table, or None."""
     file = st.file_uploader(
         label, TYPES, key=key, max_upload_size=MAX_BYTES // 2**20, help="CSV, TSV, JSONL or Parquet; .gz is fine."
     )
     if file is None:
         return None
-    try:
-        return file.name, read(file.name, file.getvalue())
-    except HybridError as error:
-        st.error(str(error), icon=":material/error:")
-        if state.loaded() is not None:
-            st.caption("The data that was loaded before stays.")
-        return None
+    seen = st.session_state.get(f"{key}.read")
+    if seen is None or seen[0] != file.file_id:  # a rerun must not read the file again
+        try:
+            seen = (file.file_id, file.name, read(file.name, file.getvalue()))
+        except HybridError as error:
+            controls.show_error(error)
+            return None
+        st.session_state[f"{key}.read"] = seen
+    return seen
 
 
 def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> Columns:
@@ -121,6 +123,30 @@ def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
             )
         )
     return found
+
+
+def show_draft(draft: state.Draft, guess: Columns) -> None:
+    """Draw a table that can be loaded: its first rows, what its columns are, a second file to join."""
+    st.dataframe(draft.table.head(5), hide_index=True)
+    columns = pick_columns(draft.table, guess, f"columns.{draft.token}.{len(draft.table.columns)}")
+    st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
+    second = upload("Second file", "upload_second")
+    if second is not None and st.button("Join it", icon=":material/join_inner:"):
+        try:
+            table, notes = join(
+                draft.table, second[2], first_columns=columns, second_columns=guess_second(second[2], columns)
+            )
+        except HybridError as error:
+            controls.show_error(error)
+        else:
+            state.draft(state.Draft(draft.token, f"{draft.name} + {second[1]}", table, (*draft.notes, *notes)))
+            st.rerun()
+    for note in draft.notes:
+        st.caption(f"{note.what} {note.done}")
+    if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
+        lambda report: state.load(draft.name, draft.table, columns, notes=draft.notes, progress=report)
+    ):
+        st.rerun()
 
 
 def show_loaded(data: state.Loaded) -> None:
@@ -213,33 +239,18 @@ with right, st.container(border=True):
         "dropped when you leave."
     )
 
-if uploaded is not None and (st.session_state.get("draft") or ("",))[0] != uploaded[0] + str(len(uploaded[1])):
-    st.session_state["draft"] = (uploaded[0] + str(len(uploaded[1])), *uploaded, ())
-draft = st.session_state.get("draft") if uploaded is not None else None
-if draft is not None:
-    token, name, table, joined = draft
-    with st.container(border=True):
-        st.markdown(f"**{name}** · {len(table):,} rows · {len(table.columns)} columns")
-        st.dataframe(table.head(5), hide_index=True)
-        columns = pick_columns(table, guess_columns(table), f"columns.{token}.{len(table.columns)}")
-        with st.expander("Add a second file: recorded answers for some of the rows, or more labelled rows"):
-            second = upload("Second file", "upload_second")
-            if second is not None and st.button("Join it", icon=":material/join_inner:"):
-                try:
-                    table, notes = join(
-                        table, second[1], first_columns=columns, second_columns=guess_second(second[1], columns)
-                    )
-                    st.session_state["draft"] = (token, f"{name} + {second[0]}", table, (*joined, *notes))
-                    st.rerun()
-                except HybridError as error:
-                    st.error(str(error), icon=":material/error:")
-        for note in joined:
-            st.caption(f"{note.what} {note.done}")
-        if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
-            lambda report: state.load(name, table, columns, notes=joined, progress=report)
-        ):
-            st.toast("Loaded.")
-
 data = state.loaded()
+if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
+    st.session_state["upload.drafted"] = uploaded[0]
+    state.draft(state.Draft(*uploaded))
+draft = state.drafted()
+if draft is not None:
+    is_loaded = data is not None and data.table is draft.table
+    with st.expander(
+        f"**{draft.name}** · {len(draft.table):,} rows · {len(draft.table.columns)} columns: "
+        + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
+        expanded=not is_loaded,
+    ):
+        show_draft(draft, data.columns if is_loaded and data is not None else guess_columns(draft.table))
 if data is not None:
     show_loaded(data)

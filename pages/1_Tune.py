@@ -12,7 +12,7 @@ data = controls.require_data()
 
 def tile(label: str, value: str, detail: str, test: str) -> None:
     """Draw a number with its interval on tune, and the same on test."""
-    with st.container(border=True):
+    with st.container(border=True, height="stretch"):
         st.metric(label, value)
         st.caption(f"{detail}  \n{test}")
 
@@ -104,9 +104,13 @@ with st.container(key="tiles"):
         )
 
 cheap = state.cheap_of(policy.tiers).name
+unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
+if unpriced:
+    st.caption(f":material/payments: {', '.join(unpriced)} count $0: set their price on the Data page.")
 gain = cached.gain_over_cheap(data, choice, "tune")
 verdict = (
-    f"Against **{cheap} alone**, on the same {gain.n_rows:,} tune rows: {controls.points(gain.accuracy)}. "
+    f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
+    f"{gain.n_rows:,} tune rows: {controls.points(gain.accuracy)}. "
     f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong."
 )
 if not gain.told_apart:

@@ -93,7 +93,7 @@ def open_sample(page, url):
     page.goto(url)
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
-    page.get_by_text("Sample: support tickets").wait_for(timeout=60_000)
+    page.get_by_role("heading", name="Sample: support tickets").wait_for(timeout=60_000)
     settle(page)
 
 

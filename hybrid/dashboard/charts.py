@@ -92,7 +92,8 @@ def threshold_figure(
             marker = {"size": 11, "color": tint, "line": {"color": "white", "width": 2}}
             dot = go.Scatter(x=[threshold], y=[y], mode="markers", marker=marker, hoverinfo="skip")
             figure.add_trace(dot, row=row, col=1)
-        figure.add_vline(x=threshold, line={"color": "#0B5CBF", "width": 2}, row="all", col=1)
+        line = {"color": "#2F7DE1", "width": 2}
+        figure.add_shape(type="line", x0=threshold, x1=threshold, xref="x", y0=0, y1=1, yref="paper", line=line)
     # a few thresholds at which hardly anything is answered must not flatten the rest of the curve
     shown_low = [float(np.quantile(low, 0.1)), summary.accuracy.low, references.alone[references.cheap][1]]
     top = max(float(high.max()), *(a for _, a in references.alone.values()))
@@ -212,14 +213,20 @@ def trade_off_figure(
                 hovertemplate=f"{name}<br>%{{y:.1%}} at $%{{x:.4~g}} per 1,000<extra></extra>",
             )
         )
+    # a tier that hardly ever answers, such as rules alone, must not flatten the rest
+    shown = [s.accuracy.low for _, s, _ in points] + [
+        references.alone[n][1] for n in (references.cheap, references.strong)
+    ]
+    top = max([s.accuracy.high for _, s, _ in points] + [references.oracle[1]])
     figure.update_xaxes(title="cost per 1,000 texts", tickprefix="$", rangemode="tozero")
-    figure.update_yaxes(title="accuracy", tickformat=".1%")
+    figure.update_yaxes(title="accuracy", tickformat=".1%", range=[min(shown) - 0.03, min(top, 1.0) + 0.02])
     legend = {"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0}
     figure.update_layout(height=520, margin={"l": 10, "r": 10, "t": 30, "b": 10}, legend=legend)
     return figure
 
 
 def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence[str]) -> None:
+    dearest = max(cost for cost, _ in references.alone.values())
     for name, (cost, accuracy) in references.alone.items():
         mark = " (simulated)" if name in simulated else ""
         figure.add_trace(
@@ -228,7 +235,7 @@ def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence
                 y=[accuracy],
                 mode="markers+text",
                 text=[f"{name} alone{mark}"],
-                textposition="bottom center",
+                textposition="bottom left" if cost > dearest / 2 else "bottom right",
                 textfont={"color": GREY, "size": 11},
                 marker={"size": 9, "color": GREY, "symbol": "circle-open", "line": {"width": 2}},
                 showlegend=False,

@@ -50,13 +50,18 @@ def load_with_progress(work: Callable[[Progress], object]) -> bool:
     try:
         work(report)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
-        if state.loaded() is not None:
-            st.caption("The data that was loaded before stays.")
+        show_error(error)
         return False
     finally:
         bar.empty()
     return True
+
+
+def show_error(error: HybridError) -> None:
+    """Say what is wrong with data that was to be loaded."""
+    st.error(str(error), icon=":material/error:")
+    if state.loaded() is not None:
+        st.caption("The data that was loaded before stays.")
 
 
 def sample_button(key: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,16 @@ class Loaded:
         return f"{self.recording.dataset.fingerprint} {columns} {edits}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A table that was read and can be loaded."""
+
+    token: str  # tells uploads apart
+    name: str
+    table: pd.DataFrame
+    notes: tuple[Note, ...] = ()  # of joining
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A policy together with the what-if LLM that its numbers rest on, if any."""
@@ -74,6 +84,17 @@ def loaded() -> Loaded | None:
     """Return the session's data."""
     found: Loaded | None = st.session_state.get("loaded")
     return found
+
+
+def drafted() -> Draft | None:
+    """Return the table that was read last."""
+    found: Draft | None = st.session_state.get("draft")
+    return found
+
+
+def draft(table: Draft) -> None:
+    """Keep a table, ready to be loaded; what is loaded stays until then."""
+    st.session_state["draft"] = table
 
 
 def load(
@@ -107,8 +128,9 @@ def load(
 def load_sample(progress: Callable[[float, str], None] | None = None) -> Loaded:
     """Load the support tickets that come with the product."""
     table = read(SAMPLE.name, SAMPLE.read_bytes())
-    st.session_state["draft"] = None
-    return load("Sample: support tickets", table, Columns("label", text="text", id="id"), progress=progress)
+    name = "Sample: support tickets"
+    draft(Draft("sample", name, table))
+    return load(name, table, Columns("label", text="text", id="id"), progress=progress)
 
 
 def has_recorded(data: Loaded) -> bool:
@@ -175,8 +197,3 @@ def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[E
     kept = rows[answered]
     truth = data.recording.dataset.truth[kept]
     return tuple(Evaluation(table.take(answered), truth, kept, len(rows)) for table in tables)
-
-
-def moved(whatif: WhatIf, policy: Policy) -> Policy:
-    """Return the policy with its simulated tier at the what-if's present price."""
-    return replace(policy, tiers=tuple(whatif.tier if t.simulated else t for t in policy.tiers))
