@@ -229,6 +229,9 @@ def test_a_damaged_or_edited_bundle_is_refused(recording):
             content, {"policy.json": json.dumps(policy | {"parameters": {"threshold": 7}}).encode()}
         ),
     }
+    golden = json.loads(part(content, "golden.json"))
+    golden["rows"][3]["label"] = (golden["rows"][3]["label"] + 1) % 3  # same tier, same confidence
+    cases["Golden row 4 is decided differently"] = rewrite(content, {"golden.json": json.dumps(golden).encode()})
     for says, broken in cases.items():
         with pytest.raises(BundleError, match=says):
             load_bundle(broken)

@@ -56,6 +56,14 @@ def test_test_rows_are_answered_by_the_model_that_ships(data):
     np.testing.assert_array_equal(shipped.confidence, fitted.answers.confidence[test])
 
 
+def test_fitting_twice_gives_the_same_bits(data):
+    texts, truth, fold, k = data
+    first, *others = (fit_classifier(texts, truth, fold, n_classes=k) for _ in range(4))
+    for other in others:
+        np.testing.assert_array_equal(other.model.weights, first.model.weights)
+        np.testing.assert_array_equal(other.answers.confidence, first.answers.confidence)
+
+
 def test_no_row_grades_itself(data):
     texts, truth, fold, k = data
     before = fit_classifier(texts, truth, fold, n_classes=k).answers
