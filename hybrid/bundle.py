@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hybrid.calibration import Calibrator
 from hybrid.errors import BundleError, HybridError
+from hybrid.packing import model_name, pack, unpack
 from hybrid.patterns import PATTERNS
 from hybrid.predictions import UNKNOWN, Answers, Predictions, Rows, Tier
 from hybrid.routing import Outcomes, Pattern, Policy, parameters, route
 from hybrid.tiers import LocalModel
-from hybrid.tiers.classifier import FastClassifier
-from hybrid.tiers.gate import HeuristicGate, TrainedGate
-from hybrid.tiers.rules import Rule, Rules
 
 SCHEMA_VERSION = 1
 GOLDEN_PER_TIER = 20
@@ -152,7 +148,7 @@ def save(
         classes=list(classes),
         tiers=[
             TierConfig(
-                **asdict(t), model=_model_name(models.get(t.name)), default_confidence=_constant(recorded, t.name)
+                **asdict(t), model=model_name(models.get(t.name)), default_confidence=_constant(recorded, t.name)
             )
             for t in policy.tiers
         ],
@@ -160,7 +156,7 @@ def save(
     files: dict[str, bytes] = {"policy.json": config.model_dump_json(indent=2).encode()}
     for tier in config.tiers:
         if tier.model != "external":
-            files |= _pack_model(tier.model, models[tier.name])
+            files |= pack(tier.model, models[tier.name])
     local = {n: models[n] for n in policy.names if n in models}
     golden = _golden_rows(policy, local, texts, recorded)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
@@ -197,7 +193,7 @@ def load(source: str | Path | bytes) -> Bundle:
         )
     try:
         policy = config.policy()
-        models = {t.name: _unpack_model(t.model, files) for t in config.tiers if t.model != "external"}
+        models = {t.name: unpack(t.model, files) for t in config.tiers if t.model != "external"}
         golden = _parse(_Golden, files, "golden.json").rows
         evidence = json.loads(files["evidence.json"])
     except BundleError:
@@ -331,74 +327,6 @@ def _parse(model: type[_M], files: Mapping[str, bytes], name: str) -> _M:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the top"
         raise BundleError(f"{name}, {where}: {first['msg']}. Export the bundle again.") from error
-
-
-def _model_name(model: LocalModel | None) -> str:
-    match model:
-        case None:
-            return "external"
-        case Rules():
-            return "rules"
-        case FastClassifier():
-            return "classifier"
-        case TrainedGate():
-            return "trained_gate"
-        case HeuristicGate():
-            return "heuristic_gate"
-
-
-def _pack_model(name: str, model: LocalModel) -> dict[str, bytes]:
-    match model:
-        case Rules():
-            rules = {"rules": [asdict(r) for r in model.rules], "latency": model.latency}
-            return {"rules.json": json.dumps(rules, indent=1).encode()}
-        case HeuristicGate():
-            return {}
-        case TrainedGate():
-            return {f"{name}.npz": _pack_classifier(model.model)}
-        case FastClassifier():
-            return {f"{name}.npz": _pack_classifier(model)}
-
-
-def _unpack_model(name: str, files: Mapping[str, bytes]) -> LocalModel:
-    match name:
-        case "rules":
-            stored = json.loads(files["rules.json"])
-            return Rules(tuple(Rule(**r) for r in stored["rules"]), stored["latency"])
-        case "classifier":
-            return _unpack_classifier(files["classifier.npz"])
-        case "trained_gate":
-            return TrainedGate(_unpack_classifier(files["trained_gate.npz"]))
-        case "heuristic_gate":
-            return HeuristicGate()
-    raise BundleError(f"policy.json: nothing here is called {name!r}. Upgrade hybrid-tuner or export again.")
-
-
-def _pack_classifier(model: FastClassifier) -> bytes:
-    out = io.BytesIO()
-    np.savez_compressed(
-        out,
-        terms=np.frombuffer("\n".join(model.terms).encode(), dtype=np.uint8),  # a term holds no line break
-        idf=model.idf,
-        weights=model.weights,
-        bias=model.bias,
-        temperature=np.array(model.calibrator.temperature),
-        latency=np.array(model.latency),
-    )
-    return out.getvalue()
-
-
-def _unpack_classifier(content: bytes) -> FastClassifier:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:  # plain numbers: loading runs no code
-        stored: dict[str, NDArray[Any]] = dict(arrays)
-    return FastClassifier(
-        tuple(stored["terms"].tobytes().decode().split("\n")),
-        stored["idf"],
-        stored["weights"],
-        stored["bias"],
-        Calibrator(float(stored["temperature"])),
-        float(stored["latency"]),
-    )
 
 
 def _constant(recorded: Predictions, name: str) -> float | None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from hybrid.columns import Columns
 from hybrid.errors import DatasetError
 from hybrid.notes import Note, listed, plural
+from hybrid.predictions import Bools
 
 MAX_BYTES = 200 * 1024 * 1024
 SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
@@ -242,24 +243,14 @@ def join(
             f"No row of the second file joins the first by {by!r}, and it has no labels to add rows with. "
             f"First file: {listed(list(first[by].head(2)))}; second: {listed(list(second[by].head(2)))}."
         )
-    table = first.copy()
-    for column in second.columns:
-        if column == by:
-            continue
-        theirs_here = np.full(len(first), "", dtype=object)
-        theirs_here[hit] = matched[column].to_numpy(dtype=object)
-        ours_here = table[column].to_numpy(dtype=object) if column in table else np.full(len(first), "", dtype=object)
-        if column == first_columns.label:
-            differ = int(((theirs_here != "") & (ours_here != "") & (theirs_here != ours_here)).sum())
-            if differ:
-                notes.append(
-                    Note(
-                        f"{plural(differ, 'label differs', 'labels differ')} between the files.",
-                        "The first file's stay.",
-                        "warning",
-                    )
-                )
-        table[column] = np.where(ours_here == "", theirs_here, ours_here)
+    table = _fill(first, matched, hit, by)
+    labels = first_columns.label
+    if labels in matched:
+        ours, theirs = first.loc[hit, labels].to_numpy(), matched[labels].to_numpy()
+        differ = int(((ours != "") & (theirs != "") & (ours != theirs)).sum())
+        if differ:
+            what = f"{plural(differ, 'label differs', 'labels differ')} between the files."
+            notes.append(Note(what, "The first file's stay.", "warning"))
     table = pd.concat([table, added.reindex(columns=table.columns, fill_value="")], ignore_index=True).fillna("")
     notes.insert(
         0,
@@ -270,3 +261,14 @@ def join(
         ),
     )
     return table, tuple(notes)
+
+
+def _fill(first: pd.DataFrame, matched: pd.DataFrame, hit: Bools, by: str) -> pd.DataFrame:
+    """Give the rows that joined the second's columns; a column that both have only fills blanks."""
+    table = first.copy()
+    for column in matched.columns.drop(by):
+        theirs = np.full(len(first), "", dtype=object)
+        theirs[hit] = matched[column].to_numpy(dtype=object)
+        ours = table[column].to_numpy(dtype=object) if column in table else np.full(len(first), "", dtype=object)
+        table[column] = np.where(ours == "", theirs, ours)
+    return table

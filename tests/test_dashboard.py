@@ -175,6 +175,22 @@ def test_predictions_without_texts_can_be_tuned():
     assert any("needs texts" in i.value for i in at.info)
 
 
+def test_numbers_rest_on_the_rows_that_every_tier_answered():
+    frame = labelled()
+    frame["llm"] = [label if i % 4 == 0 else "" for i, label in enumerate(frame["label"])]
+    at = open_page()
+    at.file_uploader(key="upload").upload("partly.csv", frame.to_csv(index=False).encode()).run()
+    press(at, "Load and fit")
+    at.switch_page("pages/1_Tune.py").run()
+    assert not at.exception
+    data, choice = at.session_state["loaded"], at.session_state["choice"]
+    (on,) = state.evaluate_on(data, (choice,), "tune")
+    assert 30 < len(on.truth) < 55
+    assert on.n_side == len(data.recording.split.tune)
+    assert f"Measured on {len(on.truth)} of {on.n_side} tune rows" in " ".join(c.value for c in at.caption)
+    assert any("count $0" in c.value for c in at.caption)
+
+
 def test_rule_edits_lead_to_the_edited_table():
     import pandas as pd
 

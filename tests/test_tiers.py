@@ -64,6 +64,14 @@ def test_fitting_twice_gives_the_same_bits(data):
         np.testing.assert_array_equal(other.answers.confidence, first.answers.confidence)
 
 
+def test_the_last_bits_of_a_confidence_never_decide(data):
+    texts, truth, fold, k = data
+    fitted = fit_classifier(texts, truth, fold, n_classes=k)
+    noisy = fitted.probabilities * (1 + 1e-14)
+    np.testing.assert_array_equal(fitted.model.decide(noisy).confidence, fitted.answers.confidence)
+    np.testing.assert_allclose(fitted.answers.confidence, fitted.probabilities.max(axis=1), atol=5.1e-10)
+
+
 def test_no_row_grades_itself(data):
     texts, truth, fold, k = data
     before = fit_classifier(texts, truth, fold, n_classes=k).answers
@@ -123,6 +131,17 @@ def test_rules_are_mined_on_tune_and_measured_out_of_fold(data):
     flipped = truth.copy()
     flipped[fold < 0] = 0
     assert fit_rules(texts, flipped, fold, n_classes=k).model == fitted.model
+
+
+def test_no_row_speaks_for_its_own_rule(data):
+    texts, truth, fold, k = data
+    before = fit_rules(texts, truth, fold, n_classes=k).answers
+    for f in range(5):
+        mine = fold == f
+        lie = np.where(mine, (truth + 1) % k, truth)
+        after = fit_rules(texts, lie, fold, n_classes=k).answers
+        np.testing.assert_array_equal(after.label[mine], before.label[mine])
+        np.testing.assert_array_equal(after.confidence[mine], before.confidence[mine])
 
 
 def test_shipped_rules_answer_test_rows_as_recorded(data):

@@ -28,5 +28,5 @@ class Cascade(Pattern):
 
     def wants(self, seen: Predictions) -> Bools:
         passed_on = seen.asked[:, :-1] & ~(seen.confidence[:, :-1] >= np.array(self.thresholds))
-        reached = np.logical_and.accumulate(passed_on, axis=1)
-        return np.column_stack([np.ones(seen.n_rows, dtype=bool), reached])
+        # a tier was asked only if all before it passed the row on, so looking at the one before is enough
+        return np.column_stack([np.ones(seen.n_rows, dtype=bool), passed_on])

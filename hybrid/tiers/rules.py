@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -112,8 +112,8 @@ def fit_rules(
     Notes
     -----
     For each fold, phrases are mined from the other folds; how often such a rule fired and was right in the
-    held-out fold adds up to its `hits` and `correct`. The answer of a tune row comes from the rules mined without
-    its fold, at the confidence that they earned in the remaining folds, so that no row's own label speaks for it.
+    held-out fold adds up to its `hits` and `correct`. The answers of a fold come from rules that were mined, and
+    measured in the same way, on the remaining folds alone, so that no row's own label speaks for it.
     """
     counts, terms = count(texts)
     present = (counts > 0).astype(np.int64).tocsr()
@@ -126,17 +126,15 @@ def fit_rules(
     present, terms = present[:, columns].tocsr(), terms[columns]
     held_out = {f: (present[fold == f].T @ one_hot[fold == f]).toarray() for f in folds}
     total = sum(held_out.values(), np.zeros((len(terms), n_classes), dtype=np.int64))
-    mined = {f: _mine(total - held_out[f], terms, edits) for f in folds}
-
     column = {term: j for j, term in enumerate(terms)}
     label = np.full(len(texts), UNKNOWN, dtype=np.int64)
     confidence = np.zeros(len(texts))
     for f in folds:
         rows = fold == f
-        rules = _measure(mined[f], [g for g in folds if g != f], mined, held_out, terms)
-        part = _first_match(present[rows], column, rules, 0.0)
+        others = {g: table for g, table in held_out.items() if g != f}
+        part = _first_match(present[rows], column, _fit(total - held_out[f], others, terms, edits), 0.0)
         label[rows], confidence[rows] = part.label, part.confidence
-    shipped = Rules(_measure(_mine(total, terms, edits), folds, mined, held_out, terms))
+    shipped = Rules(_fit(total, held_out, terms, edits))
     rows = fold < 0
     if rows.any():
         part = _first_match(present[rows], column, shipped.rules, 0.0)
@@ -165,20 +163,17 @@ def _mine(table: NDArray[np.int64], terms: NDArray[np.object_], edits: Edits) ->
     return chosen
 
 
-def _measure(
-    chosen: NDArray[np.int64],
-    folds: Iterable[int],
-    mined: dict[int, NDArray[np.int64]],
-    held_out: dict[int, NDArray[np.int64]],
-    terms: NDArray[np.object_],
+def _fit(
+    total: NDArray[np.int64], held_out: Mapping[int, NDArray[np.int64]], terms: NDArray[np.object_], edits: Edits
 ) -> tuple[Rule, ...]:
-    """Measure rules in the folds whose own mining, blind to the fold, found the same rule."""
+    """Mine rules from the sum of some folds; measure each in those folds in which, unseen, it is found as well."""
+    chosen = _mine(total, terms, edits)
     js = np.flatnonzero(chosen != UNKNOWN)
     hits, correct = np.zeros(len(js), dtype=np.int64), np.zeros(len(js), dtype=np.int64)
-    for g in folds:
-        same = mined[g][js] == chosen[js]
-        hits += np.where(same, held_out[g][js].sum(axis=1), 0)
-        correct += np.where(same, held_out[g][js, chosen[js]], 0)
+    for table in held_out.values():
+        same = _mine(total - table, terms, edits)[js] == chosen[js]
+        hits += np.where(same, table[js].sum(axis=1), 0)
+        correct += np.where(same, table[js, chosen[js]], 0)
     confidence = np.round(wilson(correct, hits)[0], DECIMALS)
     rules = [
         Rule(str(terms[j]), int(chosen[j]), int(h), int(c), float(p))
