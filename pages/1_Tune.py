@@ -106,7 +106,7 @@ with st.container(key="tiles"):
 cheap = state.cheap_of(policy.tiers).name
 unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
 if unpriced:
-    st.caption(f":material/payments: {', '.join(unpriced)} count $0: set their price on the Data page.")
+    st.caption(f":material/payments: No price is set for {', '.join(unpriced)}: answers count $0. Set it on Data.")
 gain = cached.gain_over_cheap(data, choice, "tune")
 verdict = (
     f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
@@ -128,9 +128,9 @@ which = 0
 if len(lines) > 1:
     titles = [line.title for line in lines]
     picked = st.segmented_control(
-        "Draw the curve over", titles, default=titles[0], required=True, key=f"{pattern}.axis"
+        "Draw the curve over", titles, default=titles[-1], required=True, key=f"{pattern}.axis"
     )
-    which = titles.index(picked) if picked in titles else 0
+    which = titles.index(picked)
 line = lines[which]
 curve = cached.curve(data, choice, line.name, line.index)
 (on,) = state.evaluate_on(data, (choice,), "tune")

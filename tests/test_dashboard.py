@@ -191,6 +191,42 @@ def test_numbers_rest_on_the_rows_that_every_tier_answered():
     assert any("count $0" in c.value for c in at.caption)
 
 
+def test_other_data_start_from_their_own_tiers(tune):
+    """A file with recorded answers switches the what-if LLM off; the next without them has it again."""
+    assert tune.session_state["choice"].policy.names == ("classifier", "what-if LLM")
+    frame = labelled()
+    frame["llm"] = frame["label"]
+    for name, table, expected in (
+        ("with.csv", frame, ("classifier", "llm")),
+        ("without.csv", labelled(seed=5), ("classifier", "what-if LLM")),
+    ):
+        tune.switch_page("app.py").run()
+        tune.file_uploader(key="upload").upload(name, table.to_csv(index=False).encode()).run()
+        press(tune, "Load and fit")
+        tune.switch_page("pages/1_Tune.py").run()
+        assert not tune.exception
+        assert tune.session_state["choice"].policy.names == expected
+
+
+@pytest.mark.parametrize("pattern", ["triage", "cascade", "ensemble", "triage_ensemble"])
+def test_local_tiers_alone_can_be_tuned(tune, pattern):
+    tune.toggle(key="whatif").set_value(False).run()
+    tune.segmented_control(key="pattern").set_value(pattern).run()
+    assert not tune.exception
+    assert set(tune.session_state["choice"].policy.names) == {"rules", "classifier"}
+    assert not tune.session_state["choice"].policy.simulated
+    for page in PAGES[2:]:
+        tune.switch_page(page).run()
+        assert not tune.exception
+
+
+def test_the_router_says_what_it_lacks(tune):
+    tune.toggle(key="whatif").set_value(False).run()
+    tune.segmented_control(key="pattern").set_value("router").run()
+    assert not tune.exception
+    assert tune.session_state["choice"].policy.names == ("trained gate", "rules", "classifier")
+
+
 def test_rule_edits_lead_to_the_edited_table():
     import pandas as pd
 

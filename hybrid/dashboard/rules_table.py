@@ -50,7 +50,9 @@ def edit_rules(data: state.Loaded) -> None:
                 st.error(str(error), icon=":material/error:")
                 return
             if controls.load_with_progress(
-                lambda report: state.load(data.name, data.table, data.columns, notes=(), edits=edits, progress=report)
+                lambda report: state.load(
+                    data.name, data.table, data.columns, notes=data.joined, edits=edits, progress=report
+                )
             ):
                 st.rerun()
 

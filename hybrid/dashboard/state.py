@@ -22,6 +22,7 @@ from hybrid.tables import read
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tiers.whatif import WhatIf
 
+TIER_CONTROLS = (".tiers", ".cheap", ".strong", ".gate")  # endings of the keys of controls that name tiers
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
 
 
@@ -33,9 +34,13 @@ class Loaded:
     table: pd.DataFrame
     columns: Columns
     recording: Recording
-    notes: tuple[Note, ...]
+    joined: tuple[Note, ...]  # notes of joining a second file
     edits: Edits
     seconds: float
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return (*self.joined, *self.recording.dataset.notes)
 
     @property
     def key(self) -> str:
@@ -106,7 +111,9 @@ def load(
     edits: Edits = NO_EDITS,
     progress: Callable[[float, str], None] | None = None,
 ) -> Loaded:
-    """Validate, split, fit, and only then replace what the session had; pins of other data are dropped.
+    """Validate, split, fit, and only then replace what the session had.
+
+    Pins and the choice stay while the table and its columns are the same, as after an edit of the rules.
 
     Raises
     ------
@@ -117,11 +124,14 @@ def load(
     dataset = build(table, columns)
     recording = record(dataset, split(dataset), edits=edits, progress=progress)
     before = loaded()
-    now = Loaded(name, table, columns, recording, (*notes, *dataset.notes), edits, time.perf_counter() - start)
+    now = Loaded(name, table, columns, recording, notes, edits, time.perf_counter() - start)
     st.session_state["loaded"] = now
-    if before is None or before.key != now.key:
+    if before is None or before.table is not table or before.columns != columns:
         st.session_state["pins"] = []
         st.session_state.pop("choice", None)
+    if before is not None and before.table is not table:  # other data have other tiers: start from their defaults
+        for key in [k for k in st.session_state if k == "whatif" or str(k).endswith(TIER_CONTROLS)]:
+            del st.session_state[key]
     return now
 
 
@@ -175,9 +185,13 @@ def answering(predictions: Predictions) -> tuple[Tier, ...]:
 
 
 def cheap_of(tiers: tuple[Tier, ...]) -> Tier:
-    """Return the cheap tier that others are measured against: the classifier, else the first that is not rules."""
-    named = [t for t in tiers if t.name == CLASSIFIER]
-    return (named or [t for t in tiers if t.kind not in ("rules", "gate")])[0]
+    """Return the cheap tier that others are measured against.
+
+    The classifier; where that is the dearest or not there, the first tier that is not rules; else the rules.
+    """
+    cheaper = [t for t in tiers if t.kind != "gate"][:-1]
+    named = [t for t in cheaper if t.name == CLASSIFIER]
+    return (named or [t for t in cheaper if t.kind != "rules"] or cheaper)[0]
 
 
 def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[Evaluation, ...]:
