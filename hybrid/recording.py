@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from hybrid.tiers.whatif import WhatIf
 
 RULES, CLASSIFIER = "rules", "classifier"
 TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
+MAX_WHATIFS = 4  # tables kept for what-if settings
 
 Progress = Callable[[float, str], None]
 
@@ -45,13 +46,18 @@ class Recording:
     models: dict[str, LocalModel]
     raw_confidence: Floats | None
     problems: tuple[str, ...]
+    _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
 
     def with_whatif(self, whatif: WhatIf | None) -> Predictions:
         """Return the table with a what-if LLM as the dearest tier; without one, as it is."""
         if whatif is None:
             return self.predictions
-        made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
-        return _insert(self.predictions, whatif.tier, made_up)
+        if whatif not in self._whatif:  # a page asks for the same table several times in a rerun
+            if len(self._whatif) >= MAX_WHATIFS:
+                self._whatif.clear()
+            made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
+            self._whatif[whatif] = _insert(self.predictions, whatif.tier, made_up)
+        return self._whatif[whatif]
 
 
 def record(dataset: Dataset, split: Split, *, edits: Edits = NO_EDITS, progress: Progress | None = None) -> Recording:

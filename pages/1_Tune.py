@@ -152,7 +152,7 @@ st.plotly_chart(
     f"Accuracy {summary.accuracy.value:.1%}, escalation {summary.escalation_rate.value:.1%} as set.",
 )
 if line.value is None:
-    st.caption(f"“{line.title}” is off: the curve shows what it would do when switched on.")
+    st.caption(f"“{line.title}” is off: the curves show what it would do when on, the dotted lines the policy as set.")
 exact = "exact at every threshold" if curve.exact else "measured at 101 thresholds and yours"
 st.caption(
     f"Measured on {summary.n_rows:,} of {on.n_side:,} tune rows (those that every tier answered); the classifier's "

@@ -86,12 +86,18 @@ def threshold_figure(
     )
     figure.add_trace(bars, row=4, col=1)
     _draw_references(figure, references, simulated)
-    if threshold is not None:
-        dots = (summary.accuracy.value, summary.escalation_rate.value, summary.cost_per_1000.value)
-        for row, (y, (_, tint, _form)) in enumerate(zip(dots, series, strict=True), 1):
+    dots = (summary.accuracy.value, summary.escalation_rate.value, summary.cost_per_1000.value)
+    for row, (y, (_, tint, _form)) in enumerate(zip(dots, series, strict=True), 1):
+        if threshold is None:  # the policy has no place on the x axis: a line at its height
+            figure.add_hline(y=y, line={"color": tint, "width": 2, "dash": "dot"}, row=row, col=1)
+        else:
             marker = {"size": 11, "color": tint, "line": {"color": "white", "width": 2}}
             dot = go.Scatter(x=[threshold], y=[y], mode="markers", marker=marker, hoverinfo="skip")
             figure.add_trace(dot, row=row, col=1)
+    if threshold is None:
+        note = {"text": f"as set, switched off: {dots[0]:.1%}", "font": {"size": 11, "color": BLUE}, "showarrow": False}
+        figure.add_annotation(x=0.5, y=dots[0], yanchor="bottom", row=1, col=1, **note)
+    else:
         line = {"color": "#2F7DE1", "width": 2}
         figure.add_shape(type="line", x0=threshold, x1=threshold, xref="x", y0=0, y1=1, yref="paper", line=line)
     # a few thresholds at which hardly anything is answered must not flatten the rest of the curve
