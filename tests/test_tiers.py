@@ -134,11 +134,11 @@ def test_rules_are_mined_on_tune_and_measured_out_of_fold(data):
 
 
 def test_chance_finds_hardly_a_rule():
-    """Among thousands of word pairs some look precise by luck; measured where they were not mined, they do not."""
+    """Among thousands of words some look precise by luck; measured where they were not mined, they do not."""
     rng = np.random.default_rng(0)
-    texts = np.array([" ".join(f"w{i}" for i in rng.integers(0, 250, 10)) for _ in range(500)], dtype=object)
-    luck = rng.integers(0, 2, 500)
-    fitted = fit_rules(texts, luck, np.arange(500) % 5, n_classes=2)
+    texts = np.array([" ".join(f"w{i}" for i in rng.integers(0, 6000, 10)) for _ in range(2000)], dtype=object)
+    luck = rng.integers(0, 2, 2000)
+    fitted = fit_rules(texts, luck, np.arange(2000) % 5, n_classes=2)
     assert len(fitted.model.rules) <= 2
 
 
