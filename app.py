@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dashboard import charts, controls, state
+from hybrid.dashboard import charts, controls, state, wording
 from hybrid.dashboard.rules_table import edit_rules
 from hybrid.errors import HybridError
 from hybrid.metrics import expected_calibration_error, share
@@ -201,7 +201,7 @@ def show_classifier(data: state.Loaded) -> None:
         before = expected_calibration_error(recording.raw_confidence[rows], right[rows])
         after = expected_calibration_error(answers.confidence[rows], right[rows])
         parts.append(
-            f"{name} **{controls.percent(accuracy)}** (95% CI {controls.interval_text(accuracy)}), "
+            f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
             f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
         )
     st.write(f"**Fast classifier** fitted in {data.seconds:.1f} s: accuracy {'; '.join(parts)}.")
@@ -219,9 +219,9 @@ def show_recorded(data: state.Loaded) -> None:
                 {
                     "Recorded tier": tier.name,
                     "Rows": int(asked.sum()),
-                    "Accuracy alone": controls.percent(accuracy),
-                    "95% CI": controls.interval_text(accuracy),
-                    "USD per 1,000": controls.dollars(1000 * tier.price),
+                    "Accuracy alone": wording.percent(accuracy.value),
+                    "95% CI": wording.interval_text(accuracy),
+                    "USD per 1,000": wording.dollars(1000 * tier.price),
                 }
             )
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.curves import pareto_front
-from hybrid.dashboard import cached, charts, controls, state
+from hybrid.dashboard import cached, charts, controls, state, wording
 
 controls.open_page("Compare")
 data = controls.require_data()
@@ -33,7 +33,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         bind="query-params",
         help="Choose on tune, report on test.",
     )
-    volume = controls.pick_volume()
+    _, terms, scale = controls.pick_whatif(data)
     if st.button("Pin the current policy", icon=":material/push_pin:"):
         st.toast("Pinned." if state.pin(current) else "The current policy is pinned already.")
 
@@ -56,16 +56,16 @@ else:
         rows.append(
             {
                 "": kept.name,
-                "Policy": controls.describe(kept.choice.policy)
+                "Policy": wording.describe(kept.choice.policy)
                 + (" (simulated)" if kept.choice.policy.simulated else ""),
-                "Accuracy (95% CI)": f"{controls.percent(s.accuracy)} ({controls.interval_text(s.accuracy)})",
-                f"Against {pins[0].name}": controls.verdict(d) if d else "reference",
-                "Escalated": controls.percent(s.escalation_rate),
-                "Per 1,000 (95% CI)": f"{controls.dollars(cost.value)} "
-                f"({controls.dollars(cost.low)} to {controls.dollars(cost.high)})",
-                f"Cost against {pins[0].name}": controls.cheaper(results[0][0], s) if d else "reference",
-                "Per month": controls.dollars(cost.value / 1000 * volume),
-                "Latency p50 / p95": f"{controls.seconds(s.latency_p50)} / {controls.seconds(s.latency_p95)}",
+                "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
+                f"Against {pins[0].name}": wording.verdict(d) if d else "reference",
+                "Escalated": wording.percent(s.escalation_rate.value),
+                "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
+                f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
+                f"Cost against {pins[0].name}": wording.cheaper(results[0][0], s) if d else "reference",
+                "Per month": wording.dollars(cost.value / 1000 * scale.volume),
+                "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
                 "Macro-F1": f"{s.macro_f1:.3f}",
             }
         )
@@ -75,7 +75,7 @@ else:
     everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
     cost, accuracy = np.array(everyone, dtype=float).T
     line = current.policy.thresholds()[0]
-    curve = cached.curve(data, current, line.name, line.index) if side == "tune" else None
+    curve = cached.curve(data, current, line) if side == "tune" else None
     simulated = sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
     figure = charts.trade_off_figure(
         [(kept.name, s, kept.choice.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
@@ -100,7 +100,7 @@ else:
 st.subheader("Pinned")
 for kept in list(pins):
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.write(f"**{kept.name}** · {controls.describe(kept.choice.policy)}")
+        st.write(f"**{kept.name}** · {wording.describe(kept.choice.policy)}")
         if st.button("Use", key=f"use_{kept.name}", help="Make it the policy that Export takes."):
             state.choose(kept.choice)
             st.toast(f"{kept.name} is now the policy on Export.")

@@ -4,7 +4,7 @@ import json
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, export, state
+from hybrid.dashboard import cached, controls, export, state, wording
 from hybrid.errors import HybridError
 
 controls.open_page("Export")
@@ -16,7 +16,7 @@ picked = st.selectbox(
     "Policy",
     list(choices),
     format_func=lambda name: (
-        f"{'Set on Tune' if name == 'current' else name} · {controls.describe(choices[name].policy)}"
+        f"{'Set on Tune' if name == 'current' else name} · {wording.describe(choices[name].policy)}"
     ),
 )
 choice = choices[picked]
@@ -28,9 +28,9 @@ mark = " (simulated)" if choice.policy.simulated else ""
 best = test or summary
 with st.container(border=True):
     st.markdown(
-        f"**{controls.percent(best.accuracy)}** accuracy{mark} (95% CI {controls.interval_text(best.accuracy)}), "
-        f"**{controls.percent(best.escalation_rate)}** escalated, "
-        f"**{controls.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
+        f"**{wording.percent(best.accuracy.value)}** accuracy{mark} (95% CI {wording.interval_text(best.accuracy)}), "
+        f"**{wording.percent(best.escalation_rate.value)}** escalated, "
+        f"**{wording.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
         f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")
     )
     try:

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from hybrid.columns import Columns
 from hybrid.curves import with_threshold
-from hybrid.dashboard import cached, controls, export, state
+from hybrid.dashboard import cached, export, state, wording
 from hybrid.dashboard.rules_table import changed
 from hybrid.dashboard.state import Choice
 from hybrid.errors import TierError
@@ -16,7 +16,14 @@ from hybrid.patterns import PATTERNS
 from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["app.py", "pages/1_Tune.py", "pages/2_Compare.py", "pages/6_Export.py"]
+PAGES = [
+    "app.py",
+    "pages/1_Tune.py",
+    "pages/2_Compare.py",
+    "pages/3_Inspect.py",
+    "pages/4_Try.py",
+    "pages/6_Export.py",
+]
 
 
 def open_page(page="app.py", **params):
@@ -92,8 +99,8 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     shown = numbers(tune)
     assert shown["Accuracy"] == f"{expected.accuracy.value:.1%}"
     assert shown["Escalation rate: sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
-    assert shown["Cost per 1,000"] == controls.dollars(expected.cost_per_1000.value)
-    curve = cached.curve(data, choice, "threshold", None)
+    assert shown["Cost per 1,000"] == wording.dollars(expected.cost_per_1000.value)
+    curve = cached.curve(data, choice, choice.policy.thresholds()[0])
     for t in (0.3, 0.6, 0.91):
         moved = Choice(with_threshold(choice.policy, "threshold", None, t), choice.whatif)
         assert curve.accuracy[curve.at(t)] == pytest.approx(cached.summary(data, moved, "tune").accuracy.value)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from hybrid.curves import Curve, sweep
+from hybrid.curves import Curve, Surface, latency_quantiles, sweep, with_threshold
+from hybrid.curves import surface as measure_surface
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
+from hybrid.inspection import Inspection, inspect
 from hybrid.metrics import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
 from hybrid.patterns import Triage
-from hybrid.routing import Policy, replay
+from hybrid.predictions import Floats, Rows
+from hybrid.routing import Policy, Threshold, replay
 
 
 def summary(data: Loaded, choice: Choice, side: str) -> Summary | None:
@@ -22,15 +27,70 @@ def _summary(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -
     return summarize(replay(_choice.policy, on.predictions), on.truth) if len(on.truth) else None
 
 
-def curve(data: Loaded, choice: Choice, name: str, index: int | None) -> Curve:
-    """Measure a choice on tune over one of its thresholds."""
-    return _curve(data.key, repr(choice), name, index, data, choice)
+def curve(data: Loaded, choice: Choice, line: Threshold, side: str = "tune") -> Curve | None:
+    """Measure a choice over one of its thresholds; None where no row of that side has every answer.
+
+    Where that threshold itself stands makes no difference, so moving it computes nothing.
+    """
+    held = _held(choice, line)
+    return _curve(data.key, repr(held), line.name, line.index, side, data, held)
 
 
-@st.cache_data(scope="session", max_entries=100, show_spinner="Replaying the thresholds …")
-def _curve(key: str, choice: str, name: str, index: int | None, _data: Loaded, _choice: Choice) -> Curve:
+@st.cache_data(scope="session", max_entries=100, show_spinner=False)
+def _curve(
+    key: str, choice: str, name: str, index: int | None, side: str, _data: Loaded, _choice: Choice
+) -> Curve | None:
+    (on,) = evaluate_on(_data, (_choice,), side)
+    return sweep(_choice.policy, on.predictions, on.truth, name=name, index=index) if len(on.truth) else None
+
+
+def latencies(data: Loaded, choice: Choice, line: Threshold, thresholds: Floats) -> Floats | None:
+    """Return p50 and p95 of the latency on tune at these thresholds, shape ``(2, n)``; None if they are too many."""
+    held = _held(choice, line)
+    return _latencies(data.key, repr(held), line.name, line.index, data, held, thresholds)
+
+
+@st.cache_data(scope="session", max_entries=20, show_spinner=False)
+def _latencies(
+    key: str, choice: str, name: str, index: int | None, _data: Loaded, _choice: Choice, _thresholds: Floats
+) -> Floats | None:
     (on,) = evaluate_on(_data, (_choice,), "tune")
-    return sweep(_choice.policy, on.predictions, on.truth, name=name, index=index)
+    return latency_quantiles(
+        _choice.policy, on.predictions, on.truth, name=name, index=index, thresholds=_thresholds, q=(0.5, 0.95)
+    )
+
+
+def gauge(data: Loaded, choice: Choice, line: Threshold) -> Floats:
+    """Return what a threshold is compared with on every tune row."""
+    (on,) = evaluate_on(data, (choice,), "tune")
+    return choice.policy.pattern.gauge(on.predictions.select(choice.policy.names), line.name, line.index)
+
+
+def surface(data: Loaded, choice: Choice, axes: tuple[Threshold, Threshold], levels: tuple[Floats, Floats]) -> Surface:
+    """Measure a choice on tune over two of its thresholds."""
+    held = _held(_held(choice, axes[0]), axes[1])
+    which = repr([(a.name, a.index) for a in axes])
+    return _surface(data.key, repr(held), which, repr([x.tobytes() for x in levels]), data, held, axes, levels)
+
+
+@st.cache_data(scope="session", max_entries=20, show_spinner=False)
+def _surface(
+    key: str,
+    choice: str,
+    which: str,
+    grid: str,
+    _data: Loaded,
+    _choice: Choice,
+    _axes: tuple[Threshold, Threshold],
+    _levels: tuple[Floats, Floats],
+) -> Surface:
+    (on,) = evaluate_on(_data, (_choice,), "tune")
+    return measure_surface(_choice.policy, on.predictions, on.truth, axes=_axes, first=_levels[0], second=_levels[1])
+
+
+def _held(choice: Choice, line: Threshold) -> Choice:
+    """Return the choice with one threshold at 0: what all choices that differ only in it share."""
+    return replace(choice, policy=with_threshold(choice.policy, line.name, line.index, 0.0))
 
 
 def references(data: Loaded, choice: Choice, side: str) -> Baselines:
@@ -76,3 +136,21 @@ def _compare(
     return [
         (summarize(o, truth), paired_difference(outcomes[0], o, truth) if i else None) for i, o in enumerate(outcomes)
     ]
+
+
+def inspection(data: Loaded, choice: Choice, side: str) -> Inspection:
+    """Lay a choice's decisions beside the truth."""
+    return _inspection(data.key, repr(choice), side, data, choice)
+
+
+@st.cache_data(scope="session", max_entries=8, show_spinner=False)
+def _inspection(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> Inspection:
+    (on,) = evaluate_on(_data, (_choice,), side)
+    outcomes = replay(_choice.policy, on.predictions)
+    return inspect(outcomes, on.predictions, on.truth, cheap=cheap_of(_choice.policy.tiers).name)
+
+
+def rows(data: Loaded, choice: Choice, side: str) -> Rows:
+    """Return the dataset's row of every row that a choice is measured on."""
+    (on,) = evaluate_on(data, (choice,), side)
+    return on.rows

@@ -9,9 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hybrid.curves import Curve
+from hybrid.curves import Curve, Surface
+from hybrid.dashboard.axes import KEPT, PLAIN, Axis
 from hybrid.metrics import Baselines, Summary
-from hybrid.predictions import Floats
+from hybrid.predictions import Bools, Floats
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito
 SKY, YELLOW = "#56B4E9", "#E69F00"
@@ -30,29 +31,30 @@ def colour(i: int) -> str:
 def threshold_figure(
     curve: Curve,
     *,
-    summary: Summary,
-    threshold: float | None,
+    axis: Axis,
+    off: Summary | None,
     values: Floats,
     references: Baselines,
-    axis: str,
+    title: str,
     strong: str,
     simulated: Sequence[str],
 ) -> go.Figure:
     """Draw accuracy, escalation rate, cost and a histogram over one threshold, on one x axis.
 
+    Nothing in it depends on where the threshold stands, so that it stays as it is while the line above it moves.
+
     Parameters
     ----------
-    summary
-        Of the policy as it is set; its numbers are the dots.
-    threshold
-        As it is set; None where it is off.
+    off
+        Of the policy, where its threshold is switched off: its numbers become dotted lines.
     values
-        What the threshold is compared with on every row; nan where it was never compared.
-    axis
-        Title of the x axis.
+        What the threshold is compared with on every row.
+    title
+        Of the threshold.
     simulated
         Names of simulated tiers, marked in the references.
     """
+    by_share = axis.name == KEPT
     figure = make_subplots(
         rows=4,
         cols=1,
@@ -63,83 +65,130 @@ def threshold_figure(
             "Accuracy",
             f"Escalation rate: sent to {strong}",
             "Cost per 1,000 texts",
-            "Where the texts fall",
+            "Threshold at that share" if by_share else "Where the texts fall",
         ),
     )
-    shape = "vh" if curve.exact else "linear"
-    x, (accuracy, escalation, cost, low, high) = _drawn(curve)
-    figure.add_trace(_line(x, high, GREY, shape, width=0), row=1, col=1)
-    band = _line(x, low, GREY, shape, width=0) | {"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.18)"}
+    thin = curve.thin(POINTS)
+    low, high = thin.band()
+    left, right = axis.range
+    # the first point holds from the left edge on; the threshold of each point is its hover text
+    x = np.concatenate([[left], axis.position(thin.threshold)])
+    at = np.concatenate([[0.0], thin.threshold])
+
+    def drawn(values: Floats) -> Floats:
+        return np.concatenate([values[:1], values])
+
+    figure.add_trace(_line(x, drawn(high), GREY, width=0), row=1, col=1)
+    band = _line(x, drawn(low), GREY, width=0) | {"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.18)"}
     figure.add_trace(band, row=1, col=1)
-    series = ((accuracy, BLUE, ".1%"), (escalation, ORANGE, ".1%"), (cost, GREEN, "$.4~g"))
-    for row, (drawn, tint, form) in enumerate(series, 1):
-        hover = f"threshold %{{x:.3f}}<br>%{{y:{form}}}<extra></extra>"
-        figure.add_trace(_line(x, drawn, tint, shape) | {"hoverinfo": None, "hovertemplate": hover}, row=row, col=1)
-    shown = values[np.isfinite(values)]
-    counts, edges = np.histogram(shown, bins=BINS, range=(0, 1))
-    bars = go.Bar(
-        x=(edges[:-1] + edges[1:]) / 2,
-        y=counts,
-        width=np.diff(edges) * 0.92,
-        marker={"color": "#B4BAC4"},
-        hovertemplate="%{x:.3f} ± 0.0125<br>%{y:,} texts<extra></extra>",
-    )
-    figure.add_trace(bars, row=4, col=1)
-    _draw_references(figure, references, simulated)
-    dots = (summary.accuracy.value, summary.escalation_rate.value, summary.cost_per_1000.value)
-    for row, (y, (_, tint, _form)) in enumerate(zip(dots, series, strict=True), 1):
-        if threshold is None:  # the policy has no place on the x axis: a line at its height
-            figure.add_hline(y=y, line={"color": tint, "width": 2, "dash": "dot"}, row=row, col=1)
-        else:
-            marker = {"size": 11, "color": tint, "line": {"color": "white", "width": 2}}
-            dot = go.Scatter(x=[threshold], y=[y], mode="markers", marker=marker, hoverinfo="skip")
-            figure.add_trace(dot, row=row, col=1)
-    if threshold is None:
-        note = {"text": f"as set, switched off: {dots[0]:.1%}", "font": {"size": 11, "color": BLUE}, "showarrow": False}
-        figure.add_annotation(x=0.5, y=dots[0], yanchor="bottom", row=1, col=1, **note)
+    for row, (y, tint, form) in enumerate(panels(thin), 1):
+        hover = {
+            "customdata": at,
+            "hoverinfo": None,
+            "hovertemplate": f"threshold %{{customdata:.4f}}<br>%{{y:{form}}}<extra></extra>",
+        }
+        figure.add_trace(_line(x, drawn(y), tint) | hover, row=row, col=1)
+    if by_share:
+        figure.add_trace(_line(x, at, "#B4BAC4"), row=4, col=1)
     else:
-        line = {"color": "#2F7DE1", "width": 2}
-        figure.add_shape(type="line", x0=threshold, x1=threshold, xref="x", y0=0, y1=1, yref="paper", line=line)
+        counts, edges = np.histogram(axis.position(values[np.isfinite(values)]), bins=BINS, range=(left, right))
+        bars = go.Bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts,
+            width=np.diff(edges) * 0.92,
+            marker={"color": "#B4BAC4"},
+            hovertemplate="%{y:,} texts<extra></extra>",
+        )
+        figure.add_trace(bars, row=4, col=1)
+    _draw_references(figure, references, simulated, (left, right))
+    if off is not None:  # the policy has no place on the x axis: a line at its height
+        heights = (off.accuracy.value, off.escalation_rate.value, off.cost_per_1000.value)
+        for row, (height, (_, tint, _form)) in enumerate(zip(heights, panels(thin), strict=True), 1):
+            figure.add_hline(y=height, line={"color": tint, "width": 2, "dash": "dot"}, row=row, col=1)
+        note = {"text": f"as set, switched off: {heights[0]:.1%}", "font": {"size": 11, "color": BLUE}}
+        figure.add_annotation(
+            x=(left + right) / 2, y=heights[0], yanchor="bottom", row=1, col=1, showarrow=False, **note
+        )
     # a few thresholds at which hardly anything is answered must not flatten the rest of the curve
-    shown_low = [float(np.quantile(low, 0.1)), summary.accuracy.low, references.alone[references.cheap][1]]
+    shown_low = [float(np.quantile(low, 0.1)), references.alone[references.cheap][1]]
     top = max(float(high.max()), *(a for _, a in references.alone.values()))
     figure.update_yaxes(tickformat=".0%", range=[max(0.0, min(shown_low) - 0.03), min(1.0, top) + 0.04], row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.05], row=2, col=1)
-    figure.update_yaxes(tickprefix="$", rangemode="tozero", row=3, col=1)
-    figure.update_yaxes(showticklabels=False, row=4, col=1)
-    figure.update_xaxes(range=[0, 1.0])
-    figure.update_xaxes(title=axis, row=4, col=1)
-    figure.update_layout(height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 30, "b": 10}, bargap=0)
+    figure.update_yaxes(tickprefix="$", range=[0, 1.05 * max(float(curve.cost_per_1000.max()), 1e-9)], row=3, col=1)
+    figure.update_yaxes(showticklabels=by_share, row=4, col=1)
+    figure.update_xaxes(range=[left, right], **axis.ticks())
+    scale = {KEPT: "share of texts kept, by ", PLAIN: ""}.get(axis.name, "stretched near 1: ")
+    figure.update_xaxes(title=scale + (title[0].lower() + title[1:] if scale else title), row=4, col=1)
+    figure.update_layout(height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 44, "b": 10}, bargap=0)
     figure.update_annotations(selector={"xanchor": "center"}, x=0, xanchor="left", font={"size": 14})
     return figure
 
 
-def _drawn(curve: Curve) -> tuple[Floats, tuple[Floats, ...]]:
-    """Return what is drawn of a curve: thinned, from threshold 0 to 1."""
-    thin = curve.thin(POINTS)
-    low, high = thin.band()
-    columns = (thin.accuracy, thin.escalation_rate, thin.cost_per_1000, low, high)
-    x = thin.threshold
-    keep = x <= 1
-    drawn = [c[keep] for c in columns]
-    if not curve.exact:
-        return x[keep], tuple(drawn)
-    # below the least confidence all is kept; above the greatest the last point that is drawn goes on to 1
-    return np.concatenate([[0.0], x[keep], [1.0]]), tuple(np.concatenate([c[:1], c, c[-1:]]) for c in drawn)
+def panels(curve: Curve) -> tuple[tuple[Floats, str, str], ...]:
+    """Return what the upper panels show of a curve: heights, colour and number format, from top to bottom."""
+    return (
+        (curve.accuracy, BLUE, ".1%"),
+        (curve.escalation_rate, ORANGE, ".1%"),
+        (curve.cost_per_1000, GREEN, "$.4~g"),
+    )
 
 
-def _line(x: Floats, y: Floats, tint: str, shape: str, *, width: float = 2.5) -> dict[str, Any]:
+def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, str]) -> go.Figure:
+    """Draw accuracy over two thresholds as a map, with lines of equal cost."""
+    x, y = (axis.position(at) for axis, at in zip(axes, (surface.first, surface.second), strict=True))
+    low = float(np.quantile(surface.accuracy, 0.05))
+    names = [f"{title.lower()} %{{customdata[{i}]:.3f}}<br>" for i, title in enumerate(titles)]
+    figure = go.Figure(
+        go.Heatmap(
+            x=x,
+            y=y,
+            z=surface.accuracy,
+            zmin=min(low, float(surface.accuracy.max()) - 1e-6),
+            zmax=float(surface.accuracy.max()),
+            colorscale="Cividis",
+            colorbar={"tickformat": ".0%", "title": {"text": "accuracy", "side": "right"}, "thickness": 12},
+            customdata=np.dstack([*np.meshgrid(surface.first, surface.second), surface.cost_per_1000]),
+            hovertemplate=f"{''.join(names)}%{{z:.1%}} at $%{{customdata[2]:.3~g}}<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Contour(
+            x=x,
+            y=y,
+            z=surface.cost_per_1000,
+            contours={
+                "coloring": "none",
+                "showlabels": True,
+                "labelformat": "$.3~g",
+                "labelfont": {"size": 11, "color": "white"},
+            },
+            line={"color": "white", "width": 1.5, "dash": "dot"},
+            ncontours=8,
+            showscale=False,
+            hoverinfo="skip",
+        )
+    )
+    for update, axis, title in zip((figure.update_xaxes, figure.update_yaxes), axes, titles, strict=True):
+        update(title=title, range=list(axis.range), **axis.ticks())
+    figure.update_layout(height=640, margin={"l": 10, "r": 10, "t": 44, "b": 10})
+    return figure
+
+
+def _line(x: Floats, y: Floats, tint: str, *, width: float = 2.5) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": x,
         "y": y,
         "mode": "lines",
-        "line": {"color": tint, "width": width, "shape": shape},
+        "line": {"color": tint, "width": width, "shape": "vh"},  # a point holds up to and at its threshold
         "hoverinfo": "skip",
     }
 
 
-def _draw_references(figure: go.Figure, references: Baselines, simulated: Sequence[str]) -> None:
+def _draw_references(
+    figure: go.Figure, references: Baselines, simulated: Sequence[str], ends: tuple[float, float]
+) -> None:
+    inset = 0.002 * (ends[1] - ends[0])
     by_accuracy = sorted(references.alone.items(), key=lambda item: item[1][1])
     for i, (name, (cost, accuracy)) in enumerate(by_accuracy):
         mark = " (simulated)" if name in simulated else ""
@@ -148,7 +197,7 @@ def _draw_references(figure: go.Figure, references: Baselines, simulated: Sequen
             figure.add_hline(y=y, line={"color": GREY, "width": 1, "dash": "dash"}, row=row, col=1)
             if text:
                 figure.add_annotation(
-                    x=0.002 if side == "left" else 0.998,
+                    x=ends[0] + inset if side == "left" else ends[1] - inset,
                     y=y,
                     text=text,
                     showarrow=False,
@@ -288,4 +337,69 @@ def class_balance_figure(counts: Mapping[str, int]) -> go.Figure:
     figure.update_layout(height=min(height, 1_100), margin={"l": 10, "r": 10, "t": 10, "b": 10}, showlegend=False)
     figure.update_xaxes(title="rows")
     figure.update_yaxes(type="category")
+    return figure
+
+
+def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> go.Figure:
+    """Draw rows by truth and final label; each cell can be clicked and knows its codes."""
+    truth, label = np.nonzero(counts)
+    n = counts[truth, label]
+    share = n / counts.sum(axis=1)[truth]
+    names = [*classes, "no answer"]
+    few = len(classes) <= 20
+    size = max(6, min(34, 440 // len(classes)))
+    figure = go.Figure(
+        go.Scatter(
+            x=[names[j] for j in label],
+            y=[names[i] for i in truth],
+            mode="markers+text" if few else "markers",
+            text=[f"{v:,}" for v in n] if few else None,
+            textfont={"size": 11, "color": ["white" if s > 0.5 else "#1b1f27" for s in share]},
+            marker={
+                "symbol": "square",
+                "size": size,
+                "color": share,
+                "colorscale": [[0, "#d7e6f5"], [1, BLUE]],
+                "cmin": 0,
+                "cmax": 1,
+            },
+            customdata=np.column_stack([truth, label, n]),
+            hovertemplate="truth %{y}<br>final label %{x}<br>%{customdata[2]:,} rows<extra></extra>",
+        )
+    )
+    shown = names if counts[:, -1].any() else names[:-1]
+    ticks = {"tickfont": {"size": 12 if few else 8}}
+    figure.update_xaxes(categoryorder="array", categoryarray=shown, title="final label", tickangle=-45, **ticks)
+    figure.update_yaxes(categoryorder="array", categoryarray=names[:-1][::-1], title="truth", **ticks)
+    figure.update_layout(
+        height=420 if few else 760, margin={"l": 10, "r": 10, "t": 10, "b": 10}, clickmode="event+select"
+    )
+    return figure
+
+
+def confidence_figure(confidence: Floats, right: Bools) -> go.Figure:
+    """Draw how many final answers are right and wrong over a confidence; each bar can be clicked."""
+    figure = go.Figure()
+    for name, rows, tint, pattern in (("wrong", ~right, ORANGE, "/"), ("right", right, BLUE, "")):
+        counts, edges = np.histogram(confidence[rows], bins=20, range=(0, 1))
+        figure.add_trace(
+            go.Bar(
+                x=(edges[:-1] + edges[1:]) / 2,
+                y=counts,
+                name=name,
+                customdata=np.column_stack([edges[:-1], edges[1:]]),
+                marker={"color": tint, "pattern": {"shape": pattern}},
+                hovertemplate=f"%{{y:,}} {name}<br>confidence %{{customdata[0]:.2f}} to %{{customdata[1]:.2f}}"
+                "<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        barmode="stack",
+        height=420,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        clickmode="event+select",
+        legend={"orientation": "h", "y": 1.08, "x": 0},
+    )
+    figure.update_xaxes(title="confidence", range=[0, 1])
+    figure.update_yaxes(title="rows")
     return figure

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import state
+from hybrid.dashboard import cached, state
+from hybrid.dashboard.state import Terms
+from hybrid.dashboard.tiles import Scale
+from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
-from hybrid.metrics import Interval, PairedDifference, Summary
-from hybrid.predictions import Predictions, Tier
+from hybrid.predictions import Floats, Predictions, Tier
 from hybrid.recording import CLASSIFIER, TRAINED_GATE, Progress
-from hybrid.routing import Param, Pattern, Policy, defaults
+from hybrid.routing import Param, Pattern, Policy, Threshold, defaults
 from hybrid.tiers.whatif import WhatIf
 
 ICON = str(Path(__file__).with_name("icon.png"))
@@ -22,11 +26,19 @@ STYLE = """<style>
 [data-testid="stHeader"] { height: 0; min-height: 0; }
 [data-testid="stMetricValue"], [data-testid="stDataFrame"] { font-variant-numeric: tabular-nums; }
 .st-key-tiles [data-testid="stMetricValue"] { font-size: 1.7rem; font-weight: 600; }
+.tile-detail { font-size: 0.85rem; line-height: 1.45; opacity: 0.8; font-variant-numeric: tabular-nums; }
+.tile-detail .strong { font-weight: 600; }
+body[data-dragging] .not-live, body[data-dragging] .st-key-verdict, body[data-dragging="map"] .st-key-tile_latency,
+body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
+body[data-dragging="map"] [data-live^="test_"] { visibility: hidden; }
+.st-key-threshold_line { position: absolute; height: 0; overflow: hidden; }
 </style>"""
 PAGES = (
     ("app.py", "Data", ":material/database:"),
     ("pages/1_Tune.py", "Tune", ":material/tune:"),
     ("pages/2_Compare.py", "Compare", ":material/compare_arrows:"),
+    ("pages/3_Inspect.py", "Inspect", ":material/table_rows:"),
+    ("pages/4_Try.py", "Try", ":material/edit_note:"),
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
 )
 
@@ -86,34 +98,90 @@ def require_data() -> state.Loaded:
     return data
 
 
-def pick_whatif(data: state.Loaded) -> WhatIf | None:
-    """Draw the what-if LLM's controls; returns it, or None when it is off."""
-    with st.popover("What-if LLM", icon=":material/science:"):
-        on = st.toggle(
-            "What-if LLM (simulated)",
-            value=not state.has_recorded(data),
-            key="whatif",
+def pick_whatif(data: state.Loaded) -> tuple[WhatIf | None, Terms, Scale]:
+    """Draw what is assumed instead of measured: the what-if LLM, prices, latencies, class mix, volume."""
+    with st.popover("What if", icon=":material/science:", width="content"):
+        volume = st.number_input("Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params")
+        wrong = st.number_input(
+            "A wrong answer costs, USD",
+            0.0,
+            1e6,
+            0.0,
+            step=0.1,
+            key="wrong_cost",
             bind="query-params",
-            help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that "
-            "quality would be worth; real recorded answers come from columns of your file.",
+            help="What a wrong label costs you downstream; the cost tile adds it to the month.",
         )
-        if not on:
-            return None
-        accuracy = st.number_input(
-            "Accuracy, %", 0.0, 100.0, 95.0, step=0.5, key="whatif_accuracy", bind="query-params"
-        )
-        price = st.number_input(
-            "Price, USD per 1,000", 0.0, 100_000.0, 3.0, step=0.5, key="whatif_price", bind="query-params"
-        )
-        latency = st.number_input("Latency, s", 0.0, 600.0, 0.6, step=0.1, key="whatif_latency", bind="query-params")
+        whatif = _pick_llm(data)
+        terms = _pick_terms(data, data.recording.with_whatif(whatif))
+    return whatif, terms, Scale(int(volume), float(wrong))
+
+
+def _pick_llm(data: state.Loaded) -> WhatIf | None:
+    on = st.toggle(
+        "What-if LLM (simulated)",
+        value=not state.has_recorded(data),
+        key="whatif",
+        bind="query-params",
+        help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that "
+        "quality would be worth; real recorded answers come from columns of your file.",
+    )
+    if not on:
+        return None
+    left, middle, right = st.columns(3)
+    accuracy = left.number_input("Accuracy, %", 0.0, 100.0, 95.0, step=0.5, key="whatif_accuracy", bind="query-params")
+    price = middle.number_input("USD per 1,000", 0.0, 100_000.0, 3.0, step=0.5, key="whatif_price", bind="query-params")
+    latency = right.number_input("Seconds", 0.0, 600.0, 0.6, step=0.1, key="whatif_latency", bind="query-params")
     return WhatIf(accuracy=accuracy / 100, price=price / 1000, latency=latency)
 
 
-def pick_volume() -> int:
-    """Draw the monthly volume."""
-    return st.number_input(
-        "Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params", width=180
+def _pick_terms(data: state.Loaded, table: Predictions) -> Terms:
+    measured = [t for t in table.tiers if t.kind != "whatif"]
+    frame = pd.DataFrame(
+        {
+            "Tier": [t.name for t in measured],
+            "USD per 1,000": [1000 * _mean(table.cost[:, table.index(t.name)]) for t in measured],
+            "Seconds": [_mean(table.latency[:, table.index(t.name)]) for t in measured],
+        }
     )
+    number = st.column_config.NumberColumn(min_value=0.0, format="%.4g", required=True)
+    st.caption("Prices and latencies as measured; type others to try them.")
+    edited = _kept_editor("terms", frame, data, {"Tier": None, "USD per 1,000": number, "Seconds": number})
+    changed = edited.ne(frame)
+    prices = edited.loc[changed["USD per 1,000"], ["Tier", "USD per 1,000"]]
+    seconds = edited.loc[changed["Seconds"], ["Tier", "Seconds"]]
+    counts = np.bincount(data.recording.dataset.truth, minlength=len(data.recording.dataset.classes))
+    mix = pd.DataFrame({"Class": data.recording.dataset.classes, "Weight": counts.astype(float)})
+    st.caption("Class mix of production: weights as in the data; rows are left out to reach another mix.")
+    weights = _kept_editor("mix", mix, data, {"Class": None, "Weight": number})
+    total = float(weights["Weight"].sum())
+    is_changed = bool(weights["Weight"].ne(mix["Weight"]).any()) and total > 0
+    return Terms(
+        tuple((str(t), float(p) / 1000) for t, p in prices.itertuples(index=False)),
+        tuple((str(t), float(s)) for t, s in seconds.itertuples(index=False)),
+        tuple((str(c), float(w) / total) for c, w in weights.itertuples(index=False)) if is_changed else (),
+    )
+
+
+def _mean(column: Floats) -> float:
+    known = column[np.isfinite(column)]
+    return float(f"{known.mean():.4g}") if known.size else 0.0
+
+
+def _kept_editor(name: str, frame: pd.DataFrame, data: state.Loaded, config: dict[str, Any]) -> pd.DataFrame:
+    """Draw an editor whose first column is fixed, and whose edits survive a change of page."""
+    first = str(frame.columns[0])
+    key = f"{name}.{abs(hash((data.key, tuple(frame[first]))))}"
+    store = st.session_state.setdefault("kept_edits", {})
+    if key not in st.session_state or key not in store:  # the page was left: go on from what was typed
+        store[key] = store.get(f"{key}.edited", frame)
+    config = config | {first: st.column_config.TextColumn(disabled=True)}
+    edited = st.data_editor(
+        store[key], hide_index=True, key=key, column_config=config, height="content" if len(frame) < 9 else 300
+    )
+    kept: pd.DataFrame = edited.fillna(frame)
+    store[f"{key}.edited"] = kept
+    return kept
 
 
 def pick_policy(pattern: str, kind: type[Pattern], table: Predictions) -> Policy | None:
@@ -154,9 +222,18 @@ def _draw(p: Param, key: str, label: str) -> Any:
         label, default = f"{label}: share", 0.6 if p.default is None else p.default
     else:
         default = p.default
-    control, step, form = (st.number_input, 0.0001, "%.4f") if p.unit else (st.slider, 0.001, "%.3f")
-    label = f"{label}, {p.unit}" if p.unit else label
-    return control(label, p.low, p.high, default, step=step, format=form, key=key, help=p.help, bind="query-params")
+    if p.unit:
+        label = f"{label}, {p.unit}"
+        return st.number_input(
+            label, p.low, p.high, default, step=0.0001, format="%.4f", key=key, help=p.help, bind="query-params"
+        )
+    st.session_state.setdefault(key, default)  # not `value=`: dragging on the chart writes this key, too
+    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=p.help, bind="query-params")
+
+
+def slider_key(pattern: str, line: Threshold) -> str:
+    """Return the key of a threshold's slider."""
+    return f"{pattern}.{line.name}" + ("" if line.index is None else f".{line.index}")
 
 
 def _pick_tiers(pattern: str, kind: type[Pattern], table: Predictions) -> tuple[Tier, ...] | None:
@@ -213,60 +290,21 @@ def _default_members(kind: type[Pattern], answering: list[str], cheap: str) -> l
     return from_cheap if not kind.gate_first else [cheap, answering[-1]]
 
 
-def words(name: str) -> str:
-    """Return a name from code as words on a screen."""
-    return name.replace("_", "-").capitalize()
-
-
-def percent(interval: Interval) -> str:
-    """Return a share as text."""
-    return f"{interval.value:.1%}"
-
-
-def interval_text(interval: Interval, form: str = ".1%", prefix: str = "") -> str:
-    """Return an interval as text: ``92.7% to 94.5%``."""
-    return f"{prefix}{interval.low:{form}} to {prefix}{interval.high:{form}}"
-
-
-def dollars(value: float) -> str:
-    """Return USD with enough digits to be told from zero."""
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.3g}"
-
-
-def seconds(value: float) -> str:
-    """Return a latency in the unit that reads best."""
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.2f} s"
-
-
-def describe(policy: Policy) -> str:
-    """Return a policy in a line: pattern, tiers, parameters."""
-    values = []
-    for p in policy.pattern.params():
-        value = getattr(policy.pattern, p.name)
-        if value is None or (p.unit and getattr(policy.pattern, "strategy", None) != "cost_aware"):
-            continue
-        each = value if p.per_tier else (value,)
-        values.append(" / ".join(words(v) if isinstance(v, str) else f"{v:.4g}" for v in each))
-    return f"{policy.pattern.title} · {' → '.join(policy.names)} · {', '.join(values)}"
-
-
-def verdict(difference: PairedDifference) -> str:
-    """Return what a paired difference says."""
-    if not difference.uplift and not difference.regression:
-        return "right and wrong on the same rows"
-    tail = "" if difference.told_apart else f", cannot be told apart on these {difference.n_rows:,} rows"
-    return f"{points(difference.accuracy)}{tail}"
-
-
-def cheaper(reference: Summary, other: Summary) -> str:
-    """Return how much less or more another policy costs."""
-    base, cost = reference.cost_per_1000.value, other.cost_per_1000.value
-    if base == 0:
-        return "same" if cost == 0 else f"+{dollars(cost)}"
-    change = cost / base - 1
-    return f"{abs(change):.0%} {'cheaper' if change < 0 else 'dearer'}" if round(change, 3) else "same"
-
-
-def points(interval: Interval) -> str:
-    """Return a difference of accuracies in points with its interval."""
-    return f"{interval.value * 100:+.1f} points ({interval.low * 100:+.1f} to {interval.high * 100:+.1f})"
+def show_gain(data: state.Loaded, choice: state.Choice, *, simulated: bool) -> None:
+    """Say whether a policy gains or loses against its cheap tier alone, or cannot be told from it."""
+    cheap = state.cheap_of(choice.policy.tiers).name
+    gain = cached.gain_over_cheap(data, choice, "tune")
+    verdict = (
+        f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
+        f"{gain.n_rows:,} tune rows: {points(gain.accuracy)}. "
+        f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong."
+    )
+    if not gain.told_apart:
+        more = f" About {gain.rows_to_tell:,} labelled rows would tell." if gain.rows_to_tell else ""
+        st.info(f"{verdict} The two cannot be told apart on these rows.{more}", icon=":material/balance:")
+    elif gain.accuracy.value < 0:
+        st.warning(
+            f"{verdict} **This policy loses accuracy:** {cheap} is better left alone.", icon=":material/trending_down:"
+        )
+    else:
+        st.success(verdict, icon=":material/trending_up:")

@@ -11,7 +11,7 @@ import streamlit as st
 
 from hybrid import bundle as bundles
 from hybrid.dashboard import cached
-from hybrid.dashboard.state import Choice, Loaded
+from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.routing import Policy
 
 
@@ -23,7 +23,7 @@ def bundle(data: Loaded, choice: Choice) -> bytes:
 @st.cache_data(scope="session", max_entries=20, show_spinner="Packing …")
 def _bundle(key: str, choice: str, _data: Loaded, _choice: Choice) -> bytes:
     dataset, split = _data.recording.dataset, _data.recording.split
-    predictions = _data.recording.with_whatif(_choice.whatif)
+    predictions = table_of(_data, _choice.whatif, _choice.terms)
     # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
     rows = split.test if cached.summary(_data, _choice, "test") else split.tune
     texts = dataset.texts if dataset.texts is not None else dataset.ids
@@ -53,6 +53,7 @@ def evidence(data: Loaded, choice: Choice) -> dict[str, Any]:
         },
         "simulated": [t.name for t in choice.policy.tiers if t.simulated],
         "whatif": asdict(choice.whatif) if choice.whatif else None,
+        "assumed": asdict(choice.terms),
         "metrics": {side: _json(asdict(s)) if s else None for side, s in sides.items()},
         "notes": [f"{n.what} {n.done}" for n in data.notes],
     }

@@ -15,7 +15,7 @@ from hybrid.columns import Columns
 from hybrid.dataset import Split, build, split
 from hybrid.notes import Note
 from hybrid.patterns import Triage
-from hybrid.predictions import Labels, Predictions, Rows, Tier
+from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
 from hybrid.recording import CLASSIFIER, Recording, record
 from hybrid.routing import Policy, answered_by
 from hybrid.tables import read
@@ -60,11 +60,29 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the user assumes about production instead of what the data say.
+
+    Parameters
+    ----------
+    prices, seconds
+        Mean USD, and latency, per answer: (tier, value) pairs.
+    mix
+        Share of each class in production: (class, share) pairs; empty: as in the data.
+    """
+
+    prices: tuple[tuple[str, float], ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+    mix: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """A policy together with the what-if LLM that its numbers rest on, if any."""
+    """A policy together with the what-if LLM, if any, and the terms that its numbers rest on."""
 
     policy: Policy
     whatif: WhatIf | None
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +176,14 @@ def choice(data: Loaded) -> Choice:
     return Choice(Policy(Triage(), (cheap_of(tiers), tiers[-1])), whatif)
 
 
+def table_of(data: Loaded, whatif: WhatIf | None, terms: Terms) -> Predictions:
+    """Return every tier's answers, at the prices and latencies of the terms."""
+    table = data.recording.with_whatif(whatif)
+    names = {t.name for t in table.tiers}
+    prices, seconds = ({k: v for k, v in pairs if k in names} for pairs in (terms.prices, terms.seconds))
+    return table.on_terms(prices, seconds)
+
+
 def choose(chosen: Choice) -> None:
     """Remember the choice for the other pages."""
     st.session_state["choice"] = chosen
@@ -197,6 +223,9 @@ def cheap_of(tiers: tuple[Tier, ...]) -> Tier:
 def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[Evaluation, ...]:
     """Return for each choice the rows of one side that every tier of *all* the choices answered.
 
+    Where the first choice assumes a mix of classes, rows of the classes that are too many are left out, always the
+    same ones, so that what is measured is real rows in that mix.
+
     Parameters
     ----------
     side
@@ -204,10 +233,29 @@ def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[E
     """
     parts: Split = data.recording.split
     rows = parts.tune if side == "tune" else parts.test
-    tables = [data.recording.with_whatif(c.whatif).take(rows) for c in choices]
+    tables = [table_of(data, c.whatif, c.terms).take(rows) for c in choices]
     answered = np.ones(len(rows), dtype=bool)
     for c, table in zip(choices, tables, strict=True):
         answered &= answered_by(table, c.policy.names)
+    if choices[0].terms.mix:
+        answered = _in_mix(data, rows, answered, dict(choices[0].terms.mix))
     kept = rows[answered]
     truth = data.recording.dataset.truth[kept]
     return tuple(Evaluation(table.take(answered), truth, kept, len(rows)) for table in tables)
+
+
+def _in_mix(data: Loaded, rows: Rows, answered: Bools, mix: dict[str, float]) -> Bools:
+    """Return the largest part of the answered rows whose classes are mixed as asked."""
+    dataset = data.recording.dataset
+    truth = dataset.truth[rows]
+    share = np.array([mix.get(c, 0.0) for c in dataset.classes])
+    counts = np.bincount(truth[answered], minlength=len(share))
+    wanted = share > 0
+    total = float((counts[wanted] / share[wanted]).min()) if wanted.any() else 0.0
+    quota = np.floor(total * share + 1e-9).astype(np.intp)
+    kept = np.zeros(len(rows), dtype=bool)
+    order = np.argsort(dataset.key[rows], kind="stable")  # by a hash of the text: as good as random, always the same
+    for c in np.flatnonzero(quota):
+        mine = order[answered[order] & (truth[order] == c)]
+        kept[mine[: quota[c]]] = True
+    return kept

@@ -76,6 +76,15 @@ class FastClassifier:
         confidence = np.round(probabilities.max(axis=1), DECIMALS)
         return Answers(probabilities.argmax(axis=1), confidence, np.zeros(n), np.full(n, self.latency))
 
+    def contributions(self, text: str, label: int) -> dict[str, float]:
+        """Return what each known word and word pair of a text adds to a class's score, before calibration.
+
+        Exact, as the score is their sum and the class's bias. Positive speaks for the class.
+        """
+        row = self.features([text])
+        added = row.data * self._weights[row.indices, label]
+        return {self.terms[j]: float(v) for j, v in zip(row.indices, added, strict=True)}
+
     def _scores(self, features: csr_matrix) -> Floats:
         scores: Floats = np.asarray(features @ self._weights) + self.bias.astype(np.float64)
         return scores

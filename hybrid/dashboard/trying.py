@@ -1,0 +1,62 @@
+"""Trying: a few typed texts through the very bundle that Export hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from hybrid.dashboard import export
+from hybrid.dashboard.state import Choice, Loaded, table_of
+from hybrid.predictions import UNKNOWN
+from hybrid.runtime import Answer, Decision, Model, Runtime, load
+from hybrid.tiers.classifier import FastClassifier
+
+
+@st.cache_resource(scope="session", max_entries=4, show_spinner="Loading the bundle …")
+def _runtime(key: str, choice: str, _data: Loaded, _choice: Choice) -> Runtime:
+    models = {name: _recorded(name, _data, _choice) for name in export.external(_data, _choice.policy)}
+    return load(export.bundle(_data, _choice), models=models)
+
+
+def decide(data: Loaded, choice: Choice, texts: Sequence[str]) -> list[Decision]:
+    """Decide texts as production would.
+
+    A tier that cannot be asked here says what it said about the same text in the data, else nothing: no label,
+    confidence 0, at its list price.
+    """
+    return _runtime(data.key, repr(choice), data, choice).decide(texts)
+
+
+def known(data: Loaded, text: str) -> bool:
+    """Whether the data hold this very text."""
+    texts = data.recording.dataset.texts
+    return texts is not None and bool((texts == text).any())
+
+
+def words_for(data: Loaded, text: str, label: str) -> dict[str, float]:
+    """Return what each word adds to the classifier's score of a label, the strongest first."""
+    model = data.recording.models["classifier"]
+    assert isinstance(model, FastClassifier)
+    added = model.contributions(text, data.recording.dataset.classes.index(label))
+    return dict(sorted(added.items(), key=lambda item: -abs(item[1])))
+
+
+def _recorded(name: str, data: Loaded, choice: Choice) -> Model:
+    table = table_of(data, choice.whatif, choice.terms)
+    column = table.answers(table.index(name))
+    dataset = data.recording.dataset
+    row_of = {text: i for i, text in enumerate(dataset.texts)} if dataset.texts is not None else {}
+
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        said = []
+        for text in texts:
+            i = row_of.get(text)
+            if i is None or column.confidence[i] != column.confidence[i]:
+                said.append(Answer(None, confidence=0.0))
+            else:
+                label = None if column.label[i] == UNKNOWN else dataset.classes[column.label[i]]
+                said.append(Answer(label, float(column.confidence[i]), float(column.cost[i])))
+        return said
+
+    return ask

@@ -1,0 +1,134 @@
+"""Inspect: the rows behind the numbers; what escalation fixed, what it broke, and which labels look wrong."""
+
+import pandas as pd
+import streamlit as st
+
+from hybrid.dashboard import cached, charts, controls, state, wording
+from hybrid.dashboard.rows import Filters, frame_of, matching
+from hybrid.inspection import KINDS, confusion, per_class
+
+HELP = {
+    "All": "every measured row",
+    "Mistakes": "the final answer is wrong; the most confident first",
+    "Confident mistakes": "kept by a cheap tier and wrong, the most confident first: likely wrong labels",
+    "Escalated": "sent to the last tier",
+    "Fixed": "the cheap tier alone was wrong, the final answer is right",
+    "Broken": "the cheap tier alone was right, the final answer is wrong",
+}
+ANY = "any"
+
+controls.open_page("Inspect")
+data = controls.require_data()
+st.title("Inspect")
+choice = state.choice(data)
+st.caption(f"{wording.describe(choice.policy)}{' (simulated)' if choice.policy.simulated else ''} · as set on Tune")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    side = st.segmented_control(
+        "Rows", ["tune", "test"], default="tune", required=True, key="inspect_rows", bind="query-params"
+    )
+if cached.summary(data, choice, side) is None:
+    st.warning(f"No {side} row has an answer from every tier of this policy. Pick the other side, or other tiers.")
+    st.stop()
+found = cached.inspection(data, choice, side)
+classes = data.recording.dataset.classes
+cheap = state.cheap_of(choice.policy.tiers).name
+
+counts = {kind: len(found.order(kind)) for kind in KINDS}
+kind = st.segmented_control(
+    "Show",
+    list(KINDS),
+    default="Confident mistakes",
+    required=True,
+    format_func=lambda name: f"{name} ({counts[name]:,})",
+    key="inspect_kind",
+)
+st.caption(f"{kind}: {HELP[kind]}.".replace("the cheap tier", cheap))
+
+left, right = st.columns([3, 2], gap="large")
+with left:
+    st.markdown("**Truth against final label** · click a cell to see its rows")
+    cells = st.plotly_chart(
+        charts.confusion_figure(confusion(found, len(classes)), classes),
+        key="confusion",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt="Rows by truth and final label. The two boxes Truth and Final label below filter likewise.",
+    )
+with right:
+    st.markdown(f"**Right and wrong by the confidence of {cheap}** · click a bar to see its rows")
+    bars = st.plotly_chart(
+        charts.confidence_figure(found.cheap_confidence, found.right),
+        key="confidences",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt=f"How many final answers are right and wrong by the confidence of {cheap}.",
+    )
+cell = next((p["customdata"] for p in cells["selection"]["points"]), None)
+spans = [p["customdata"] for p in bars["selection"]["points"]]
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    truth = st.selectbox("Truth", [ANY, *classes], key="inspect_truth")
+    label = st.selectbox("Final label", [ANY, *classes, "no answer"], key="inspect_label")
+    search = st.text_input("Search the texts", key="inspect_search", placeholder="a word or part of one")
+names = (*classes, "no answer")
+filters = Filters(
+    truth=names.index(truth) if truth != ANY else None,
+    label=names.index(label) if label != ANY else None,
+    cell=(int(cell[0]), int(cell[1])) if cell is not None else None,
+    spans=tuple((float(a), float(b)) for a, b, *_ in spans),
+    search=search,
+)
+rows = matching(data, found, cached.rows(data, choice, side), found.order(kind), filters)
+frame = frame_of(data, found, cached.rows(data, choice, side), rows, names=choice.policy.names, cheap=cheap)
+said = f"{len(rows):,} of {counts[kind]:,} rows"
+if filters.cell:
+    said += f" · truth {names[filters.cell[0]]}, final label {names[filters.cell[1]]}"
+if filters.spans:
+    said += f" · {cheap} confidence " + ", ".join(f"{a:.2f} to {b:.2f}" for a, b in filters.spans)
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.markdown(f"**{said}**")
+    st.download_button(
+        "Download these rows",
+        lambda: frame.to_csv(index=False).encode(),
+        f"{kind.lower().replace(' ', '_')}_{side}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        disabled=not len(frame),
+    )
+if filters.cell or filters.spans:
+    st.caption("Double-click the chart to drop what was clicked.")
+if len(frame):
+    percent = st.column_config.NumberColumn(format="%.3f")
+    st.dataframe(
+        frame, hide_index=True, height=420, column_config={"confidence": percent, f"{cheap} confidence": percent}
+    )
+else:
+    st.info("No row is left. Drop a filter, or show another kind.")
+
+st.subheader("Per class")
+table = pd.DataFrame(
+    {
+        "Class": classes[c.code],
+        "Rows": c.n_rows,
+        "Accuracy": c.accuracy.value,
+        "95% CI": wording.interval_text(c.accuracy),
+        "Precision": c.precision,
+        "Escalated": c.escalation_rate,
+        "USD per 1,000": c.cost_per_1000,
+    }
+    for c in per_class(found, len(classes))
+)
+share = st.column_config.NumberColumn(format="percent")
+st.dataframe(
+    table.sort_values("Accuracy"),
+    hide_index=True,
+    column_config={
+        "Accuracy": share,
+        "Precision": share,
+        "Escalated": share,
+        "USD per 1,000": st.column_config.NumberColumn(format="$%.3f"),
+    },
+)

@@ -1,0 +1,82 @@
+"""Try: type texts and watch each find its way through the tiers."""
+
+import pandas as pd
+import streamlit as st
+
+from hybrid.dashboard import controls, export, state, trying, wording
+from hybrid.errors import HybridError
+from hybrid.recording import CLASSIFIER
+
+MAX_TEXTS = 200
+EXAMPLES = "I was charged twice for the same order\nWhere is my parcel?\nIt does not work and I want my money back"
+
+controls.open_page("Try")
+data = controls.require_data()
+st.title("Try")
+choice = state.choice(data)
+policy = choice.policy
+st.caption(f"{wording.describe(policy)}{' (simulated)' if policy.simulated else ''} · as set on Tune")
+if data.recording.dataset.texts is None:
+    st.info("These data hold predictions but no texts, so nothing here can answer a new text. Load a file with texts.")
+    st.stop()
+typed = st.text_area("Texts, one per line", EXAMPLES, height=140, key="try_texts")
+texts = [line.strip() for line in typed.splitlines() if line.strip()]
+st.button("Route them", type="primary", icon=":material/alt_route:")  # leaving the box submits; the button says so
+if not texts:
+    st.info("Type or paste at least one text.")
+    st.stop()
+if len(texts) > MAX_TEXTS:
+    st.warning(f"The first {MAX_TEXTS} of {len(texts):,} texts are routed. For more, run the bundle from Export.")
+    texts = texts[:MAX_TEXTS]
+try:
+    decisions = trying.decide(data, choice, texts)
+except HybridError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+absent = set(export.external(data, policy))
+if absent:
+    why = "is simulated" if policy.simulated else "was recorded elsewhere"
+    st.caption(
+        f":material/info: {', '.join(sorted(absent))} {why} and cannot be asked here: it repeats what it said about "
+        "texts of your data, and about any other text it stays silent, at its list price."
+    )
+for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
+    in_data = trying.known(data, text)
+    silent = decision.tier in absent and decision.label is None
+    with st.container(border=True):
+        st.text(text)
+        answer = f"goes to {decision.tier}" if silent else f"{decision.label or 'no answer'}"
+        route = " → ".join(step.tier for step in decision.trace)
+        st.markdown(
+            f"**{answer}** · {route} · {wording.dollars(decision.cost)} · {wording.seconds(decision.latency)}".replace(
+                "$", r"\$"
+            )
+        )
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "Asked": step.tier,
+                    "Said": "not asked here"
+                    if step.tier in absent and step.label is None and not in_data
+                    else step.label or "—",
+                    "Confidence": step.confidence,
+                    "Cost": wording.dollars(step.cost),
+                    "Took": "—" if step.tier in absent else wording.seconds(step.latency),
+                }
+                for step in decision.trace
+            ),
+            hide_index=True,
+            width="content",
+            column_config={"Confidence": st.column_config.NumberColumn(format="%.3f")},
+            key=f"trace.{number}",
+        )
+        said = next((s.label for s in decision.trace if s.tier == CLASSIFIER and s.label), None)
+        if said is not None:
+            words = trying.words_for(data, text, said)
+            for title, sign in ((f"For {said}", 1), ("Against", -1)):
+                spoke = [f"{w} {v:+.2f}" for w, v in words.items() if v * sign > 0.005][:8]
+                if spoke:
+                    st.text(f"{title}: {',  '.join(spoke)}")
+            if not words:
+                st.text(f"{CLASSIFIER} knows none of these words.")
