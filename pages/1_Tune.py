@@ -46,7 +46,7 @@ simulated = [t.name for t in policy.tiers if t.simulated]
 with pin_here:
     if st.button("Pin to compare", icon=":material/push_pin:", help=f"{len(state.pins())} pinned so far"):
         fresh = state.pin(choice)
-        st.toast(f"Pinned as {state.pins()[-1].name}." if fresh else "This policy is pinned already.")
+        st.caption(f"Pinned as {state.pins()[-1].name}." if fresh else "This policy is pinned already.")
 if simulated:
     st.markdown(
         f":orange-badge[:material/science: simulated] Every number that involves **{', '.join(simulated)}** is made up "

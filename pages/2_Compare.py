@@ -35,7 +35,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
     _, terms, scale = controls.pick_whatif(data)
     if st.button("Pin the current policy", icon=":material/push_pin:"):
-        st.toast("Pinned." if state.pin(current) else "The current policy is pinned already.")
+        st.caption("Pinned." if state.pin(current) else "The current policy is pinned already.")
 
 choices = tuple(p.choice for p in pins)
 results = cached.compare(data, choices, side)
@@ -103,7 +103,7 @@ for kept in list(pins):
         st.write(f"**{kept.name}** · {wording.describe(kept.choice.policy)}")
         if st.button("Use", key=f"use_{kept.name}", help="Make it the policy that Export takes."):
             state.choose(kept.choice)
-            st.toast(f"{kept.name} is now the policy on Export.")
+            st.caption(f"{kept.name} is now the policy on Export.")
         if st.button("Remove", key=f"remove_{kept.name}", icon=":material/delete:"):
             pins.remove(kept)
             st.rerun()

@@ -100,7 +100,7 @@ def open_sample(page, url):
 def test_every_page_opens_by_its_own_url_on_a_fresh_server(server, page):
     errors = []
     page.on("pageerror", lambda e: errors.append(str(e)))
-    for path in ("Tune", "Compare", "Export", ""):
+    for path in ("Tune", "Compare", "Inspect", "Try", "Export", ""):
         page.goto(f"{server}/{path}")
         settle(page)
         assert page.get_by_role("button", name="Use the sample data").is_visible()
@@ -198,6 +198,7 @@ def test_a_shared_link_shows_the_same_view(server, page):
     page.get_by_text("Gate score for classifier").first.wait_for(timeout=60_000)
     settle(page)
     assert "pattern=Router" in page.url
+    page.get_by_role("button", name="What if").click()
     assert page.get_by_label("Texts per month").input_value() == "5000"
 
 
