@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
 from hybrid.dashboard import charts, controls, state, wording
@@ -51,8 +52,8 @@ def upload(label: str, key: str) -> tuple[str, str, pd.DataFrame] | None:
     return seen
 
 
-def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> Columns:
-    """Draw the choice of columns, as guessed."""
+def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns, DeltaGenerator]:
+    """Draw the choice of columns, as guessed; returns it and the place for the button that loads."""
     names = [str(c) for c in table.columns]
 
     def pick(label: str, guessed: str | None, help: str) -> str | None:
@@ -72,6 +73,7 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> Columns:
         group = pick("Group", guess.group, "Rows of one group (a customer, a conversation) are never split.")
     with columns[4]:
         split = pick("Split", guess.split, "Holds train, tune, validation, dev or test. Without it 30% become test.")
+    load_here = st.container()  # on the first screen, though what is below belongs to it
     st.write("**Recorded answers of other models** (a row for each; leave empty if there are none)")
     frame = pd.DataFrame(
         [
@@ -97,7 +99,7 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> Columns:
         hide_index=True,
         key=f"{key}.recorded",
     )
-    return Columns(label, text, row_id, group, split, tuple(recorded_from(edited)))
+    return Columns(label, text, row_id, group, split, tuple(recorded_from(edited))), load_here
 
 
 def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
@@ -128,7 +130,7 @@ def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
 def show_draft(draft: state.Draft, guess: Columns) -> None:
     """Draw a table that can be loaded: its first rows, what its columns are, a second file to join."""
     st.dataframe(draft.table.head(5), hide_index=True)
-    columns = pick_columns(draft.table, guess, f"columns.{draft.token}.{len(draft.table.columns)}")
+    columns, load_here = pick_columns(draft.table, guess, f"columns.{draft.token}.{len(draft.table.columns)}")
     st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):
@@ -143,10 +145,11 @@ def show_draft(draft: state.Draft, guess: Columns) -> None:
             st.rerun()
     for note in draft.notes:
         st.caption(f"{note.what} {note.done}")
-    if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
-        lambda report: state.load(draft.name, draft.table, columns, notes=draft.notes, progress=report)
-    ):
-        st.rerun()
+    with load_here:
+        if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
+            lambda report: state.fit(draft.name, draft.table, columns, notes=draft.notes, progress=report)
+        ):
+            st.rerun()
 
 
 def show_loaded(data: state.Loaded) -> None:

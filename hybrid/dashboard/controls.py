@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from hybrid.columns import Columns
 from hybrid.dashboard import cached, state
 from hybrid.dashboard.state import Terms
 from hybrid.dashboard.tiles import Scale
@@ -46,6 +50,9 @@ PAGES = (
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
 )
 
+POLL = 0.1  # seconds between looks at long work
+CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
+
 
 def open_page(title: str) -> None:
     """Set up a page: title, width, and the links to the others."""
@@ -54,22 +61,50 @@ def open_page(title: str) -> None:
     with st.container(horizontal=True, gap="medium", key="navigation"):
         for path, name, icon in PAGES:
             st.page_link(path, label=name, icon=icon)
+    if st.session_state.pop("loading", False):
+        kept = "The data that was loaded before stays." if state.loaded() is not None else "Nothing was changed."
+        st.info(f"Loading was stopped before it was done. {kept}", icon=":material/cancel:")
 
 
-def load_with_progress(work: Callable[[Progress], object]) -> bool:
-    """Run a load under a progress bar; shows its error, if any, and returns whether it went through."""
-    bar = st.progress(0.0, "Reading …")
+def load_with_progress(work: Callable[[Progress], state.Loaded]) -> bool:
+    """Run a load under a progress bar with a button that cancels it; returns whether it went through.
 
-    def report(share: float, doing: str) -> None:
-        bar.progress(min(share, 1.0), f"{doing} …")
+    The work runs in a thread of its own. A click, on Cancel or anywhere, ends this run of the page at its next look at
+    the thread; the work then stops at its next report, and the session keeps what it had.
+    """
+    st.session_state["loading"] = True
+    place = st.empty()
+    done, doing, cancelled = 0.0, "Reading", threading.Event()
 
+    def report(share: float, what: str) -> None:
+        nonlocal done, doing
+        if cancelled.is_set():
+            raise CancelledError
+        done, doing = min(share, 1.0), what
+
+    pool = ThreadPoolExecutor(1)
+    job = pool.submit(work, report)
     try:
-        work(report)
-    except HybridError as error:
-        show_error(error)
-        return False
+        with place.container(horizontal=True, vertical_alignment="center"):
+            bar = st.progress(0.0)
+            cancel = st.empty()
+        started = time.monotonic()
+        while not wait((job,), timeout=POLL).done:
+            bar.progress(done, f"{doing} …")
+            if time.monotonic() - started > CANCEL_AFTER:
+                with cancel:
+                    st.button("Cancel", icon=":material/close:", key="cancel_load")
+                started = float("inf")
+        problem = job.exception()
     finally:
-        bar.empty()
+        cancelled.set()
+        pool.shutdown(wait=False)
+    del st.session_state["loading"]  # where this is not reached, the next run says so
+    place.empty()
+    if isinstance(problem, HybridError):
+        show_error(problem)
+        return False
+    state.keep(job.result())
     return True
 
 
@@ -82,10 +117,11 @@ def show_error(error: HybridError) -> None:
 
 def sample_button(key: str) -> None:
     """Draw the button that loads the sample, and load it when pressed."""
-    if st.button("Use the sample data", type="primary", icon=":material/play_arrow:", key=key) and load_with_progress(
-        state.load_sample
-    ):
-        st.rerun()
+    if st.button("Use the sample data", type="primary", icon=":material/play_arrow:", key=key):
+        draft = state.sample()
+        columns = Columns("label", text="text", id="id")
+        if load_with_progress(lambda report: state.fit(draft.name, draft.table, columns, progress=report)):
+            st.rerun()
 
 
 def require_data() -> state.Loaded:

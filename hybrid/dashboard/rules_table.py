@@ -50,7 +50,7 @@ def edit_rules(data: state.Loaded) -> None:
                 st.error(str(error), icon=":material/error:")
                 return
             if controls.load_with_progress(
-                lambda report: state.load(
+                lambda report: state.fit(
                     data.name, data.table, data.columns, notes=data.joined, edits=edits, progress=report
                 )
             ):

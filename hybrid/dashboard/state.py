@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hybrid.dataset import Split, build, split
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
-from hybrid.recording import CLASSIFIER, Recording, record
+from hybrid.recording import CLASSIFIER, Progress, Recording, record
 from hybrid.routing import Policy, answered_by
 from hybrid.tables import read
 from hybrid.tiers.rules import NO_EDITS, Edits
@@ -120,45 +119,48 @@ def draft(table: Draft) -> None:
     st.session_state["draft"] = table
 
 
-def load(
+def fit(
     name: str,
     table: pd.DataFrame,
     columns: Columns,
     *,
     notes: tuple[Note, ...] = (),
     edits: Edits = NO_EDITS,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Loaded:
-    """Validate, split, fit, and only then replace what the session had.
-
-    Pins and the choice stay while the table and its columns are the same, as after an edit of the rules.
+    """Validate, split and fit; the session stays as it is, so this may run in another thread.
 
     Raises
     ------
     HybridError
-        If something cannot be used; the session keeps what it had.
+        If something cannot be used.
     """
     start = time.perf_counter()
     dataset = build(table, columns)
     recording = record(dataset, split(dataset), edits=edits, progress=progress)
+    return Loaded(name, table, columns, recording, notes, edits, time.perf_counter() - start)
+
+
+def keep(now: Loaded) -> None:
+    """Replace what the session had.
+
+    Pins and the choice stay while the table and its columns are the same, as after an edit of the rules.
+    """
     before = loaded()
-    now = Loaded(name, table, columns, recording, notes, edits, time.perf_counter() - start)
     st.session_state["loaded"] = now
-    if before is None or before.table is not table or before.columns != columns:
+    if before is None or before.table is not now.table or before.columns != now.columns:
         st.session_state["pins"] = []
         st.session_state.pop("choice", None)
-    if before is not None and before.table is not table:  # other data have other tiers: start from their defaults
+    if before is not None and before.table is not now.table:  # other data have other tiers: start from their defaults
         for key in [k for k in st.session_state if k == "whatif" or str(k).endswith(TIER_CONTROLS)]:
             del st.session_state[key]
-    return now
 
 
-def load_sample(progress: Callable[[float, str], None] | None = None) -> Loaded:
-    """Load the support tickets that come with the product."""
-    table = read(SAMPLE.name, SAMPLE.read_bytes())
-    name = "Sample: support tickets"
-    draft(Draft("sample", name, table))
-    return load(name, table, Columns("label", text="text", id="id"), progress=progress)
+def sample() -> Draft:
+    """Read the support tickets that come with the product, as the table that can be loaded."""
+    read_now = Draft("sample", "Sample: support tickets", read(SAMPLE.name, SAMPLE.read_bytes()))
+    draft(read_now)
+    return read_now
 
 
 def has_recorded(data: Loaded) -> bool:

@@ -131,7 +131,7 @@ def fit_classifier(
     n_classes
         How many class codes there are; a class may be missing from the tune rows.
     progress
-        Called with the share done and what was done, from the calling thread.
+        Called with the share done and what was done, from the calling thread; what it raises ends the fit.
 
     Raises
     ------
@@ -152,6 +152,7 @@ def fit_classifier(
         raise TierError("The texts on the tune side hold no words: is the right column picked as the text?")
 
     jobs = {int(f): tune[fold[tune] != f] for f in folds} | {-1: tune}
+    report(1 / (2 * len(jobs)), f"Fitting {len(jobs)} models")
     models: dict[int, FastClassifier] = {}
     columns: dict[int, Rows] = {}
     # one BLAS thread each: its own threads spin against the pool's, at more than twice the time
@@ -159,9 +160,13 @@ def fit_classifier(
         running: dict[Future[tuple[FastClassifier, Rows]], int] = {
             pool.submit(_fit, counts[rows], terms, truth[rows], n_classes): f for f, rows in jobs.items()
         }
-        for done in as_completed(running):
-            models[running[done]], columns[running[done]] = done.result()
-            report(len(models) / (len(jobs) + 1), f"Fitted {len(models)} of {len(jobs)} models")
+        try:
+            for done in as_completed(running):
+                models[running[done]], columns[running[done]] = done.result()
+                report(len(models) / (len(jobs) + 1), f"Fitted {len(models)} of {len(jobs)} models")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # `report` raises when nobody waits for the rest
+            raise
 
     logits = np.full((len(texts), n_classes), -np.inf)
     for f in (*(int(f) for f in folds), -1):
