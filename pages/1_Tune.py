@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import axes, cached, charts, controls, state, threshold_line, tiles
+from hybrid.dashboard import axes, cached, charts, controls, state, threshold_line, tiles, views
 from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.state import Choice
 from hybrid.patterns import PATTERNS
@@ -41,8 +41,7 @@ if summary is None:
     )
     st.stop()
 test = cached.summary(data, choice, "test")
-strong = policy.names[-1]
-simulated = [t.name for t in policy.tiers if t.simulated]
+simulated = views.simulated(choice)
 with pin_here:
     if st.button("Pin to compare", icon=":material/push_pin:", help=f"{len(state.pins())} pinned so far"):
         fresh = state.pin(choice)
@@ -76,19 +75,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):  # below the ch
         "Horizontal axis", list(axes.NAMES), default=axes.PLAIN, required=True, key="axis", bind="query-params"
     )
 line = lines[which]
-curve = cached.curve(data, choice, line)
-assert curve is not None  # there is a summary
-axis = Axis(scale_name, curve)
-figure = charts.threshold_figure(
-    curve,
-    axis=axis,
-    off=summary if line.value is None else None,
-    values=cached.gauge(data, choice, line),
-    references=cached.references(data, choice, "tune"),
-    title=line.title,
-    strong=strong,
-    simulated=simulated,
-)
+view = views.threshold(data, choice, line, scale_name)
+assert view is not None  # there is a summary
+figure, curve, axis = view
 keys = {controls.slider_key(pattern, x): x.value for x in lines}
 shown = curve.on(threshold_line.lattice(curve))
 on_test = cached.curve(data, choice, line, "test")

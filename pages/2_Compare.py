@@ -1,11 +1,8 @@
 """Compare: pinned policies side by side, on the rows that all of their tiers answered."""
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
-from hybrid.curves import pareto_front
-from hybrid.dashboard import cached, charts, controls, state, wording
+from hybrid.dashboard import cached, controls, state, views, wording
 
 controls.open_page("Compare")
 data = controls.require_data()
@@ -33,7 +30,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         bind="query-params",
         help="Choose on tune, report on test.",
     )
-    _, terms, scale = controls.pick_whatif(data)
+    _, _, scale = controls.pick_whatif(data)
     if st.button("Pin the current policy", icon=":material/push_pin:"):
         st.caption("Pinned." if state.pin(current) else "The current policy is pinned already.")
 
@@ -50,47 +47,15 @@ else:
         f"Measured on the {results[0][0].n_rows:,} {side} rows that every tier of all pinned policies answered. "
         f"Differences are against {pins[0].name}, paired on the same rows."
     )
-    rows = []
-    for kept, (s, d) in zip(pins, results, strict=True):
-        cost = s.cost_per_1000
-        rows.append(
-            {
-                "": kept.name,
-                "Policy": wording.describe(kept.choice.policy)
-                + (" (simulated)" if kept.choice.policy.simulated else ""),
-                "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
-                f"Against {pins[0].name}": wording.verdict(d) if d else "reference",
-                "Escalated": wording.percent(s.escalation_rate.value),
-                "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
-                f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
-                f"Cost against {pins[0].name}": wording.cheaper(results[0][0], s) if d else "reference",
-                "Per month": wording.dollars(cost.value / 1000 * scale.volume),
-                "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
-                "Macro-F1": f"{s.macro_f1:.3f}",
-            }
-        )
-    table = pd.DataFrame(rows).set_index("").T  # a column for each policy reads side by side
-    st.table(table)
-    references = cached.references(data, choices[0], side)
-    everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
-    cost, accuracy = np.array(everyone, dtype=float).T
-    line = current.policy.thresholds()[0]
-    curve = cached.curve(data, current, line) if side == "tune" else None
-    simulated = sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
-    figure = charts.trade_off_figure(
-        [(kept.name, s, kept.choice.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
-        references=references,
-        front=list(pareto_front(cost, accuracy)),
-        curve=curve,
-        simulated=simulated,
-    )
+    st.table(views.comparison_table(pins, results, scale))
     st.plotly_chart(
-        figure,
+        views.trade_off(data, pins, results, side, current if side == "tune" else None),
         key="trade_off",
         config={"displayModeBar": False},
         alt="Accuracy against cost per 1,000 texts of the pinned policies, with the Pareto front, each tier alone, "
         "random and oracle escalation.",
     )
+    references = cached.references(data, choices[0], side)
     st.caption(
         f"Baselines are those of {pins[0].name}: its tiers alone, random escalation (the straight line between "
         f"{references.cheap} and {references.strong}) and oracle escalation (exactly the rows where "

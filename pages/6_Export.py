@@ -1,10 +1,12 @@
 """Export: the chosen policy as a bundle, and the lines of Python that run it."""
 
+import datetime
 import json
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, export, state, wording
+from hybrid.dashboard import cached, controls, export, report, state, wording
+from hybrid.dashboard.tiles import Scale
 from hybrid.errors import HybridError
 
 controls.open_page("Export")
@@ -51,6 +53,20 @@ with st.container(border=True):
     st.caption(
         f"{len(content) / 1024:,.0f} KB: the policy, the fitted models as plain numbers, the evidence, and golden rows "
         "that it checks itself with. The golden rows hold texts of your data."
+    )
+scale = st.session_state.get("scale", Scale())
+with st.container(border=True):
+    st.markdown(
+        "**A report for whoever approves it**: the policy, its numbers on tune and test, the charts, the comparison "
+        "with what is pinned, the data's fingerprint and how to run it. One HTML file, no network needed."
+    )
+    st.download_button(
+        "Download the report",
+        report.report(data, choice, state.pins(), scale, written=datetime.date.today()),
+        name.replace(".zip", "-report.html"),
+        "text/html",
+        icon=":material/description:",
+        on_click="ignore",
     )
 external = export.external(data, choice.policy)
 if external:

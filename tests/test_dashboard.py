@@ -1,18 +1,25 @@
 """Page logic, without a browser: what a user clicks, and what then stands there."""
 
+import re
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import labelled
+from plotly.offline import get_plotlyjs
 from streamlit.testing.v1 import AppTest
 
 from hybrid.columns import Columns
 from hybrid.curves import with_threshold
-from hybrid.dashboard import cached, export, state, wording
+from hybrid.dashboard import cached, export, report, state, trying, wording
 from hybrid.dashboard.rules_table import changed
-from hybrid.dashboard.state import Choice
+from hybrid.dashboard.state import Choice, Pin, Terms
+from hybrid.dashboard.tiles import Scale
 from hybrid.errors import TierError
 from hybrid.patterns import PATTERNS
+from hybrid.routing import replay
 from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +56,7 @@ def tune():
 @pytest.fixture
 def uncached(tune, monkeypatch):
     """Call what the pages call, but outside of a session, where its caches cannot be read."""
-    for module in (cached, export):
+    for module in (cached, export, report, trying):
         for name, value in vars(module).copy().items():
             if hasattr(value, "__wrapped__"):
                 monkeypatch.setattr(module, name, value.__wrapped__)
@@ -92,7 +99,6 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
     assert choice.policy.pattern.threshold == 0.6
     from hybrid.metrics import summarize
-    from hybrid.routing import replay
 
     (on,) = state.evaluate_on(data, (choice,), "tune")
     expected = summarize(replay(choice.policy, on.predictions), on.truth)
@@ -270,6 +276,115 @@ def test_evidence_names_what_is_simulated(tune):
     evidence = export.evidence(tune.session_state["loaded"], tune.session_state["choice"])
     assert evidence["simulated"] == ["what-if LLM"]
     assert evidence["metrics"]["test"]["accuracy"]["low"] < evidence["metrics"]["test"]["accuracy"]["value"]
+
+
+@pytest.mark.usefixtures("uncached")
+def test_the_report_stands_alone_and_says_what_the_screen_says(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    other = Choice(with_threshold(choice.policy, "threshold", None, 0.3), choice.whatif)
+    data = replace(data, name="<script>alert(1)</script>")
+    html = report.report(data, choice, [Pin("A", other)], Scale(50_000, 2.0), written=date(2026, 1, 2))
+    test = cached.summary(data, choice, "test")
+    assert f"{test.accuracy.value:.1%} accuracy" in html
+    assert wording.dollars(test.cost_per_1000.value) in html
+    assert "50,000 texts" in html
+    assert "with mistakes at $2.00 each" in html
+    assert data.recording.dataset.fingerprint in html
+    assert "Simulated:</strong> what-if LLM" in html
+    assert "2026-01-02" in html
+    assert "hybrid.load" in html
+    assert "This policy" in html  # beside the pinned one
+    assert "<script>alert" not in html
+    outside = html.replace(get_plotlyjs(), "")
+    assert not re.search(r"(src|href)=|url\(|@import", outside)
+    assert "default-src 'none'" in html
+    alone = report.report(data, choice, [], Scale(), written=date(2026, 1, 2))
+    assert "other policies" not in alone
+
+
+@pytest.mark.usefixtures("uncached")
+def test_a_tried_text_is_decided_as_the_bundle_decides_it(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    dataset = data.recording.dataset
+    on = state.evaluate_on(data, (choice,), "test")[0]
+    expected = replay(choice.policy, on.predictions)
+    texts = [str(dataset.texts[i]) for i in on.rows[:40]]
+    decisions = trying.decide(data, choice, [*texts, "zzz qqq"])
+    assert [d.label for d in decisions[:-1]] == [dataset.classes[c] for c in expected.label[:40]]
+    assert [d.cost for d in decisions[:-1]] == pytest.approx(expected.cost[:40].tolist())
+    unseen = decisions[-1]  # no tier here knows it: it is sent on, and stays unanswered at the list price
+    assert (unseen.label, unseen.tier, unseen.cost) == (None, "what-if LLM", 0.003)
+    assert trying.known(data, texts[0])
+    assert not trying.known(data, "zzz qqq")
+    words = trying.words_for(data, "refund my invoice", "billing")
+    assert list(words) == sorted(words, key=lambda w: -abs(words[w]))
+
+
+def test_typed_texts_show_their_route(tune):
+    tune.switch_page("pages/4_Try.py").run()
+    tune.text_area(key="try_texts").set_value("Where is my parcel?\n\n  my card was charged twice ").run()
+    assert not tune.exception
+    shown = [t.value for t in tune.text]
+    assert shown[0] == "Where is my parcel?"
+    assert "my card was charged twice" in shown
+    assert len(tune.dataframe) == 2
+    assert tune.dataframe[0].value["Asked"].iloc[0] == "classifier"
+    tune.text_area(key="try_texts").set_value(" \n").run()
+    assert any("at least one" in i.value for i in tune.info)
+
+
+def test_inspect_shows_and_filters_rows(tune):
+    tune.switch_page("pages/3_Inspect.py").run()
+    tune.segmented_control(key="inspect_kind").set_value("Mistakes").run()
+    mistakes = tune.dataframe[0].value
+    assert (mistakes["truth"] != mistakes["final label"]).all()
+    assert (mistakes["confidence"].diff().dropna() <= 0).all()
+    tune.selectbox(key="inspect_truth").set_value("billing").run()
+    assert set(tune.dataframe[0].value["truth"]) == {"billing"}
+    tune.text_input(key="inspect_search").set_value("no such text anywhere").run()
+    assert any("No row is left" in i.value for i in tune.info)
+    assert not tune.exception
+
+
+def test_what_if_prices_and_volume_reach_every_number(tune):
+    before = numbers(tune)["Cost per 1,000"]
+    tune.number_input(key="volume").set_value(1_000_000).run()
+    tune.number_input(key="wrong_cost").set_value(1.0).run()
+    assert numbers(tune)["Cost per 1,000"] == before
+    assert tune.session_state["scale"] == Scale(1_000_000, 1.0)
+    tune.number_input(key="whatif_price").set_value(6.0).run()
+    after = numbers(tune)["Cost per 1,000"]
+    assert float(after.strip("$")) == pytest.approx(2 * float(before.strip("$")), abs=0.02)
+    assert not tune.exception
+    said = " ".join(h.proto.body for h in tune.get("html"))
+    assert "with mistakes" in said
+
+
+@pytest.mark.usefixtures("uncached")
+def test_the_class_mix_of_production_leaves_rows_out(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    classes = data.recording.dataset.classes
+    mix = tuple((c, 0.5 if c in classes[:2] else 0.0) for c in classes)
+    (on,) = state.evaluate_on(data, (replace(choice, terms=Terms(mix=mix)),), "tune")
+    counts = np.bincount(on.truth, minlength=len(classes))
+    assert abs(counts[0] - counts[1]) <= 1
+    assert not counts[2:].any()
+    (all_rows,) = state.evaluate_on(data, (choice,), "tune")
+    before = np.bincount(all_rows.truth, minlength=len(classes))
+    assert counts[:2].max() == before[:2].min()  # as many as the scarcer class allows
+    assert set(on.rows) < set(all_rows.rows)
+    (again,) = state.evaluate_on(data, (replace(choice, terms=Terms(mix=mix)),), "tune")
+    np.testing.assert_array_equal(on.rows, again.rows)
+
+
+def test_loading_that_is_left_says_so_and_keeps_the_data(tune):
+    before = tune.session_state["loaded"]
+    tune.session_state["loading"] = True  # as a run that was ended in the middle leaves it
+    tune.run()
+    assert any("stopped before it was done" in i.value for i in tune.info)
+    assert tune.session_state["loaded"] is before
+    tune.run()
+    assert not any("stopped before it was done" in i.value for i in tune.info)
 
 
 def test_sessions_do_not_share_what_they_loaded():

@@ -262,7 +262,7 @@ def trade_off_figure(
                 error_y={"type": "data", "array": [a.high - a.value], "arrayminus": [a.value - a.low], "width": 4},
                 mode="markers+text",
                 text=[name],
-                textposition="top center",
+                textposition="middle left" if i % 2 else "middle right",  # beside the bar of the interval
                 marker={"size": 14, "symbol": SYMBOLS[i % len(SYMBOLS)], "color": colour(i)},
                 name=f"{name}{' (simulated)' if is_simulated else ''}",
                 hovertemplate=f"{name}<br>%{{y:.1%}} at $%{{x:.4~g}} per 1,000<extra></extra>",

@@ -140,13 +140,16 @@ def require_data() -> state.Loaded:
 
 def pick_whatif(data: state.Loaded) -> tuple[WhatIf | None, Terms, Scale]:
     """Draw what is assumed instead of measured: the what-if LLM, prices, latencies, class mix, volume."""
+    start = Scale()
     with st.popover("What if", icon=":material/science:", width="content"):
-        volume = st.number_input("Texts per month", 0, 10**12, 100_000, step=10_000, key="volume", bind="query-params")
+        volume = st.number_input(
+            "Texts per month", 0, 10**12, start.volume, step=10_000, key="volume", bind="query-params"
+        )
         wrong = st.number_input(
             "A wrong answer costs, USD",
             0.0,
             1e6,
-            0.0,
+            start.wrong_cost,
             step=0.1,
             key="wrong_cost",
             bind="query-params",
@@ -154,7 +157,8 @@ def pick_whatif(data: state.Loaded) -> tuple[WhatIf | None, Terms, Scale]:
         )
         whatif = _pick_llm(data)
         terms = _pick_terms(data, data.recording.with_whatif(whatif))
-    return whatif, terms, Scale(int(volume), float(wrong))
+    scale = st.session_state["scale"] = Scale(int(volume), float(wrong))
+    return whatif, terms, scale
 
 
 def _pick_llm(data: state.Loaded) -> WhatIf | None:

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from hybrid.curves import Curve, Surface
-from hybrid.dashboard.wording import dollars, percent, seconds
+from hybrid.dashboard.wording import dollars, percent, seconds, signed
 from hybrid.intervals import wilson
 from hybrid.metrics import Summary
 from hybrid.predictions import Floats
@@ -26,8 +26,8 @@ TARGETS = {name: f".st-key-tile_{name} [data-testid=stMetricValue] p" for name i
 class Scale:
     """What turns rates into money: texts per month, and USD that a wrong answer costs."""
 
-    volume: int
-    wrong_cost: float
+    volume: int = 100_000
+    wrong_cost: float = 0.0
 
 
 def of_points(
@@ -98,16 +98,17 @@ def _intervals(shares: Floats | Sequence[float], n: int) -> list[str]:
 
 
 def _test_accuracy(tune: float, test: float, low: float, high: float) -> str:
-    return f"{percent(test)} ({percent(low)} to {percent(high)}), optimism {round((tune - test) * 100, 9):+.1f}"
+    return f"{percent(test)} ({percent(low)} to {percent(high)}), optimism {signed(tune - test)}"
 
 
 def _month(accuracy: float, cost: float, scale: Scale) -> str:
-    paid = cost / 1000 * scale.volume
-    if not scale.wrong_cost:
-        return f"{dollars(paid)} per month"
-    return (
-        f"{dollars(paid)} per month, {dollars(paid + (1 - accuracy) * scale.volume * scale.wrong_cost)} with mistakes"
-    )
+    paid = f"{dollars(cost / 1000 * scale.volume)} per month"
+    return f"{paid}, {dollars(with_mistakes(accuracy, cost, scale))} with mistakes" if scale.wrong_cost else paid
+
+
+def with_mistakes(accuracy: float, cost_per_1000: float, scale: Scale) -> float:
+    """Return USD per month: answers, and what the wrong ones cost."""
+    return scale.volume * (cost_per_1000 / 1000 + (1 - accuracy) * scale.wrong_cost)
 
 
 def _latency(p50: float, p95: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from hybrid.metrics import Interval, PairedDifference, Summary
 from hybrid.routing import Policy
 
@@ -36,32 +38,51 @@ def seconds(value: float) -> str:
 def describe(policy: Policy) -> str:
     """Return a policy in a line: pattern, tiers, parameters."""
     values = []
-    for p in policy.pattern.params():
-        value = getattr(policy.pattern, p.name)
-        if value is None or (p.unit and getattr(policy.pattern, "strategy", None) != "cost_aware"):
-            continue
-        each = value if p.per_tier else (value,)
-        values.append(" / ".join(words(v) if isinstance(v, str) else f"{v:.4g}" for v in each))
+    for _, group in groupby(settings(policy), key=lambda setting: setting[0]):
+        values.append(" / ".join(value for _, _, value in group))
     return f"{policy.pattern.title} · {' → '.join(policy.names)} · {', '.join(values)}"
+
+
+def settings(policy: Policy) -> list[tuple[str, str, str]]:
+    """Return a policy's parameters that count: name, title and value; one for each tier where it has one for each."""
+    found = []
+    pattern = policy.pattern
+    for p in pattern.params():
+        value = getattr(pattern, p.name)
+        if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
+            continue
+        tiers = pattern.gated(policy.names) if p.per_tier else ("",)
+        for tier, each in zip(tiers, value if p.per_tier else (value,), strict=True):
+            found.append((p.name, p.label.format(tier=tier), words(each) if isinstance(each, str) else f"{each:.4g}"))
+    return found
 
 
 def verdict(difference: PairedDifference) -> str:
     """Return what a paired difference says."""
     if not difference.uplift and not difference.regression:
         return "right and wrong on the same rows"
-    tail = "" if difference.told_apart else f", cannot be told apart on these {difference.n_rows:,} rows"
+    tail = "" if difference.told_apart else ": cannot be told apart on these rows"
     return f"{points(difference.accuracy)}{tail}"
 
 
-def cheaper(reference: Summary, other: Summary) -> str:
-    """Return how much less or more another policy costs."""
-    base, cost = reference.cost_per_1000.value, other.cost_per_1000.value
+def cheaper(reference: Summary, other: Summary, difference: PairedDifference) -> str:
+    """Return how much less or more another policy costs, as a share of the reference: ``31% cheaper (28% to 34%)``."""
+    base, change = reference.cost_per_1000.value, difference.cost_per_1000
     if base == 0:
-        return "same" if cost == 0 else f"+{dollars(cost)}"
-    change = cost / base - 1
-    return f"{abs(change):.0%} {'cheaper' if change < 0 else 'dearer'}" if round(change, 3) else "same"
+        return "same" if other.cost_per_1000.value == 0 else f"+{dollars(other.cost_per_1000.value)}"
+    if round(change.value / base, 3) == 0:
+        return "same"
+    word, sign = ("dearer", 1) if change.value > 0 else ("cheaper", -1)
+    low, high = sorted((sign * change.low / base, sign * change.high / base))
+    said = f"{abs(change.value) / base:.0%} {word}"
+    return f"{said} ({low:.0%} to {high:.0%})" if low > 0 else f"{said}: cannot be told apart on these rows"
 
 
 def points(interval: Interval) -> str:
     """Return a difference of accuracies in points with its interval."""
-    return f"{interval.value * 100:+.1f} points ({interval.low * 100:+.1f} to {interval.high * 100:+.1f})"
+    return f"{signed(interval.value)} points ({signed(interval.low)} to {signed(interval.high)})"
+
+
+def signed(share: float) -> str:
+    """Return a difference of shares in points, with its sign."""
+    return f"{round(share * 100, 9):+.1f}".replace("-", "−")

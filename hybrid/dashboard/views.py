@@ -1,0 +1,84 @@
+"""Views: what a page and the report both show of a choice: figures and tables from cached numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from hybrid.curves import Curve, pareto_front
+from hybrid.dashboard import cached, charts, wording
+from hybrid.dashboard.axes import Axis
+from hybrid.dashboard.state import Choice, Loaded, Pin
+from hybrid.dashboard.tiles import Scale, with_mistakes
+from hybrid.metrics import PairedDifference, Summary
+from hybrid.routing import Threshold
+
+Results = Sequence[tuple[Summary, PairedDifference | None]]
+
+
+def simulated(*choices: Choice) -> list[str]:
+    """Return the names of the simulated tiers, in order."""
+    return sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
+
+
+def threshold(data: Loaded, choice: Choice, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:
+    """Draw a choice over one of its thresholds; None where no tune row has every answer."""
+    summary, curve = cached.summary(data, choice, "tune"), cached.curve(data, choice, line)
+    if summary is None or curve is None:
+        return None
+    axis = Axis(axis_name, curve)
+    figure = charts.threshold_figure(
+        curve,
+        axis=axis,
+        off=summary if line.value is None else None,
+        values=cached.gauge(data, choice, line),
+        references=cached.references(data, choice, "tune"),
+        title=line.title,
+        strong=choice.policy.names[-1],
+        simulated=simulated(choice),
+    )
+    return figure, curve, axis
+
+
+def comparison_table(pins: Sequence[Pin], results: Results, scale: Scale) -> pd.DataFrame:
+    """Put policies side by side, a column for each; differences are against the first."""
+    first = pins[0].name
+    rows = []
+    for kept, (s, difference) in zip(pins, results, strict=True):
+        cost = s.cost_per_1000
+        shown = {
+            "": kept.name,
+            "Policy": wording.describe(kept.choice.policy) + (" (simulated)" if kept.choice.policy.simulated else ""),
+            "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
+            f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
+            "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
+            f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
+            f"Cost against {first}": wording.cheaper(results[0][0], s, difference) if difference else "reference",
+            "Per month": wording.dollars(cost.value / 1000 * scale.volume),
+            "Per month with mistakes": wording.dollars(with_mistakes(s.accuracy.value, cost.value, scale)),
+            "Escalated": wording.percent(s.escalation_rate.value),
+            "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
+            "Macro-F1": f"{s.macro_f1:.3f}",
+        }
+        if not scale.wrong_cost:
+            del shown["Per month with mistakes"]
+        rows.append(shown)
+    return pd.DataFrame(rows).set_index("").T
+
+
+def trade_off(data: Loaded, pins: Sequence[Pin], results: Results, side: str, current: Choice | None) -> go.Figure:
+    """Draw policies by cost and accuracy; `current` adds the curve of that policy, where it can be measured."""
+    choices = [p.choice for p in pins]
+    references = cached.references(data, choices[0], side)
+    everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
+    cost, accuracy = np.array(everyone, dtype=float).T
+    return charts.trade_off_figure(
+        [(kept.name, s, kept.choice.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
+        references=references,
+        front=list(pareto_front(cost, accuracy)),
+        curve=cached.curve(data, current, current.policy.thresholds()[0], side) if current else None,
+        simulated=simulated(*choices),
+    )

@@ -1,0 +1,309 @@
+"""The parts that pages are made of, without a page: tiles, axes, the lattice of the line, wording, filters."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import LEVELS, cases, table, tiers_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.curves import latency_quantiles, surface, sweep, with_threshold
+from hybrid.dashboard import axes, charts, threshold_line, tiles, wording
+from hybrid.dashboard.axes import Axis
+from hybrid.dashboard.rows import Filters, frame_of, matching
+from hybrid.dashboard.tiles import Scale, of_points, of_summary
+from hybrid.inspection import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
+from hybrid.metrics import paired_difference, summarize
+from hybrid.patterns import PATTERNS, Triage
+from hybrid.predictions import UNKNOWN
+from hybrid.routing import Policy, replay
+
+SCALES = st.sampled_from((Scale(), Scale(7_000, 0.25), Scale(0, 0.0)))
+
+
+@given(cases(min_rows=2), st.data(), SCALES, st.sampled_from((*LEVELS, 0.1, 0.123, 0.777, 0.999)))
+def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, scale, threshold):
+    """What the page shows while the line moves is what Python draws when it is let go there."""
+    policy, predictions, truth = case
+    other = predictions.take(np.arange(len(truth))[::-1][: max(1, len(truth) // 2)])
+    other_truth = truth[::-1][: max(1, len(truth) // 2)]
+    line = data.draw(st.sampled_from(policy.thresholds()))
+    where = {"name": line.name, "index": line.index}
+    curve = sweep(policy, predictions, truth, **where)
+    at = threshold_line.lattice(curve)
+    texts = of_points(
+        curve.on(at),
+        scale,
+        test=sweep(policy, other, other_truth, **where).on(at),
+        latency=latency_quantiles(policy, predictions, truth, **where, thresholds=at, q=(0.5, 0.95)),
+    )
+    moved = with_threshold(policy, line.name, line.index, threshold)
+    said = of_summary(
+        summarize(replay(moved, predictions), truth), scale, test=summarize(replay(moved, other), other_truth)
+    )
+    # as the script looks a threshold up: the first of the lattice that is at or above it
+    point = int(np.searchsorted(at, threshold))
+    assert {name: column[point] for name, column in texts.items()} == said
+
+
+@given(cases(names=("cascade", "router")), SCALES)
+def test_the_tiles_of_the_map_are_those_of_a_summary_to_the_letter(case, scale):
+    policy, predictions, truth = case
+    if len(policy.thresholds()) < 2:
+        return
+    one, two = policy.thresholds()[:2]
+    first, second = np.array([0.0, 0.5, 1.0]), np.array([0.25, 0.8])
+    texts = of_points(surface(policy, predictions, truth, axes=(one, two), first=first, second=second), scale)
+    moved = with_threshold(with_threshold(policy, one.name, one.index, 0.5), two.name, two.index, 0.8)
+    said = of_summary(summarize(replay(moved, predictions), truth), scale, test=None)
+    place = 1 * len(first) + 1  # row of the second, column of the first
+    assert {name: column[place] for name, column in texts.items()} == {name: said[name] for name in texts}
+
+
+def test_a_wrong_answer_costs_what_was_said():
+    tiers = tiers_of(2)
+    predictions = table(tiers, [[(0, 0.9), (0, 1.0)], [(1, 0.9), (0, 1.0)]])
+    s = summarize(replay(Policy(Triage(0.5), tiers), predictions), np.array([0, 0]))
+    assert of_summary(s, Scale(1000, 2.0), test=None)["month"] == "$0.00 per month, $1,000.00 with mistakes"
+    assert of_summary(s, Scale(1000, 0.0), test=None)["month"] == "$0.00 per month"
+
+
+def curve_of(confidences):
+    tiers = tiers_of(2)
+    rows = [[(0, c), (1, 1.0)] for c in confidences]
+    return sweep(Policy(Triage(0.5), tiers), table(tiers, rows), np.zeros(len(rows), dtype=int), name="threshold")
+
+
+CONFIDENCES = st.lists(st.sampled_from((0.0, 0.3, 0.5, 0.9, 0.99, 0.99999, 1.0)), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize("name", axes.NAMES)
+@given(confidences=CONFIDENCES)
+def test_every_axis_ascends_within_its_range(name, confidences):
+    curve = curve_of(confidences)
+    axis = Axis(name, curve)
+    x = axis.position(threshold_line.lattice(curve))
+    low, high = axis.range
+    assert (np.diff(x) >= 0).all()
+    assert x.min() >= low - 1e-12
+    assert x.max() <= high + 1e-12
+    assert low < high
+    ticks = axis.ticks()
+    if ticks:
+        assert len(ticks["tickvals"]) == len(ticks["ticktext"])
+        assert min(ticks["tickvals"]) >= low - 1e-9
+        assert max(ticks["tickvals"]) <= high + 1e-9
+
+
+def test_what_the_axes_say():
+    curve = curve_of([0.2, 0.4, 0.9, 0.99])
+    assert Axis(axes.PLAIN, curve).position([0.25]).tolist() == [0.25]
+    assert Axis(axes.STRETCHED, curve).position([0.9, 0.99]) == pytest.approx([1, 2])
+    # at 0.5, two of four rows are kept, so the line stands after the half that is not
+    assert Axis(axes.KEPT, curve).position([0.5]).tolist() == [0.5]
+
+
+def test_the_lattice_has_every_thousandth_and_every_threshold_that_matters():
+    curve = curve_of([0.12345, 0.999999])
+    at = threshold_line.lattice(curve)
+    assert {0.12345, 0.999999, 0.001, 0.5, 0.999, 0.0, 1.0} <= set(at.tolist())
+    assert (np.diff(at) > 0).all()
+    many = curve_of(np.random.default_rng(0).random(5_000))
+    assert 1_001 <= len(threshold_line.lattice(many)) <= 2_001
+
+
+def test_what_the_script_gets_is_json_and_fits_together():
+    curve = curve_of([0.2, 0.4, 0.9, 0.99])
+    at = threshold_line.lattice(curve)
+    shown = curve.on(at)
+    live = of_points(shown, Scale())
+    axis = Axis(axes.STRETCHED, curve)
+    panels = [(y, tint) for y, tint, _ in charts.panels(shown)]
+    part = threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live)
+    json.dumps(part, allow_nan=False)
+    assert {len(v) for v in part["live"].values()} == {len(at)} == {len(part["x"])} == {len(part["at"])}
+    assert [p["axis"] for p in part["panels"]] == ["yaxis", "yaxis2", "yaxis3"]
+    assert part["bottom"] == "yaxis4"
+    assert set(live) <= set(tiles.TARGETS)
+
+
+@given(cases(min_rows=1))
+def test_kinds_of_rows_are_what_they_say(case):
+    policy, predictions, truth = case
+    outcomes = replay(policy, predictions)
+    cheap = next(t.name for t in policy.tiers if t.kind != "gate")
+    found = inspect(outcomes, predictions.select(policy.names), truth, cheap=cheap)
+    alone = predictions.label[:, predictions.index(cheap)] == truth
+    right = outcomes.label == truth
+    sets = {kind: set(found.order(kind).tolist()) for kind in KINDS}
+    assert sets["All"] == set(range(len(truth)))
+    assert sets["Mistakes"] == set(np.flatnonzero(~right))
+    assert sets["Fixed"] == set(np.flatnonzero(right & ~alone))
+    assert sets["Broken"] == set(np.flatnonzero(~right & alone))
+    assert sets["Escalated"] == set(np.flatnonzero(outcomes.asked[:, -1]))
+    assert sets["Confident mistakes"] == sets["Mistakes"] - sets["Escalated"]
+    for kind in BY_CONFIDENCE:
+        assert (np.diff(outcomes.confidence[found.order(kind)]) <= 0).all()
+    k = len(predictions.classes)
+    counts = confusion(found, k)
+    assert counts.sum() == len(truth)
+    assert np.trace(counts[:, :k]) == right.sum()
+    assert counts[:, k].sum() == (outcomes.label == UNKNOWN).sum()
+    numbers = per_class(found, k)
+    assert sum(c.n_rows for c in numbers) == len(truth)
+    assert sum(c.n_rows * c.accuracy.value for c in numbers) == pytest.approx(right.sum())
+    assert sum(c.n_rows * c.cost_per_1000 for c in numbers) == pytest.approx(1000 * outcomes.cost.sum())
+    assert sum(c.n_rows * c.escalation_rate for c in numbers) == pytest.approx(outcomes.asked[:, -1].sum())
+
+
+class _Data:
+    """As much of loaded data as the table of rows reads."""
+
+    def __init__(self, recording):
+        self.recording = recording
+
+
+@pytest.fixture
+def inspected(recording):
+    tiers = [t for t in recording.predictions.tiers if t.name in ("classifier", "llm")]
+    policy = Policy(Triage(0.8), tuple(tiers))
+    measured = recording.split.test
+    on = recording.predictions.take(measured)
+    truth = recording.dataset.truth[measured]
+    return _Data(recording), inspect(replay(policy, on), on, truth, cheap="classifier"), measured, policy
+
+
+def test_filters_narrow_what_is_shown(inspected):
+    data, found, measured, policy = inspected
+    everything = found.order("All")
+    texts = data.recording.dataset.texts
+
+    def left(**filters):
+        return matching(data, found, measured, everything, Filters(**filters))
+
+    assert left().tolist() == everything.tolist()
+    assert set(left(truth=1)) == set(np.flatnonzero(found.truth == 1))
+    assert set(left(label=2)) == set(np.flatnonzero(found.label == 2))
+    assert set(left(cell=(1, 1))) == set(np.flatnonzero((found.truth == 1) & (found.label == 1)))
+    sure = found.cheap_confidence
+    assert set(left(spans=((0.5, 0.7), (0.9, 1.0)))) == set(
+        np.flatnonzero(((sure >= 0.5) & (sure < 0.7)) | (sure >= 0.9))
+    )
+    word = texts[measured[3]].split()[0]
+    hits = left(search=f" {word.upper()} ")
+    assert 3 in hits
+    assert all(word in texts[measured[i]] for i in hits)
+    assert not len(left(search="(no such [word"))
+    frame = frame_of(data, found, measured, left(truth=1), names=policy.names, cheap="classifier")
+    assert set(frame["truth"]) == {data.recording.dataset.classes[1]}
+    assert frame["text"].tolist() == [texts[measured[i]] for i in left(truth=1)]
+
+
+def test_a_row_without_an_answer_is_found_and_shown_as_such(inspected):
+    data, found, measured, policy = inspected
+    found.label[5] = UNKNOWN
+    rows = matching(data, found, measured, found.order("All"), Filters(label=len(data.recording.dataset.classes)))
+    assert rows.tolist() == [5]
+    frame = frame_of(data, found, measured, rows, names=policy.names, cheap="classifier")
+    assert frame["final label"].tolist() == [""]
+
+
+def compared(second):
+    """Compare two policies, always asking the first or the second tier."""
+    tiers = tiers_of(2)
+    predictions = table(tiers, [[(0, 0.5), (label, 1.0)] for label in second])
+    truth = np.zeros(len(second), dtype=int)
+    a, b = (replay(Policy(Triage(t), tiers), predictions) for t in (0.0, 1.0))
+    return summarize(a, truth), summarize(b, truth), paired_difference(a, b, truth)
+
+
+def test_differences_are_said_with_their_interval():
+    a, b, difference = compared([0] * 99 + [1])
+    assert wording.verdict(difference).startswith("−1.0 points (−3.0 to +0.0): cannot be told apart")
+    assert wording.cheaper(a, b, difference) == "+$0.500"  # from nothing there is no share
+    a, b, difference = compared([1] * 100)
+    assert wording.verdict(difference) == "−100.0 points (−100.0 to −100.0)"
+    assert (
+        wording.cheaper(b, a, paired_difference_of_cost(-0.5, -0.6, -0.4, difference)) == "100% cheaper (80% to 120%)"
+    )
+    assert (
+        wording.cheaper(b, a, paired_difference_of_cost(0.1, -0.1, 0.3, difference))
+        == "20% dearer: cannot be told apart on these rows"
+    )
+    assert wording.cheaper(b, b, paired_difference_of_cost(0, 0, 0, difference)) == "same"
+    _, _, same = compared([0] * 10)
+    assert wording.verdict(same) == "right and wrong on the same rows"
+
+
+def paired_difference_of_cost(value, low, high, like):
+    from dataclasses import replace
+
+    from hybrid.metrics import Interval
+
+    return replace(like, cost_per_1000=Interval(value, low, high))
+
+
+@pytest.mark.parametrize("pattern", list(PATTERNS))
+def test_every_setting_of_a_pattern_is_described(pattern):
+    kind = PATTERNS[pattern]
+    tiers = tiers_of(max(3, kind.min_tiers) if not kind.max_tiers else kind.max_tiers, gate=kind.gate_first)
+    from hybrid.routing import defaults
+
+    policy = Policy(defaults(kind, [t.name for t in tiers]), tiers)
+    titles = [title for _, title, _ in wording.settings(policy)]
+    assert {t.title for t in policy.thresholds() if t.value is not None} <= set(titles)
+    assert "{" not in "".join(titles)
+    for _, _, value in wording.settings(policy):
+        assert value in wording.describe(policy)
+
+
+def test_terms_scale_what_rows_cost(recording):
+    before = recording.predictions
+    j = before.index("llm")
+    after = before.on_terms({"llm": 0.006, "classifier": 0.001}, {"llm": 2.0})
+    np.testing.assert_allclose(after.cost[:, j], 2 * before.cost[:, j])
+    assert after.tiers[j].price == 0.006
+    np.testing.assert_allclose(after.cost[:, after.index("classifier")], 0.001)  # it cost nothing
+    np.testing.assert_allclose(after.latency[:, j], 2.0)
+    np.testing.assert_array_equal(before.cost[:, before.index("classifier")], 0)  # the recorded table stays
+    assert before.on_terms({}, {}) is before
+
+
+def test_what_words_add_sums_up_to_the_score(recording):
+    model = recording.models["classifier"]
+    text = str(recording.dataset.texts[3])
+    scores = model._scores(model.features([text]))[0]
+    for label in range(len(recording.dataset.classes)):
+        assert sum(model.contributions(text, label).values()) + model.bias[label] == pytest.approx(
+            scores[label], abs=1e-6
+        )
+    assert model.contributions("zzz", 0) == {}
+
+
+@pytest.mark.parametrize("axis_name", axes.NAMES)
+def test_the_figure_stays_the_same_wherever_the_threshold_stands(axis_name):
+    tiers = tiers_of(2)
+    rng = np.random.default_rng(0)
+    predictions = table(tiers, [[(int(rng.integers(0, 3)), c), (0, 1.0)] for c in rng.random(200).round(4)])
+    truth = np.zeros(200, dtype=int)
+    from hybrid.metrics import baselines
+
+    figures = []
+    for threshold in (0.2, 0.9):
+        policy = Policy(Triage(threshold), tiers)
+        curve = sweep(policy, predictions, truth, name="threshold")
+        figures.append(
+            charts.threshold_figure(
+                curve,
+                axis=Axis(axis_name, curve),
+                off=None,
+                values=predictions.confidence[:, 0],
+                references=baselines(predictions, truth, cheap="t0", strong="t1"),
+                title="Threshold",
+                strong="t1",
+                simulated=["t1"],
+            ).to_json()
+        )
+    assert figures[0] == figures[1]
+    assert "t1 alone (simulated)" in figures[0]
