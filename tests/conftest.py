@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import driving
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,3 +124,29 @@ def recording() -> Recording:
     tier = RecordedColumns("llm", "llm", confidence="llm_confidence", price=0.003)
     dataset = build(frame, Columns("label", text="text", recorded=(tier,)))
     return record(dataset, split(dataset))
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server that the browser tests share; what a test loads stays in its own session."""
+    with driving.serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if driving.CHROMIUM is None:
+        pytest.fail(f"CI=true and no Chromium: {driving.HOW}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=driving.CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    yield context.new_page()
+    context.close()

@@ -1,19 +1,10 @@
 """What only a browser shows: upload, drag, switch pattern, compare, download, and load what was downloaded."""
 
-from __future__ import annotations
-
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import labelled
+from driving import go, open_sample, serving, settle, skip_without_chromium, tile
 
 import hybrid
 from hybrid.columns import Columns
@@ -22,79 +13,8 @@ from hybrid.recording import record
 from hybrid.routing import replay
 from hybrid.tiers.whatif import WhatIf
 
-ROOT = Path(__file__).parent.parent
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-
-if CHROMIUM is None and os.environ.get("CI") != "true":
-    pytest.skip("no Chromium: install it (Debian: apt-get install chromium)", allow_module_level=True)
-
+skip_without_chromium()
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A fresh server, as the README starts it."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://localhost:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health").read()
-            break
-        except OSError:
-            time.sleep(0.25)
-    yield url
-    process.terminate()
-    process.wait(10)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.fail("CI=true and no Chromium: install it (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    yield context.new_page()
-    context.close()
-
-
-def settle(page):
-    """Wait until the script has run and its answer is drawn."""
-    page.wait_for_timeout(250)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
-    page.wait_for_timeout(150)
-
-
-def go(page, name):
-    page.get_by_test_id("stPageLink-NavLink").filter(has_text=name).first.click()
-    settle(page)
-    page.wait_for_url(f"**/{name}*")
-    settle(page)
-
-
-def tile(page, label):
-    metric = page.get_by_test_id("stMetric").filter(has_text=label)
-    return metric.get_by_test_id("stMetricValue").inner_text()
-
-
-def open_sample(page, url):
-    page.goto(url)
-    settle(page)
-    page.get_by_role("button", name="Use the sample data").click()
-    page.get_by_role("heading", name="Sample: support tickets").wait_for(timeout=60_000)
-    settle(page)
 
 
 def test_every_page_opens_by_its_own_url_on_a_fresh_server(server, page):
@@ -210,4 +130,222 @@ def test_narrow_screens_do_not_scroll_sideways(server, browser, width):
     go(page, "Tune")
     wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
     assert wide <= width + 1
+    context.close()
+
+
+GRIP = ".hybrid-threshold-overlay .grip"
+OVERLAYS = ".hybrid-threshold-overlay"
+METRICS = ("accuracy", "escalation", "cost")
+
+
+def shown(page):
+    """Return everything that moves along with the line, as it stands on the page."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("[data-testid=stMetricValue] p, [data-live]")].map(e => e.innerText)"""
+    )
+
+
+def tune(page, url, query=""):
+    page.goto(f"{url}/Tune{query}")
+    settle(page)
+    page.get_by_role("button", name="Use the sample data").click()
+    page.locator(GRIP).wait_for(timeout=60_000)
+    settle(page)
+
+
+def drag(page, by, *, let_go=True):
+    box = page.locator(GRIP).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 120
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=12)
+    if let_go:
+        page.mouse.up()
+        settle(page)
+
+
+def count_messages(page):
+    """Count what the page sends to the server from now on."""
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
+    return sent
+
+
+@pytest.mark.parametrize("axis", ["Confidence", "Stretched near 1", "Share kept"])
+def test_dragging_the_line_shows_what_python_says_after_it(server, page, axis):
+    sent = count_messages(page)
+    tune(page, server)
+    page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
+    settle(page)
+    before, n_sent = shown(page), len(sent)
+    drag(page, -150, let_go=False)
+    during = shown(page)
+    flag = page.locator(f"{OVERLAYS} .flag").inner_text()
+    slider = page.get_by_test_id("stSliderThumbValue").inner_text()
+    assert during != before
+    assert len(sent) == n_sent  # nothing is sent while the line moves
+    assert float(slider) == pytest.approx(float(flag), abs=0.0006)
+    page.mouse.up()
+    settle(page)
+    assert shown(page) == during
+    assert len(sent) == n_sent + 1  # one rerun
+    assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
+    assert "triage.threshold=" in page.url
+
+
+def test_the_map_of_a_cascade_is_dragged_likewise(server, page):
+    tune(page, server, "?pattern=Cascade")
+    point = page.locator(f"{OVERLAYS} .point").bounding_box()
+    x, y = point["x"] + 22, point["y"] + 22
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y + 80, steps=10)
+    numbers = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
+    page.mouse.up()
+    settle(page)
+    after = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
+    assert after == numbers
+    assert "cascade.thresholds.0=" in page.url
+    assert "cascade.thresholds.1=" in page.url
+    assert page.locator(OVERLAYS).count() == 2
+
+
+def test_slider_and_line_go_together_by_mouse_and_keyboard(server, page):
+    tune(page, server)
+    thumb = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()
+    before = page.locator(GRIP).bounding_box()["x"]
+    x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y, steps=8)
+    page.wait_for_timeout(50)
+    during = shown(page)
+    assert page.locator(GRIP).bounding_box()["x"] < before - 50
+    page.mouse.up()
+    settle(page)
+    assert shown(page) == during
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    during = shown(page)
+    page.wait_for_timeout(400)
+    settle(page)
+    assert shown(page) == during
+    page.locator(GRIP).focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(400)
+    settle(page)
+    assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.000"
+    assert tile(page, "Escalation rate") == "0.0%"
+
+
+def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(server, page):
+    tune(page, server)
+    drag(page, -90)
+    expected = shown(page)
+    go(page, "Compare")
+    assert page.locator(OVERLAYS).count() == 0
+    go(page, "Tune")
+    page.locator(GRIP).wait_for()
+    assert shown(page) == expected  # the threshold is where it was
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_timeout(800)
+    settle(page)
+    assert page.locator(OVERLAYS).count() == 1
+    value = float(page.locator(f"{OVERLAYS} .flag").inner_text())
+    place = page.evaluate(
+        """value => { const chart = document.querySelector(".st-key-curves .js-plotly-plot")
+          const x = chart._fullLayout.xaxis
+          return chart.getBoundingClientRect().left + x._offset + x._length * value }""",
+        value,
+    )
+    box = page.locator(GRIP).bounding_box()
+    assert box["x"] + box["width"] / 2 == pytest.approx(place, abs=1.5)
+    drag(page, 60, let_go=False)
+    during = shown(page)
+    page.mouse.up()
+    settle(page)
+    assert shown(page) == during != expected
+
+
+def test_a_deep_link_on_a_fresh_server_stands_where_it_says(browser):
+    with serving() as url:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        tune(page, url, "?triage.threshold=0.42")
+        assert page.locator(f"{OVERLAYS} .flag").inner_text() == "0.420"
+        assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.420"
+        context.close()
+
+
+def test_two_tabs_with_different_data_do_not_mix(server, browser, tmp_path):
+    path = tmp_path / "mine.csv"
+    labelled().to_csv(path, index=False)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    one, two = context.new_page(), context.new_page()
+    tune(one, server)
+    before = shown(one)
+    two.goto(server)
+    settle(two)
+    two.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
+    two.get_by_role("button", name="Load and fit").click()
+    two.get_by_text("Fast classifier").wait_for(timeout=60_000)
+    go(two, "Tune")
+    two.locator(GRIP).wait_for()
+    drag(two, -100)
+    assert shown(two) != before
+    assert shown(one) == before
+    drag(one, 0)
+    assert shown(one) == before
+    context.close()
+
+
+def test_without_the_script_the_slider_still_works(server, page):
+    page.add_init_script("window.ResizeObserver = class { constructor() { throw new Error('broken on purpose') } }")
+    page.goto(f"{server}/Tune")
+    settle(page)
+    page.get_by_role("button", name="Use the sample data").click()
+    page.get_by_test_id("stSlider").wait_for(timeout=60_000)
+    settle(page)
+    assert page.locator(GRIP).count() == 0
+    before = tile(page, "Cost per 1,000")
+    page.locator("[data-testid=stSlider] input").first.focus()
+    for _ in range(5):
+        page.keyboard.press("PageDown")
+    settle(page)
+    assert "triage.threshold=" in page.url
+    assert tile(page, "Cost per 1,000") != before
+
+
+def test_loading_can_be_cancelled(server, page, tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(3_000)])
+    texts = [" ".join(rng.choice(words, 12)) for _ in range(12_000)]
+    path = tmp_path / "slow.csv"
+    path.write_text("text,label\n" + "\n".join(f"{t},class{i % 60}" for i, t in enumerate(texts)))
+    page.goto(server)
+    settle(page)
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
+    page.get_by_role("button", name="Load and fit").click()
+    page.get_by_role("button", name="Cancel").click(timeout=30_000)
+    page.get_by_text("Loading was stopped before it was done").wait_for()
+    settle(page)
+    assert page.get_by_text("Fast classifier fitted").count() == 0
+    assert page.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation_on_any_page(server, browser, scheme):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    open_sample(page, server)
+    for name in ("Data", "Tune", "Compare", "Inspect", "Try", "Export"):
+        if name != "Data":
+            go(page, name)
+            if name == "Compare":
+                page.get_by_role("button", name="Pin the current policy").first.click()
+                settle(page)
+        found = Axe().run(page).response["violations"]
+        serious = [f"{name}: {v['id']} {v['help']}" for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == []
     context.close()

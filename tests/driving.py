@@ -1,0 +1,77 @@
+"""Drive the app in a real browser: find Chromium, start a server, wait for a page, press what a user presses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+HOW = "install it (Debian: apt-get install chromium)"
+
+
+def skip_without_chromium():
+    """Skip the calling test module where there is no browser; with CI=true its tests fail instead."""
+    if CHROMIUM is None and os.environ.get("CI") != "true":
+        pytest.skip(f"no Chromium: {HOW}", allow_module_level=True)
+
+
+@contextmanager
+def serving():
+    """Start a fresh server, as the README starts it; yields its address."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://localhost:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{url}/_stcore/health").read()
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def settle(page):
+    """Wait until the script has run and its answer is drawn."""
+    page.wait_for_timeout(250)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
+    page.wait_for_timeout(150)
+
+
+def go(page, name):
+    """Follow a link of the navigation."""
+    page.get_by_test_id("stPageLink-NavLink").filter(has_text=name).first.click()
+    settle(page)
+    page.wait_for_url(f"**/{name}*")
+    settle(page)
+
+
+def tile(page, label):
+    """Return the number on a tile."""
+    metric = page.get_by_test_id("stMetric").filter(has_text=label)
+    return metric.get_by_test_id("stMetricValue").inner_text()
+
+
+def open_sample(page, url):
+    """Open the Data page and load the sample."""
+    page.goto(url)
+    settle(page)
+    page.get_by_role("button", name="Use the sample data").click()
+    page.get_by_role("heading", name="Sample: support tickets").wait_for(timeout=60_000)
+    settle(page)
