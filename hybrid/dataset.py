@@ -389,8 +389,9 @@ def split(dataset: Dataset, *, test_share: float = 0.3, n_folds: int = 5, seed: 
     fold = np.where(test, -1, fold_of_group[member])
     if not test.any() or test.all() or len(tune_groups) < 2:
         raise DatasetError(
-            f"{dataset.n_rows} rows in {len(first)} groups cannot be split into tune and test: add rows, or pick no "
-            "group column."
+            f"{dataset.n_rows:,} rows in {plural(len(first), 'group', 'groups')} cannot be split into tune and test. "
+            "Rows whose texts are equal but for case, digits and punctuation, or that share a group, stay together: "
+            "add rows with other texts, or pick no group column."
         )
     if len(np.unique(dataset.truth[~test])) < 2:
         raise DatasetError("The tune side has one class only: add rows of another class to it.")

@@ -133,7 +133,7 @@ def server():
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives this thread has a running event loop, which other tests must not see
 def browser():
     if driving.CHROMIUM is None:
         pytest.fail(f"CI=true and no Chromium: {driving.HOW}")
