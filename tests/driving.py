@@ -17,6 +17,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 HOW = "install it (Debian: apt-get install chromium)"
+# run before a page loads: the script of the draggable threshold then fails as soon as it starts
+BREAK_THE_LINE = """Object.defineProperty(window, Symbol.for("hybrid.threshold_line"),
+  { get() { throw new Error("broken on purpose") } })"""
 
 
 def skip_without_chromium():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import labelled
-from driving import go, open_sample, serving, settle, skip_without_chromium, tile
+from driving import BREAK_THE_LINE, go, open_sample, serving, settle, skip_without_chromium, tile
 from playwright.sync_api import expect
 
 import hybrid
@@ -302,10 +302,7 @@ def test_two_tabs_with_different_data_do_not_mix(server, browser, tmp_path):
 
 
 def test_without_the_script_the_slider_still_works(server, page):
-    page.add_init_script(
-        """Object.defineProperty(window, Symbol.for("hybrid.threshold_line"),
-          { get() { throw new Error("broken on purpose") } })"""
-    )
+    page.add_init_script(BREAK_THE_LINE)
     page.goto(f"{server}/Tune")
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
