@@ -1,8 +1,8 @@
 """Measure the drag in a real browser: frame times and move-to-paint, beside the slider's release-to-paint.
 
-Run ``python tests/benchmarks/drag.py [--rows 100000] [--drags 5]`` from the repository's root. It opens the sample, and a
-predictions-only file of that many rows, and prints milliseconds: median and 95th percentile. The same page without the
-script is measured too, for what the page's own frames take on this machine.
+Run ``python tests/benchmarks/drag.py [--rows 100000] [--drags 5]`` from the repository's root. It opens the sample, and
+a predictions-only file of that many rows, and prints milliseconds: median and 95th percentile. The same page without
+the script is measured too, for what the page's own frames take on this machine.
 """
 
 from __future__ import annotations
