@@ -256,6 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     p.hostnames, p.port = [HOST], 0  # any free port
     p.cors_origins = f"http://{HOST}"  # a web page elsewhere may not read the answers
     p.ui = False
+    p.cache_ram_mib = 0  # it would keep every prompt in memory, up to gigabytes, and texts hardly recur
     p.n_parallel, p.n_ctx = given.parallel, given.context * given.parallel
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = given.threads
     if given.embeddings:
