@@ -211,7 +211,7 @@ def show_classifier(data: state.Loaded) -> None:
             f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
             f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
         )
-    st.write(f"**Fast classifier** fitted in {data.seconds:.1f} s: accuracy {'; '.join(parts)}.")
+    st.write(f"**Fast classifier** fitted (all tiers in {data.seconds:.1f} s): accuracy {'; '.join(parts)}.")
 
 
 def show_alone(data: state.Loaded) -> None:

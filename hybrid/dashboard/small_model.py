@@ -37,7 +37,8 @@ def draw(n_rows: int) -> None:
     if not installed:
         st.caption(f"MiniLM is not installed: `{embedders.HOW}`")
     elif isinstance(wanted, MiniLM) or many:
-        st.caption(f"{n_rows:,} texts take MiniLM about {max(1, round(n_rows * SECONDS_A_TEXT))} s the first time.")
+        many_texts = f"{n_rows:,} texts take it about {max(1, round(n_rows * SECONDS_A_TEXT))} s the first time."
+        st.caption(many_texts if n_rows else f"A text takes it about {1000 * SECONDS_A_TEXT:.0f} ms the first time.")
     with st.expander("Embeddings from an endpoint instead", expanded=isinstance(wanted, EndpointEmbedder)):
         _draw_endpoint(wanted)
 

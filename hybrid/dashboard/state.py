@@ -274,10 +274,14 @@ def cheap_of(tiers: tuple[Tier, ...]) -> Tier:
 
 
 def strongest(data: Loaded, table: Predictions, names: Sequence[str]) -> str:
-    """Return the tier of these that is right most often on the tune rows it answered; of equals, the dearer.
+    """Return the tier of these that escalation goes to unless the user says otherwise.
 
-    Where escalation goes unless the user says otherwise: the dearest tier need not be the best.
+    A what-if LLM where it is on, for then it is what the user wants to see; else the tier that is right most often on
+    the tune rows it answered, which need not be the dearest; of equals, the dearer.
     """
+    made_up = [n for n in names if table.tiers[table.index(n)].simulated]
+    if made_up:
+        return made_up[-1]
     tune = data.recording.split.tune
     label, asked = table.label[tune], table.asked[tune]
     right = label == data.recording.dataset.truth[tune, None]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from openai import OpenAI
+from sklearn.linear_model import LogisticRegression
 
 from hybrid.dataset import Dataset, Split
 from hybrid.local_server import LocalServer
@@ -25,6 +26,7 @@ EXAMPLES = 8  # nearest labelled rows of the training side
 LONGEST = 600  # characters of the text that the model is shown; its context is short
 LONGEST_EXAMPLE = 140
 SYSTEM = "Classify the {what}. Answer with the label that fits best, one of: {classes}."
+CORE_HOUR = 0.05  # USD for an hour of one rented core: what a model on a machine of one's own costs
 TOP = 20  # alternatives of a token that the server tells
 
 
@@ -157,3 +159,20 @@ def read(answers: Path) -> list[Asked]:
         except ValueError:
             continue
     return found
+
+
+def calibrated(confidence: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return the chance of being right at each confidence (Platt's curve), fitted on tune rows of the other folds."""
+    clipped = np.clip(confidence, 1e-6, 1 - 1e-6)
+    logit = np.log(clipped / (1 - clipped)).reshape(-1, 1)
+    chance = np.zeros(len(confidence))
+    for f in np.unique(fold):
+        others = (fold >= 0) & (fold != f)
+        model = LogisticRegression(C=1e6).fit(logit[others], right[others])
+        chance[fold == f] = model.predict_proba(logit[fold == f])[:, 1]
+    return np.round(chance, 6)
+
+
+def usd(seconds):
+    """Return what the core costs for so long."""
+    return (seconds * CORE_HOUR / 3600).round(9)

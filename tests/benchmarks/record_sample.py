@@ -15,7 +15,6 @@ from pathlib import Path
 import local_llm
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
 from hybrid.columns import Columns
 from hybrid.dataset import Dataset, Split, build, split
@@ -29,7 +28,6 @@ from hybrid.tiers.embedding_cache import EmbeddingCache
 ROOT = Path(__file__).parents[2]
 TICKETS = ROOT / "sample_data" / "support_tickets.csv"
 ANSWERS = TICKETS.with_name("recorded_answers.csv")
-CORE_HOUR = 0.05  # USD for an hour of one rented core: what a model on a machine of one's own costs
 
 
 def load() -> tuple[Dataset, Split]:
@@ -68,12 +66,12 @@ def write(answers: Path) -> None:
     table["minilm_label"] = names[fitted.answers.label]
     table["minilm_confidence"] = fitted.answers.confidence
     table["minilm_latency"] = round(seconds, 4)
-    table["minilm_cost"] = usd(table["minilm_latency"])
+    table["minilm_cost"] = local_llm.usd(table["minilm_latency"])
     said = pd.DataFrame([vars(a) for a in local_llm.read(answers)]).set_index("row").sort_index()
     rows = said.index.to_numpy()
     right = said["label"].to_numpy() == names[dataset.truth[rows]]
-    said["confidence"] = calibrated(said["confidence"].to_numpy(), right, parts.fold[rows])
-    said["cost"] = usd(said["cpu_seconds"])
+    said["confidence"] = local_llm.calibrated(said["confidence"].to_numpy(), right, parts.fold[rows])
+    said["cost"] = local_llm.usd(said["cpu_seconds"])
     fields = {"label": "label", "confidence": "confidence", "cpu_seconds": "latency", "cost": "cost"}
     for theirs, ours in (fields | {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"}).items():
         table[f"smollm2_{ours}"] = (
@@ -89,18 +87,6 @@ def write(answers: Path) -> None:
     print(f"seconds a call on one core: MiniLM {seconds:.4f}, LLM {said['cpu_seconds'].median():.2f} (median)")
 
 
-def calibrated(confidence: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Return the chance of being right at each confidence (Platt's curve), fitted on tune rows of the other folds."""
-    clipped = np.clip(confidence, 1e-6, 1 - 1e-6)
-    logit = np.log(clipped / (1 - clipped)).reshape(-1, 1)
-    chance = np.zeros(len(confidence))
-    for f in np.unique(fold):
-        others = (fold >= 0) & (fold != f)
-        model = LogisticRegression(C=1e6).fit(logit[others], right[others])
-        chance[fold == f] = model.predict_proba(logit[fold == f])[:, 1]
-    return np.round(chance, 6)
-
-
 def single_call_seconds(call, texts: list[str]) -> float:
     """Return the median processor time of a call about one text, which other programs do not lengthen."""
     seconds = []
@@ -109,11 +95,6 @@ def single_call_seconds(call, texts: list[str]) -> float:
         call(text)
         seconds.append(time.process_time() - start)
     return float(np.median(seconds))
-
-
-def usd(seconds: pd.Series) -> pd.Series:
-    """Return what the core costs for so long."""
-    return (seconds * CORE_HOUR / 3600).round(9)
 
 
 if __name__ == "__main__":
