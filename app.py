@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dashboard import charts, controls, state, wording
+from hybrid.dashboard import charts, controls, local_panel, small_model, state, wording
 from hybrid.dashboard.rules_table import edit_rules
 from hybrid.errors import HybridError
 from hybrid.metrics import expected_calibration_error, share
@@ -29,6 +29,7 @@ RECORDED = {
     "default_latency": "Seconds per answer",
     "blank_is_failure": "Blank = failed",
 }
+ALONE = {"recorded": "recorded", "embedding": "fitted here"}  # kinds of tiers, and where their answers come from
 COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
 
 controls.open_page("Data")
@@ -145,9 +146,12 @@ def show_draft(draft: state.Draft, guess: Columns) -> None:
             st.rerun()
     for note in draft.notes:
         st.caption(f"{note.what} {note.done}")
+    small = state.wanted_embedder(len(draft.table))
     with load_here:
         if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
-            lambda report: state.fit(draft.name, draft.table, columns, notes=draft.notes, progress=report)
+            lambda report: state.fit(
+                draft.name, draft.table, columns, notes=draft.notes, embedder=small, progress=report
+            )
         ):
             st.rerun()
 
@@ -167,9 +171,9 @@ def show_loaded(data: state.Loaded) -> None:
     st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
     if data.recording.raw_confidence is not None:
         show_classifier(data)
-    tiers = [t for t in data.recording.predictions.tiers if t.kind == "recorded"]
-    if tiers:
-        show_recorded(data)
+    small_model.offer_refit(data)
+    if any(t.kind in ALONE for t in data.recording.predictions.tiers):
+        show_alone(data)
     if data.notes:
         st.write("**What was found, and what was done about it**")
         notes = [
@@ -207,24 +211,26 @@ def show_classifier(data: state.Loaded) -> None:
             f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
             f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
         )
-    st.write(f"**Fast classifier** fitted in {data.seconds:.1f} s: accuracy {'; '.join(parts)}.")
+    st.write(f"**Fast classifier** fitted (all tiers in {data.seconds:.1f} s): accuracy {'; '.join(parts)}.")
 
 
-def show_recorded(data: state.Loaded) -> None:
-    """Draw what each recorded tier is worth alone."""
+def show_alone(data: state.Loaded) -> None:
+    """Draw what each tier is worth alone; those that are fitted here on rows that they were not fitted on."""
     dataset, table = data.recording.dataset, data.recording.predictions
     rows = []
     for j, tier in enumerate(table.tiers):
-        if tier.kind == "recorded":
+        if tier.kind in ALONE or tier.name == CLASSIFIER:
             asked = table.asked[:, j]
             accuracy = share(table.label[asked, j] == dataset.truth[asked])
             rows.append(
                 {
-                    "Recorded tier": tier.name,
+                    "Tier alone": tier.name,
+                    "Answers": ALONE.get(tier.kind, "fitted here"),
                     "Rows": int(asked.sum()),
-                    "Accuracy alone": wording.percent(accuracy.value),
+                    "Accuracy": wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
                     "USD per 1,000": wording.dollars(1000 * tier.price),
+                    "Seconds": wording.seconds(float(np.nanmean(table.latency[:, j]))),
                 }
             )
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")
@@ -235,14 +241,17 @@ left, right = st.columns([3, 2], gap="large")
 with left:
     uploaded = upload("Labelled texts", "upload")
     controls.sample_button("sample")
-with right, st.container(border=True):
-    st.markdown("**What happens to my data?**")
-    st.caption(
-        "It stays in this browser session on this server's memory: it is not written to disk, not sent anywhere, and "
-        "dropped when you leave."
-    )
+data, draft = state.loaded(), state.drafted()
+with right:
+    coming = len(uploaded[2]) if uploaded else len(draft.table) if draft else 0
+    with st.container(border=True):
+        st.markdown("**What happens to my data?**")
+        st.caption(small_model.where_texts_go(coming))
+    with st.container(border=True):
+        st.markdown("**Models on this machine**")
+        small_model.draw(coming)
+        local_panel.draw()
 
-data = state.loaded()
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
     state.draft(state.Draft(*uploaded))

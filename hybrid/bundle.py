@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import BundleError, HybridError
-from hybrid.packing import model_name, pack, unpack
+from hybrid.packing import answers_alike, model_name, pack, unpack
 from hybrid.patterns import PATTERNS
 from hybrid.predictions import UNKNOWN, Answers, Predictions, Rows, Tier
 from hybrid.routing import Outcomes, Pattern, Policy, parameters, route
@@ -38,7 +38,8 @@ class TierConfig(_Strict):
     """A tier as the bundle stores it.
 
     `model` names what answers: ``rules``, ``classifier``, ``trained_gate`` or ``heuristic_gate`` ship in the bundle;
-    ``external`` is supplied when it is loaded. `default_confidence` stands in where a model gives none.
+    of ``embedding`` and ``embedding_average`` the fitted numbers do, and the embedding model has to be installed or
+    reachable; ``external`` is supplied when it is loaded. `default_confidence` stands in where a model gives none.
     """
 
     name: str
@@ -157,7 +158,7 @@ def save(
     for tier in config.tiers:
         if tier.model != "external":
             files |= pack(tier.model, models[tier.name])
-    local = {n: models[n] for n in policy.names if n in models}
+    local = {n: models[n] for n in policy.names if n in models and answers_alike(models[n])}
     golden = _golden_rows(policy, local, texts, recorded)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
     files["evidence.json"] = json.dumps({**evidence, "versions": _versions()}, indent=2, allow_nan=False).encode()
@@ -258,9 +259,9 @@ def _check_golden(bundle: Bundle) -> None:
         return
     given = {
         name: Answers(*(np.array(column) for column in zip(*(r.answers[name] for r in rows), strict=True)))
-        for name in bundle.external
+        for name in rows[0].answers
     }
-    o = decide(bundle.policy, bundle.models, [r.text for r in rows], given)
+    o = decide(bundle.policy, {n: m for n, m in bundle.models.items() if n not in given}, [r.text for r in rows], given)
     for i, row in enumerate(rows):
         now = (int(o.label[i]), bundle.policy.names[int(o.tier[i])])
         if now != (row.label, row.tier) or abs(o.confidence[i] - row.confidence) > 1e-6:
@@ -340,7 +341,7 @@ def _constant(recorded: Predictions, name: str) -> float | None:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("hybrid-tuner", "numpy", "scipy", "scikit-learn"):
+    for package in ("hybrid-tuner", "numpy", "scipy", "scikit-learn", "onnxruntime"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

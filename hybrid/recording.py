@@ -11,7 +11,10 @@ from hybrid.dataset import Dataset, Split
 from hybrid.errors import TierError
 from hybrid.predictions import Answers, Floats, Predictions, Tier
 from hybrid.tiers import LocalModel
-from hybrid.tiers.classifier import fit_classifier
+from hybrid.tiers.classifier import FittedClassifier, fit_classifier
+from hybrid.tiers.embedders import Embedder
+from hybrid.tiers.embedding import fit_embedding
+from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import HeuristicGate, fit_gate
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.whatif import WhatIf
@@ -60,13 +63,22 @@ class Recording:
         return self._whatif[whatif]
 
 
-def record(dataset: Dataset, split: Split, *, edits: Edits = NO_EDITS, progress: Progress | None = None) -> Recording:
+def record(
+    dataset: Dataset,
+    split: Split,
+    *,
+    edits: Edits = NO_EDITS,
+    embedder: Embedder | None = None,
+    progress: Progress | None = None,
+) -> Recording:
     """Fit what can be fitted and ask every tier about every row.
 
     Parameters
     ----------
     edits
         What the user changed about the mined rules.
+    embedder
+        Makes the small-model tiers; None: there are none. Where it fails, `problems` says so and they are left out.
     progress
         Called with the share done and what is being done.
 
@@ -88,8 +100,9 @@ def record(dataset: Dataset, split: Split, *, edits: Edits = NO_EDITS, progress:
     n_classes = len(dataset.classes)
     report(0.02, "Mining rules")
     rules = fit_rules(texts, truth, fold, n_classes=n_classes, edits=edits)
+    fast_share = 0.7 if embedder is None else 0.2
     fitted = fit_classifier(
-        texts, truth, fold, n_classes=n_classes, progress=lambda share, doing: report(0.1 + 0.7 * share, doing)
+        texts, truth, fold, n_classes=n_classes, progress=lambda share, doing: report(0.1 + fast_share * share, doing)
     )
     heuristic = HeuristicGate()
     models: dict[str, LocalModel] = {
@@ -98,18 +111,57 @@ def record(dataset: Dataset, split: Split, *, edits: Edits = NO_EDITS, progress:
         HEURISTIC_GATE: heuristic,
     }
     gates = [(Tier(HEURISTIC_GATE, "gate"), heuristic.answer(list(texts)))]
+    local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
     problems: tuple[str, ...] = ()
+    if embedder is not None:
+        try:
+            local += _small_models(
+                dataset, split, embedder, fitted, models, lambda share, doing: report(0.3 + 0.5 * share, doing)
+            )
+        except TierError as error:
+            problems = (f"The small-model tiers are left out. {error}",)
     report(0.8, "Training the gate")
     try:
         gate = fit_gate(texts, fitted.answers.label == truth, fold)
         models[TRAINED_GATE] = gate.model
         gates.insert(0, (Tier(TRAINED_GATE, "gate"), gate.answers))
     except TierError as error:
-        problems = (str(error),)
-    local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
+        problems = (*problems, str(error))
     report(1.0, "Done")
-    table = _table([*local, *columns, *gates], dataset.classes)
+    answering = sorted([*local, *columns], key=lambda column: column[0].price)  # stable: what runs here comes first
+    table = _table([*answering, *gates], dataset.classes)
     return Recording(dataset, split, table, models, fitted.raw_confidence, problems)
+
+
+def _small_models(
+    dataset: Dataset,
+    split: Split,
+    embedder: Embedder,
+    fast: FittedClassifier,
+    models: dict[str, LocalModel],
+    progress: Progress,
+) -> list[tuple[Tier, Answers]]:
+    """Fit the embedding tiers, add them to the models, and return their columns."""
+    assert dataset.texts is not None
+    fitted = fit_embedding(
+        dataset.texts,
+        dataset.truth,
+        split.fold,
+        n_classes=len(dataset.classes),
+        embedder=embedder,
+        fast=fast,
+        cache=EmbeddingCache(embedder.identity),
+        progress=progress,
+    )
+    taken = {t.name for t in dataset.recorded.tiers}
+    # a file may hold recorded answers of the same model: both are shown, and told apart
+    name = f"{embedder.name} (fitted here)" if embedder.name in taken else embedder.name
+    both = f"{name} + {CLASSIFIER}"
+    models[name], models[both] = fitted.model, fitted.averaged
+    return [
+        (Tier(name, "embedding", price=embedder.price), fitted.answers),
+        (Tier(both, "embedding", price=embedder.price), fitted.averaged_answers),
+    ]
 
 
 def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Predictions:

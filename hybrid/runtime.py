@@ -18,6 +18,7 @@ from hybrid.bundle import load as load_bundle
 from hybrid.errors import BundleError, TierError
 from hybrid.predictions import UNKNOWN, Answers
 from hybrid.routing import Ask, Outcomes, Policy, rounds
+from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,12 @@ class Runtime:
         asked = [texts[i] for i in ask.rows]
         start = time.perf_counter()
         local = self.bundle.models.get(name)
-        answers = local.answer(asked) if local is not None else self._encode(name, await self._call(name, asked))
+        if isinstance(local, EmbeddingClassifier | AveragedClassifier):
+            answers = await asyncio.to_thread(local.answer, asked)  # milliseconds a text, or a call to an endpoint
+        elif local is not None:
+            answers = local.answer(asked)
+        else:
+            answers = self._encode(name, await self._call(name, asked))
         elapsed = np.full(len(asked), time.perf_counter() - start)
         return Answers(answers.label, answers.confidence, answers.cost, elapsed)
 

@@ -27,7 +27,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")  # filled below, once there is a policy to pin
 kind = PATTERNS[pattern]
 st.caption(kind.summary)
-policy = controls.pick_policy(pattern, kind, state.table_of(data, whatif, terms))
+policy = controls.pick_policy(pattern, kind, state.table_of(data, whatif, terms), data)
 if policy is None:
     st.stop()
 choice = Choice(policy, whatif if policy.simulated else None, terms)

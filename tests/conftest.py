@@ -112,6 +112,14 @@ def labelled(n=240, *, seed=0):
     return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """Keep the tests, and the servers that they start, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def recording() -> Recording:
     """A fitted recording of the made-up table, with one recorded tier."""

@@ -12,6 +12,8 @@ from hybrid.columns import Columns
 from hybrid.dataset import build, split
 from hybrid.recording import record
 from hybrid.routing import replay
+from hybrid.tiers import embedders
+from hybrid.tiers.embedders import MiniLM
 from hybrid.tiers.whatif import WhatIf
 
 skip_without_chromium()
@@ -85,7 +87,8 @@ def test_from_upload_to_production(server, page, tmp_path):
     from hybrid.tables import read
 
     dataset = build(read("mine.csv", path.read_bytes()), Columns("label", text="text"))
-    recording = record(dataset, split(dataset))
+    small = MiniLM.installed() if embedders.is_installed() else None
+    recording = record(dataset, split(dataset), embedder=small)
     table = recording.with_whatif(WhatIf())
     test = recording.split.test
     said = dict(zip(dataset.texts, table.label[:, table.index("what-if LLM")], strict=True))
@@ -207,7 +210,7 @@ def test_the_map_of_a_cascade_is_dragged_likewise(server, page):
     after = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
     assert after == numbers
     assert "cascade.thresholds.0=" in page.url
-    assert "cascade.thresholds.1=" in page.url
+    assert "cascade.thresholds.2=" in page.url
     assert page.locator(OVERLAYS).count() == 2
 
 
@@ -309,13 +312,13 @@ def test_without_the_script_the_slider_still_works(server, page):
     page.get_by_test_id("stSlider").wait_for(timeout=60_000)
     settle(page)
     assert page.locator(GRIP).count() == 0
-    before = tile(page, "Cost per 1,000")
+    before = tile(page, "Escalation rate")
     page.locator("[data-testid=stSlider] input").first.focus()
     for _ in range(5):
         page.keyboard.press("PageDown")
     settle(page)
     assert "triage.threshold=" in page.url
-    assert tile(page, "Cost per 1,000") != before
+    assert tile(page, "Escalation rate") != before
 
 
 def test_loading_can_be_cancelled(server, page, tmp_path):

@@ -11,7 +11,7 @@ from hybrid.curves import surface as measure_surface
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
 from hybrid.inspection import Inspection, inspect
 from hybrid.metrics import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
-from hybrid.patterns import Triage
+from hybrid.patterns import Cascade, Triage
 from hybrid.predictions import Floats, Rows
 from hybrid.routing import Policy, Threshold, replay
 
@@ -117,6 +117,21 @@ def _gain(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> P
     cheap = cheap_of(_choice.policy.tiers)
     alone = Policy(Triage(threshold=0.0), (cheap, _choice.policy.tiers[-1]))  # at 0 every answer is kept
     return paired_difference(replay(alone, on.predictions), replay(_choice.policy, on.predictions), on.truth)
+
+
+def gain_of_last(data: Loaded, choice: Choice, side: str) -> PairedDifference | None:
+    """Compare a cascade of three tiers or more with the same that stops before its last; None for other policies."""
+    if not isinstance(choice.policy.pattern, Cascade) or len(choice.policy.tiers) < 3:
+        return None
+    return _gain_of_last(data.key, repr(choice), side, data, choice)
+
+
+@st.cache_data(scope="session", max_entries=500, show_spinner=False)
+def _gain_of_last(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> PairedDifference:
+    (on,) = evaluate_on(_data, (_choice,), side)
+    last = _choice.policy.thresholds()[-1]
+    stops = with_threshold(_choice.policy, last.name, last.index, 0.0)  # at 0 every answer is kept
+    return paired_difference(replay(stops, on.predictions), replay(_choice.policy, on.predictions), on.truth)
 
 
 def compare(data: Loaded, choices: tuple[Choice, ...], side: str) -> list[tuple[Summary, PairedDifference | None]]:

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.columns import Columns
 from hybrid.dashboard import cached, state
 from hybrid.dashboard.state import Terms
 from hybrid.dashboard.tiles import Scale
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
+from hybrid.metrics import PairedDifference
 from hybrid.predictions import Floats, Predictions, Tier
 from hybrid.recording import CLASSIFIER, TRAINED_GATE, Progress
 from hybrid.routing import Param, Pattern, Policy, Threshold, defaults
@@ -50,6 +50,7 @@ PAGES = (
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
 )
 
+MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
 POLL = 0.1  # seconds between looks at long work
 CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
 
@@ -119,8 +120,11 @@ def sample_button(key: str) -> None:
     """Draw the button that loads the sample, and load it when pressed."""
     if st.button("Use the sample data", type="primary", icon=":material/play_arrow:", key=key):
         draft = state.sample()
-        columns = Columns("label", text="text", id="id")
-        if load_with_progress(lambda report: state.fit(draft.name, draft.table, columns, progress=report)):
+        small = state.wanted_embedder(len(draft.table))
+        columns = state.sample_columns(small)
+        if load_with_progress(
+            lambda report: state.fit(draft.name, draft.table, columns, embedder=small, progress=report)
+        ):
             st.rerun()
 
 
@@ -228,11 +232,11 @@ def _kept_editor(name: str, frame: pd.DataFrame, data: state.Loaded, config: dic
     return kept
 
 
-def pick_policy(pattern: str, kind: type[Pattern], table: Predictions) -> Policy | None:
+def pick_policy(pattern: str, kind: type[Pattern], table: Predictions, data: state.Loaded) -> Policy | None:
     """Draw the controls of a pattern, its tiers first; returns the policy, or None where it cannot be built."""
     left, right = st.columns([2, 3], gap="large")
     with left:
-        tiers = _pick_tiers(pattern, kind, table)
+        tiers = _pick_tiers(pattern, kind, table, data)
     if tiers is None:
         return None
     names = [t.name for t in tiers]
@@ -280,7 +284,7 @@ def slider_key(pattern: str, line: Threshold) -> str:
     return f"{pattern}.{line.name}" + ("" if line.index is None else f".{line.index}")
 
 
-def _pick_tiers(pattern: str, kind: type[Pattern], table: Predictions) -> tuple[Tier, ...] | None:
+def _pick_tiers(pattern: str, kind: type[Pattern], table: Predictions, data: state.Loaded) -> tuple[Tier, ...] | None:
     """Draw the choice of tiers; they stand from cheap to dear whatever the order of picking."""
     by_name = {t.name: t for t in table.tiers}
     answering = [t.name for t in state.answering(table)]
@@ -300,9 +304,11 @@ def _pick_tiers(pattern: str, kind: type[Pattern], table: Predictions) -> tuple[
         if kind.max_tiers == 2:
             picked.append(_select("Cheap tier", answering, f"{pattern}.cheap", cheap))
             rest = [n for n in answering if n != picked[-1]]
-            picked.append(_select("Strong tier", rest, f"{pattern}.strong", rest[-1]))
+            strong = state.strongest(data, table, rest)
+            picked.append(_select("Strong tier", rest, f"{pattern}.strong", strong))
         else:
-            members = _default_members(kind, answering, cheap)
+            once = _each_model_once(table, answering)
+            members = _default_members(kind, once, cheap, state.strongest(data, table, [n for n in once if n != cheap]))
             chosen = st.multiselect(
                 "Tiers, from cheap to dear",
                 answering,
@@ -323,21 +329,27 @@ def _select(label: str, options: list[str], key: str, default: str) -> str:
     return st.selectbox(label, options, at, key=key, bind="query-params")
 
 
-def _default_members(kind: type[Pattern], answering: list[str], cheap: str) -> list[str]:
+def _each_model_once(table: Predictions, answering: list[str]) -> list[str]:
+    """Return the tiers without the second of a small model, its average with the classifier: both hear the same."""
+    small = [n for n in answering if table.tiers[table.index(n)].kind == "embedding"]
+    return [n for n in answering if n not in small[1:]]
+
+
+def _default_members(kind: type[Pattern], answering: list[str], cheap: str, strong: str) -> list[str]:
     """Return the tiers a pattern starts with: the classifier and what is dearer; rules too where they can pass on."""
     from_cheap = answering[answering.index(cheap) :]
     if len(from_cheap) < kind.min_tiers - kind.gate_first:
         return answering
-    first_is_gated = kind.title == "Cascade"
-    if first_is_gated and cheap == CLASSIFIER:
-        return [*answering[: answering.index(cheap) + 1], answering[-1]]
-    return from_cheap if not kind.gate_first else [cheap, answering[-1]]
+    if kind.title == "Cascade" and cheap == CLASSIFIER:
+        return answering if len(answering) <= MAX_CASCADE else [*answering[: answering.index(cheap) + 1], answering[-1]]
+    return from_cheap if not kind.gate_first else [cheap, strong]
 
 
 def show_gain(data: state.Loaded, choice: state.Choice, *, simulated: bool) -> None:
     """Say whether a policy gains or loses against its cheap tier alone, or cannot be told from it."""
     cheap = state.cheap_of(choice.policy.tiers).name
     gain = cached.gain_over_cheap(data, choice, "tune")
+    without = cached.gain_of_last(data, choice, "tune")
     verdict = (
         f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
         f"{gain.n_rows:,} tune rows: {points(gain.accuracy)}. "
@@ -352,3 +364,18 @@ def show_gain(data: state.Loaded, choice: state.Choice, *, simulated: bool) -> N
         )
     else:
         st.success(verdict, icon=":material/trending_up:")
+    if without is not None:
+        _show_last(choice, without)
+
+
+def _show_last(choice: state.Choice, gain: PairedDifference) -> None:
+    """Say what a cascade's last tier is worth: whether stopping before it would be better."""
+    *_, before, last = choice.policy.names
+    said = (
+        f"**{last}** at the end is worth {points(gain.accuracy)} against stopping at **{before}**: "
+        f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong"
+    )
+    if gain.told_apart and gain.accuracy.value < 0:
+        st.warning(f"{said}. **Asking {last} hurts: take it out of the cascade.**", icon=":material/trending_down:")
+    else:
+        st.caption(f"{said}{'' if gain.told_apart else '; the two cannot be told apart on these rows'}.")

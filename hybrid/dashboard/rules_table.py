@@ -51,7 +51,13 @@ def edit_rules(data: state.Loaded) -> None:
                 return
             if controls.load_with_progress(
                 lambda report: state.fit(
-                    data.name, data.table, data.columns, notes=data.joined, edits=edits, progress=report
+                    data.name,
+                    data.table,
+                    data.columns,
+                    notes=data.joined,
+                    edits=edits,
+                    embedder=data.embedder,
+                    progress=report,
                 )
             ):
                 st.rerun()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,24 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.columns import Columns
+from hybrid.columns import Columns, RecordedColumns
 from hybrid.dataset import Split, build, split
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
 from hybrid.recording import CLASSIFIER, Progress, Recording, record
 from hybrid.routing import Policy, answered_by
-from hybrid.tables import read
+from hybrid.tables import join, read
+from hybrid.tiers import embedders
+from hybrid.tiers.embedders import Embedder, MiniLM
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tiers.whatif import WhatIf
 
 TIER_CONTROLS = (".tiers", ".cheap", ".strong", ".gate")  # endings of the keys of controls that name tiers
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
+SAMPLE_ANSWERS = SAMPLE.with_name("recorded_answers.csv")
+RECORDED_MINILM, RECORDED_LLM = "minilm", "smollm2"  # tiers of the sample whose answers come with it
+MAX_ROWS_UNASKED = 5_000  # embedded without being asked to: about a minute on a slow core
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +42,7 @@ class Loaded:
     joined: tuple[Note, ...]  # notes of joining a second file
     edits: Edits
     seconds: float
+    embedder: Embedder | None = None  # of the small-model tiers, if they were wanted
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -45,7 +52,8 @@ class Loaded:
     def key(self) -> str:
         """Tell this data, with its split and rules, from any other; what caches are keyed by."""
         columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
-        return f"{self.recording.dataset.fingerprint} {columns} {edits}"
+        small = self.embedder and self.embedder.identity
+        return f"{self.recording.dataset.fingerprint} {columns} {edits} {small}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +134,7 @@ def fit(
     *,
     notes: tuple[Note, ...] = (),
     edits: Edits = NO_EDITS,
+    embedder: Embedder | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
     """Validate, split and fit; the session stays as it is, so this may run in another thread.
@@ -137,30 +146,69 @@ def fit(
     """
     start = time.perf_counter()
     dataset = build(table, columns)
-    recording = record(dataset, split(dataset), edits=edits, progress=progress)
-    return Loaded(name, table, columns, recording, notes, edits, time.perf_counter() - start)
+    recording = record(dataset, split(dataset), edits=edits, embedder=embedder, progress=progress)
+    return Loaded(name, table, columns, recording, notes, edits, time.perf_counter() - start, embedder)
 
 
 def keep(now: Loaded) -> None:
     """Replace what the session had.
 
-    Pins and the choice stay while the table and its columns are the same, as after an edit of the rules.
+    Pins and the choice stay while the table, its columns and the small model are the same, as after an edit of the
+    rules.
     """
     before = loaded()
     st.session_state["loaded"] = now
-    if before is None or before.table is not now.table or before.columns != now.columns:
+    other_tiers = before is not None and (before.table is not now.table or before.embedder != now.embedder)
+    if before is None or other_tiers or before.columns != now.columns:
         st.session_state["pins"] = []
         st.session_state.pop("choice", None)
-    if before is not None and before.table is not now.table:  # other data have other tiers: start from their defaults
+    if other_tiers:  # start from their defaults
         for key in [k for k in st.session_state if k == "whatif" or str(k).endswith(TIER_CONTROLS)]:
             del st.session_state[key]
 
 
 def sample() -> Draft:
-    """Read the support tickets that come with the product, as the table that can be loaded."""
-    read_now = Draft("sample", "Sample: support tickets", read(SAMPLE.name, SAMPLE.read_bytes()))
+    """Read the support tickets that come with the product, with the answers recorded for them, as one table."""
+    tickets, answers = (read(path.name, path.read_bytes()) for path in (SAMPLE, SAMPLE_ANSWERS))
+    by_id = Columns("label", text="text", id="id")
+    table, _ = join(tickets, answers, first_columns=by_id, second_columns=Columns("", id="id"))
+    read_now = Draft("sample", "Sample: support tickets", table)
     draft(read_now)
     return read_now
+
+
+def sample_columns(embedder: Embedder | None) -> Columns:
+    """Return what the sample's columns are; where MiniLM runs here, its recorded answers are not shown beside it."""
+    recorded = [] if isinstance(embedder, MiniLM) else [RECORDED_MINILM]
+    tiers = tuple(
+        RecordedColumns(
+            name,
+            f"{name}_label",
+            confidence=f"{name}_confidence",
+            cost=f"{name}_cost",
+            latency=f"{name}_latency",
+            blank_is_failure=False,  # a row that is blank was not asked about
+        )
+        for name in (*recorded, RECORDED_LLM)
+    )
+    # the split that they were recorded for: by models, and with examples, of the tune side only
+    return Columns("label", text="text", id="id", split="split", recorded=tiers)
+
+
+def wanted_embedder(n_rows: int) -> Embedder | None:
+    """Return the small model that a load should fit: as set on the Data page, else MiniLM where it is installed.
+
+    Many rows are embedded only if that was asked for, because it takes minutes.
+    """
+    if "embedder" in st.session_state:
+        chosen: Embedder | None = st.session_state["embedder"]
+        return chosen
+    return MiniLM.installed() if embedders.is_installed() and n_rows <= MAX_ROWS_UNASKED else None
+
+
+def want_embedder(embedder: Embedder | None) -> None:
+    """Remember which small model the user wants."""
+    st.session_state["embedder"] = embedder
 
 
 def has_recorded(data: Loaded) -> bool:
@@ -169,13 +217,16 @@ def has_recorded(data: Loaded) -> bool:
 
 
 def choice(data: Loaded) -> Choice:
-    """Return the choice made on the Tune page, or triage from the cheap to the dearest tier."""
+    """Return the choice made on the Tune page, or triage from the cheap to the strongest tier."""
     chosen: Choice | None = st.session_state.get("choice")
     if chosen is not None:
         return chosen
     whatif = None if has_recorded(data) else WhatIf()
-    tiers = answering(data.recording.with_whatif(whatif))
-    return Choice(Policy(Triage(), (cheap_of(tiers), tiers[-1])), whatif)
+    table = data.recording.with_whatif(whatif)
+    tiers = answering(table)
+    cheap = cheap_of(tiers)
+    strong = strongest(data, table, [t.name for t in tiers if t != cheap])
+    return Choice(Policy(Triage(), (cheap, tiers[table.index(strong)])), whatif)
 
 
 def table_of(data: Loaded, whatif: WhatIf | None, terms: Terms) -> Predictions:
@@ -220,6 +271,26 @@ def cheap_of(tiers: tuple[Tier, ...]) -> Tier:
     cheaper = [t for t in tiers if t.kind != "gate"][:-1]
     named = [t for t in cheaper if t.name == CLASSIFIER]
     return (named or [t for t in cheaper if t.kind != "rules"] or cheaper)[0]
+
+
+def strongest(data: Loaded, table: Predictions, names: Sequence[str]) -> str:
+    """Return the tier of these that escalation goes to unless the user says otherwise.
+
+    A what-if LLM where it is on, for then it is what the user wants to see; else the tier that is right most often on
+    the tune rows it answered, which need not be the dearest; of equals, the dearer.
+    """
+    made_up = [n for n in names if table.tiers[table.index(n)].simulated]
+    if made_up:
+        return made_up[-1]
+    tune = data.recording.split.tune
+    label, asked = table.label[tune], table.asked[tune]
+    right = label == data.recording.dataset.truth[tune, None]
+
+    def accuracy(name: str) -> float:
+        j = table.index(name)
+        return float(right[asked[:, j], j].mean()) if asked[:, j].any() else 0.0
+
+    return max(reversed(names), key=accuracy)
 
 
 def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[Evaluation, ...]:
