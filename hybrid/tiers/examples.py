@@ -82,7 +82,7 @@ def examples_for_rows(
     """
     if not k:
         return [[] for _ in rows]
-    tune = np.flatnonzero(fold >= 0)
+    tune = np.flatnonzero(fold >= 0).tolist()
     bank = Examples(tuple(texts[i] for i in tune), tuple(labels[i] for i in tune))
     own_fold, own_group = fold[tune], group[tune]
     return [

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,8 +58,9 @@ class CallError(TierError):
         self.retry_after = retry_after
 
 
-Again = Callable[[CallError], Awaitable[bool]]
-"""Told of each failed call; whether to go on trying."""
+Again = Callable[[CallError, float], Awaitable[bool]]
+"""Told of a failed call and of the seconds to wait before the next (nan where there is none); waits, and says whether
+to go on."""
 
 
 def key_from_environment(settings: LLMSettings) -> str | None:
@@ -110,30 +113,35 @@ class LLMClient:
         check
             Says whether a reply's words can be used.
         again
-            Called after each failed call.
+            Called after each failed call; unless given, the wait is waited and the call repeated.
 
         Raises
         ------
         CallError
             Where the last call failed, or one failed for good.
         """
-        calls = 0
+        calls = lost = 0
         while True:
             calls += 1
             try:
-                return await self.call(request, check, calls=calls)
+                reply = await self.call(request, check)
             except CallError as error:
-                go_on = again is None or await again(error)
-                if error.kind not in PASSING or calls > self.settings.retries or not go_on:
+                lost += error.kind in MAYBE_PAID
+                wait = self._wait(error, calls)
+                if not await (again or _wait_only)(error, wait) or wait != wait:
                     raise
-                wait = error.retry_after
-                if wait is None:
-                    wait = min(MOST_WAIT, FIRST_WAIT * 2 ** (calls - 1))
-                if wait > LONGEST_WAIT:
-                    raise
-                await asyncio.sleep(wait)
+                continue
+            return replace(reply, calls=calls, lost=lost)
 
-    async def call(self, request: Mapping[str, Any], check: Check, *, calls: int = 1) -> Reply:
+    def _wait(self, error: CallError, calls: int) -> float:
+        """Return the seconds before the next call; nan where there will be none."""
+        if error.kind not in PASSING or calls > self.settings.retries:
+            return math.nan
+        if error.retry_after is None:
+            return min(MOST_WAIT, FIRST_WAIT * 2.0 ** (calls - 1))
+        return error.retry_after if error.retry_after <= LONGEST_WAIT else math.nan
+
+    async def call(self, request: Mapping[str, Any], check: Check) -> Reply:
         """Ask once; every failure is a `CallError` of a kind in `MEANING`."""
         while True:
             body = self._adapted(request)
@@ -144,8 +152,8 @@ class LLMClient:
                 self._dropped.add(error.parameter)
                 continue
             except _ContextError:
-                return Reply("context_too_long", "", latency=time.perf_counter() - start, calls=calls)
-            return _read(data, body, check, time.perf_counter() - start, calls)
+                return Reply("context_too_long", "", latency=time.perf_counter() - start)
+            return _read(data, body, check, time.perf_counter() - start)
 
     def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         body = {k: v for k, v in request.items() if k not in self._dropped}
@@ -197,6 +205,12 @@ class LLMClient:
         return (message.replace(self._key, "***") if self._key else message)[:300]
 
 
+async def _wait_only(_: CallError, wait: float) -> bool:
+    if wait == wait:
+        await asyncio.sleep(wait)
+    return True
+
+
 class _UnsupportedError(Exception):
     def __init__(self, parameter: str) -> None:
         super().__init__(parameter)
@@ -235,7 +249,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _read(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: float, calls: int) -> Reply:
+def _read(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: float) -> Reply:
     choice = data["choices"][0] if isinstance(data["choices"][0], dict) else {}
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -247,7 +261,7 @@ def _read(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: 
     prompt, completion = counted or (guess_tokens(body), -(-len(content.encode()) // 3))
     kind = _kind(choice, message, content, check)
     probability = label_probability(content, _tokens(choice)) if kind == OK else None
-    return Reply(kind, content, probability, prompt, completion, guessed, latency, calls)
+    return Reply(kind, content, probability, prompt, completion, guessed, latency)
 
 
 def _kind(choice: Mapping[str, Any], message: Mapping[str, Any], content: str, check: Check) -> str:
