@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dashboard import charts, controls, state, wording
+from hybrid.dashboard import charts, controls, llm_panel, state, wording
 from hybrid.dashboard.rules_table import edit_rules
 from hybrid.errors import HybridError
 from hybrid.metrics import expected_calibration_error, share
@@ -167,9 +167,9 @@ def show_loaded(data: state.Loaded) -> None:
     st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
     if data.recording.raw_confidence is not None:
         show_classifier(data)
-    tiers = [t for t in data.recording.predictions.tiers if t.kind == "recorded"]
-    if tiers:
+    if state.has_recorded(data):
         show_recorded(data)
+    llm_panel.show(data)
     if data.notes:
         st.write("**What was found, and what was done about it**")
         notes = [
@@ -215,7 +215,7 @@ def show_recorded(data: state.Loaded) -> None:
     dataset, table = data.recording.dataset, data.recording.predictions
     rows = []
     for j, tier in enumerate(table.tiers):
-        if tier.kind == "recorded":
+        if tier.kind in ("recorded", "llm"):
             asked = table.asked[:, j]
             accuracy = share(table.label[asked, j] == dataset.truth[asked])
             rows.append(
@@ -239,7 +239,8 @@ with right, st.container(border=True):
     st.markdown("**What happens to my data?**")
     st.caption(
         "It stays in this browser session on this server's memory: it is not written to disk, not sent anywhere, and "
-        "dropped when you leave."
+        "dropped when you leave. Only if you connect an LLM, the texts that you have it answer go to the server that "
+        "you name; its answers are kept on disk here, the texts are not."
     )
 
 data = state.loaded()

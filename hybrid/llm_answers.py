@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,14 @@ class AnsweredLLM:
     model: LLMTier
     answers: Answers
     n_answered: int
+
+    @property
+    def key(self) -> str:
+        """Tell these answers from any other."""
+        digest = hashlib.sha256(repr(self.model.settings).encode())
+        for values in (self.answers.label, self.answers.confidence, self.answers.cost, self.answers.latency):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
 
 
 def answered(
@@ -78,7 +87,7 @@ def join(recording: Recording, found: Sequence[AnsweredLLM]) -> Predictions:
 
 def joined(recording: Recording, found: Sequence[AnsweredLLM]) -> Recording:
     """Return the recording with LLM tiers added."""
-    return replace(recording, predictions=join(recording, found))
+    return replace(recording, predictions=join(recording, found), llms={f.tier.name: f.model for f in found})
 
 
 def _calibrate(raw: Floats, right: Bools, fold: np.ndarray, tune: Bools) -> tuple[ConfidenceCalibrator | None, Floats]:

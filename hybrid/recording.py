@@ -13,6 +13,7 @@ from hybrid.predictions import Answers, Floats, Predictions, Tier
 from hybrid.tiers import LocalModel
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.llm_tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.whatif import WhatIf
 
@@ -38,6 +39,8 @@ class Recording:
         The classifier's before calibration, shape ``(n_rows,)``; None without texts.
     problems
         What could not be fitted and why, for the user.
+    llms
+        By tier name: LLM tiers whose answers were added, which a bundle can ask.
     """
 
     dataset: Dataset
@@ -46,6 +49,7 @@ class Recording:
     models: dict[str, LocalModel]
     raw_confidence: Floats | None
     problems: tuple[str, ...]
+    llms: dict[str, LLMTier] = field(default_factory=dict)
     _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
 
     def with_whatif(self, whatif: WhatIf | None) -> Predictions:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import llm_server
 import numpy as np
@@ -24,7 +25,7 @@ from hybrid.tiers.llm import (
     request_key,
     settings_from,
 )
-from hybrid.tiers.llm_client import CallError, LLMClient
+from hybrid.tiers.llm_client import CallError, LLMClient, key_from_environment
 from hybrid.tiers.llm_tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]
@@ -296,6 +297,7 @@ def test_everything_that_decides_an_answer_is_in_its_key():
         {"input_price": float("nan")},
         {"near_classes_only": True},
         {"role": "judge"},
+        {"key_variable": "AWS_SECRET_ACCESS_KEY"},
     ],
 )
 def test_settings_that_cannot_be_used_say_why(wrong):
@@ -343,3 +345,15 @@ def test_the_gate_reads_tier_and_difficulty():
     for bad in ('{"tier": "cheap"}', '{"tier": "x", "difficulty": 1}', '{"tier": "llm", "difficulty": 6}', "no"):
         assert read_gate(bad) is None
         assert gate.check(bad, CLASSES) == "malformed"
+
+
+def test_a_key_of_the_environment_goes_to_its_own_server_alone(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-o")
+    monkeypatch.setenv("VLLM_API_KEY", "sk-v")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert key_from_environment(LLMSettings("a", "m")) == "sk-o"
+    elsewhere = LLMSettings("a", "m", base_url="https://elsewhere.example/v1")
+    assert key_from_environment(elsewhere) is None
+    assert key_from_environment(replace(elsewhere, key_variable="VLLM_API_KEY")) == "sk-v"
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1/")
+    assert key_from_environment(elsewhere) == "sk-o"

@@ -12,6 +12,7 @@ import streamlit as st
 
 from hybrid.columns import Columns
 from hybrid.dataset import Split, build, split
+from hybrid.llm_answers import AnsweredLLM
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
@@ -36,6 +37,8 @@ class Loaded:
     joined: tuple[Note, ...]  # notes of joining a second file
     edits: Edits
     seconds: float
+    unjoined: Recording | None = None  # as it was fitted, where answers of LLM tiers were added since
+    llms: tuple[AnsweredLLM, ...] = ()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -45,7 +48,8 @@ class Loaded:
     def key(self) -> str:
         """Tell this data, with its split and rules, from any other; what caches are keyed by."""
         columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
-        return f"{self.recording.dataset.fingerprint} {columns} {edits}"
+        llms = "".join(f" {one.key}" for one in self.llms)
+        return f"{self.recording.dataset.fingerprint} {columns} {edits}{llms}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,8 +168,8 @@ def sample() -> Draft:
 
 
 def has_recorded(data: Loaded) -> bool:
-    """Whether another model's answers came with the data."""
-    return bool(data.recording.dataset.recorded.tiers)
+    """Whether another model's answers came with the data, or were recorded here."""
+    return any(t.kind in ("recorded", "llm") for t in data.recording.predictions.tiers)
 
 
 def choice(data: Loaded) -> Choice:

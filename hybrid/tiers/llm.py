@@ -56,7 +56,8 @@ class LLMSettings:
     model, base_url
         Of any server that speaks the OpenAI chat protocol.
     key_variable
-        The environment variable that holds the key.
+        The environment variable that holds the key; its name ends in ``_API_KEY``, so that a bundle can name no other
+        secret, and ``OPENAI_API_KEY`` goes to OpenAI, or to where ``OPENAI_BASE_URL`` points, alone.
     prompt
         System message; ``{classes}`` stands for the list of classes.
     descriptions
@@ -109,6 +110,11 @@ class LLMSettings:
         if self.role not in (CLASSIFIER, GATE):
             raise TierError(f"{self.name}: the role {self.role!r} is neither {CLASSIFIER!r} nor {GATE!r}.")
         check_url(self.base_url)
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*_API_KEY", self.key_variable):
+            raise TierError(
+                f"{self.name}: the variable that holds the key must be in capitals and end in _API_KEY, not be "
+                f"{self.key_variable!r}."
+            )
         if "{classes}" not in self.prompt:
             raise TierError("The prompt must hold {classes}, where the list of classes goes. Put it back.")
         low = {"examples": 0, "temperature": 0, "max_tokens": 1, "retries": 0, "concurrency": 1}
