@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 STATE = {"script": [], "always": None, "delay": 0.0, "key": None, "revoke_after": None, "hang": 0.0, "rules": {}}
 SERVED: dict[str, int] = {}
-LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "bodies": [], "batches": {}, "files": {}}
+LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "resets": 0, "bodies": [], "batches": {}, "files": {}}
 
 
 def completion(content, *, finish="stop", usage=True, refusal=None, logprobs=None, prompt_tokens=100, out=10):
@@ -128,7 +128,7 @@ async def respond(method, path, headers, raw, writer):
         return True
     if path == "/reset":
         SERVED.clear()
-        LOG.update(calls=0, most_at_once=0, bodies=[])
+        LOG.update(calls=0, most_at_once=0, at_once=0, bodies=[], resets=LOG["resets"] + 1)
         STATE.update(script=[], always=None, delay=0.0, key=None, revoke_after=None, rules={})
         send(writer, 200, {}, {})
         return True
@@ -145,12 +145,13 @@ async def respond(method, path, headers, raw, writer):
     body = json.loads(raw)
     LOG["bodies"] = [*LOG["bodies"][-20:], body]
     fault = STATE["script"].pop(0) if STATE["script"] else STATE["always"]
+    before = LOG["resets"]
     LOG["at_once"] += 1
     LOG["most_at_once"] = max(LOG["most_at_once"], LOG["at_once"])
     try:
         return await complete(fault, body, writer)
     finally:
-        LOG["at_once"] -= 1
+        LOG["at_once"] -= before == LOG["resets"]  # a hanging call of an earlier test does not count in a later one
 
 
 async def complete(fault, body, writer):

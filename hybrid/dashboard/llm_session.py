@@ -100,7 +100,7 @@ def _keys() -> dict[str, tuple[str, str]]:
 
 
 def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str, Reply]:
-    """Ask about one row, once; returns its text and the reply, which is not kept.
+    """Ask about one row, once; returns its text and the reply, which is paid for and therefore kept.
 
     Raises
     ------
@@ -114,7 +114,11 @@ def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str
         async with LLMClient(settings, key) as client:
             return await client.call(asked.requests[0], asked.check)
 
-    return str(data.recording.dataset.texts[asked.rows[0]]), asyncio.run(go())
+    reply = asyncio.run(go())
+    with AnswerStore() as store:
+        cost = settings.cost(reply.prompt_tokens, reply.completion_tokens)
+        store.settle(asked.keys[0], asked.run, reply.to_json(), cost=cost)
+    return str(data.recording.dataset.texts[asked.rows[0]]), reply
 
 
 def asked_about(data: Loaded, settings: LLMSettings, n: int) -> Questions:

@@ -36,6 +36,7 @@ MEANING = {
     "server": "The server failed.",
     "timeout": "No answer in time: raise the timeout, or lower the concurrency.",
     "connection": "The server cannot be reached: is it running, and is the base URL right?",
+    "deadline": "The time for a decision was over.",
     "broken_off": "The connection broke in the middle of an answer.",
     "bad_reply": "What came back is not a chat completion: is this an OpenAI-compatible server?",
     "bad_request": "The server refuses the request.",
@@ -52,12 +53,17 @@ Check = Callable[[str], str]
 
 
 class CallError(TierError):
-    """A call without an answer: `kind` is what happened, `retry_after` the seconds that the server asks for."""
+    """A call without an answer.
+
+    `kind` is what happened, `retry_after` the seconds that the server asks to wait, `lost` how many calls the server
+    may have charged for by then.
+    """
 
     def __init__(self, kind: str, detail: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(f"{MEANING[kind]}{f' It says: {detail}' if detail else ''}")
         self.kind = kind
         self.retry_after = retry_after
+        self.lost = 0
 
 
 Again = Callable[[CallError, float], Awaitable[bool]]
@@ -135,6 +141,7 @@ class LLMClient:
                 reply = await self.call(request, check)
             except CallError as error:
                 lost += error.kind in MAYBE_PAID
+                error.lost = lost
                 wait = self._wait(error, calls)
                 if not await (again or _wait_only)(error, wait) or wait != wait:
                     raise
