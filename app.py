@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dashboard import charts, controls, local_panel, small_model, state, wording
+from hybrid.dashboard import charts, controls, llm_panel, local_panel, small_model, state, wording
 from hybrid.dashboard.rules_table import edit_rules
 from hybrid.errors import HybridError
 from hybrid.metrics import expected_calibration_error, share
@@ -29,7 +29,8 @@ RECORDED = {
     "default_latency": "Seconds per answer",
     "blank_is_failure": "Blank = failed",
 }
-ALONE = {"recorded": "recorded", "embedding": "fitted here"}  # kinds of tiers, and where their answers come from
+# kinds of tiers, and where their answers come from
+ALONE = {"recorded": "recorded", "llm": "recorded here", "embedding": "fitted here"}
 COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
 
 controls.open_page("Data")
@@ -174,6 +175,7 @@ def show_loaded(data: state.Loaded) -> None:
     small_model.offer_refit(data)
     if any(t.kind in ALONE for t in data.recording.predictions.tiers):
         show_alone(data)
+    llm_panel.show(data)
     if data.notes:
         st.write("**What was found, and what was done about it**")
         notes = [
@@ -246,7 +248,7 @@ with right:
     coming = len(uploaded[2]) if uploaded else len(draft.table) if draft else 0
     with st.container(border=True):
         st.markdown("**What happens to my data?**")
-        st.caption(small_model.where_texts_go(coming))
+        st.caption(f"{small_model.where_texts_go(coming)} {llm_panel.WHERE_TEXTS_GO}")
     with st.container(border=True):
         st.markdown("**Models on this machine**")
         small_model.draw(coming)

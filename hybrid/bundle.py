@@ -8,20 +8,23 @@ import json
 import platform
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import BundleError, HybridError
+from hybrid.llm_packing import MODEL as LLM
+from hybrid.llm_packing import pack_llm, unpack_llm
 from hybrid.packing import answers_alike, model_name, pack, unpack
 from hybrid.patterns import PATTERNS
 from hybrid.predictions import UNKNOWN, Answers, Predictions, Rows, Tier
 from hybrid.routing import Outcomes, Pattern, Policy, parameters, route
 from hybrid.tiers import LocalModel
+from hybrid.tiers.llm_tier import LLMTier
 
 SCHEMA_VERSION = 1
 GOLDEN_PER_TIER = 20
@@ -39,7 +42,8 @@ class TierConfig(_Strict):
 
     `model` names what answers: ``rules``, ``classifier``, ``trained_gate`` or ``heuristic_gate`` ship in the bundle;
     of ``embedding`` and ``embedding_average`` the fitted numbers do, and the embedding model has to be installed or
-    reachable; ``external`` is supplied when it is loaded. `default_confidence` stands in where a model gives none.
+    reachable; ``llm`` is asked over the network, as `llm` says; ``external`` is supplied when it is loaded.
+    `default_confidence` stands in where a model gives none.
     """
 
     name: str
@@ -48,16 +52,21 @@ class TierConfig(_Strict):
     simulated: bool
     model: str
     default_confidence: float | None = None
+    llm: dict[str, Any] | None = None
 
 
 class PolicyConfig(_Strict):
-    """The reviewable part of a bundle: ``policy.json``."""
+    """The reviewable part of a bundle: ``policy.json``.
+
+    `on_failure` says what is decided where the last tier could not be asked: the surest answer so far, or nothing.
+    """
 
     schema_version: int
     pattern: str
     parameters: dict[str, Any]
     classes: list[str] = Field(min_length=2)
     tiers: list[TierConfig] = Field(min_length=1)
+    on_failure: Literal["best_so_far", "unknown"] = "best_so_far"
 
     def policy(self) -> Policy:
         """Return the policy that this describes.
@@ -107,6 +116,7 @@ class Bundle:
     models: dict[str, LocalModel]  # by tier name; the external tiers are not in it
     evidence: dict[str, Any]
     golden: tuple[GoldenRow, ...]
+    llms: dict[str, LLMTier] = field(default_factory=dict)  # by tier name; they are asked over the network
 
     @property
     def external(self) -> tuple[str, ...]:
@@ -122,6 +132,8 @@ def save(
     texts: Sequence[str],
     recorded: Predictions,
     evidence: Mapping[str, Any],
+    llms: Mapping[str, LLMTier] | None = None,
+    on_failure: Literal["best_so_far", "unknown"] = "best_so_far",
 ) -> bytes:
     """Pack a policy with everything that decides with it.
 
@@ -136,12 +148,21 @@ def save(
         rows that an external tier has not answered are passed over.
     evidence
         What the choice rests on; must be JSON. Versions are added.
+    llms
+        LLM tiers by name, which the bundle can ask itself; their keys are never in it.
+    on_failure
+        See `PolicyConfig`.
 
     Returns
     -------
     bytes
         A zip. Unpacked into a folder it loads just as well.
     """
+    packed = {
+        n: pack_llm(model, f"examples-{policy.names.index(n)}.json")
+        for n, model in (llms or {}).items()
+        if n in policy.names
+    }
     config = PolicyConfig(
         schema_version=SCHEMA_VERSION,
         pattern=pattern_name(policy.pattern),
@@ -149,14 +170,20 @@ def save(
         classes=list(classes),
         tiers=[
             TierConfig(
-                **asdict(t), model=model_name(models.get(t.name)), default_confidence=_constant(recorded, t.name)
+                **asdict(t),
+                model=LLM if t.name in packed else model_name(models.get(t.name)),
+                default_confidence=_constant(recorded, t.name),
+                llm=packed[t.name][0] if t.name in packed else None,
             )
             for t in policy.tiers
         ],
+        on_failure=on_failure,
     )
     files: dict[str, bytes] = {"policy.json": config.model_dump_json(indent=2).encode()}
     for tier in config.tiers:
-        if tier.model != "external":
+        if tier.model == LLM:
+            files |= packed[tier.name][1]
+        elif tier.model != "external":
             files |= pack(tier.model, models[tier.name])
     local = {n: models[n] for n in policy.names if n in models and answers_alike(models[n])}
     golden = _golden_rows(policy, local, texts, recorded)
@@ -194,14 +221,15 @@ def load(source: str | Path | bytes) -> Bundle:
         )
     try:
         policy = config.policy()
-        models = {t.name: unpack(t.model, files) for t in config.tiers if t.model != "external"}
+        models = {t.name: unpack(t.model, files) for t in config.tiers if t.model not in ("external", LLM)}
+        llms = {t.name: unpack_llm(t.llm or {}, tuple(config.classes), files) for t in config.tiers if t.model == LLM}
         golden = _parse(_Golden, files, "golden.json").rows
         evidence = json.loads(files["evidence.json"])
     except BundleError:
         raise
     except (HybridError, KeyError, ValueError, OSError, TypeError) as error:
         raise BundleError(f"The bundle is damaged: {error}. Export it again from the dashboard.") from error
-    bundle = Bundle(config, policy, models, evidence, tuple(golden))
+    bundle = Bundle(config, policy, models, evidence, tuple(golden), llms)
     _check_golden(bundle)
     return bundle
 

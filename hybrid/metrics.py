@@ -239,3 +239,29 @@ def baselines(predictions: Predictions, truth: Labels, *, cheap: str, strong: st
     sent: NDArray[np.bool_] = right[:, s] & ~right[:, w]
     cost = predictions.cost[:, w] + np.where(sent, predictions.cost[:, s], 0.0)
     return Baselines(alone, cheap, strong, (1000 * float(cost.mean()), float((right[:, w] | sent).mean())))
+
+
+def break_even_share(gate: float, cheap: float, strong: float) -> float | None:
+    """Return the share of rows that a router must send to the cheap tier before its gate pays for itself.
+
+    Parameters
+    ----------
+    gate, cheap, strong
+        USD per answer.
+
+    Returns
+    -------
+    float or None
+        None where no share is enough.
+
+    Examples
+    --------
+    A gate at a tenth of what the cheap tier saves pays from a tenth of the rows on:
+
+    >>> break_even_share(0.0003, 0.0, 0.003), break_even_share(0.01, 0.0, 0.003)
+    (0.1, None)
+    """
+    if gate <= 0:
+        return 0.0
+    share = gate / (strong - cheap) if strong > cheap else np.inf
+    return round(float(share), 12) if share <= 1 else None

@@ -16,6 +16,7 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.llm_tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.whatif import WhatIf
 
@@ -41,6 +42,8 @@ class Recording:
         The classifier's before calibration, shape ``(n_rows,)``; None without texts.
     problems
         What could not be fitted and why, for the user.
+    llms
+        By tier name: LLM tiers whose answers were added, which a bundle can ask.
     """
 
     dataset: Dataset
@@ -49,6 +52,7 @@ class Recording:
     models: dict[str, LocalModel]
     raw_confidence: Floats | None
     problems: tuple[str, ...]
+    llms: dict[str, LLMTier] = field(default_factory=dict)
     _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
 
     def with_whatif(self, whatif: WhatIf | None) -> Predictions:

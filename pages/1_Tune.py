@@ -24,7 +24,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         bind="query-params",
     )
     whatif, terms, scale = controls.pick_whatif(data)
-    pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")  # filled below, once there is a policy to pin
+    # filled below, once there is a policy to pin
+    pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")
 kind = PATTERNS[pattern]
 st.caption(kind.summary)
 policy = controls.pick_policy(pattern, kind, state.table_of(data, whatif, terms), data)

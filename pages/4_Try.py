@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import controls, export, state, trying, wording
+from hybrid.dashboard import controls, state, trying, wording
 from hybrid.errors import HybridError
 from hybrid.recording import CLASSIFIER
 
@@ -34,7 +34,7 @@ except HybridError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 
-absent = set(export.external(data, policy))
+absent = set(policy.names) - set(data.recording.models)
 if absent:
     why = "is simulated" if policy.simulated else "was recorded elsewhere"
     st.caption(

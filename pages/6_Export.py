@@ -76,6 +76,13 @@ if external:
         + ". Supply a function that asks it, as below.",
         icon=":material/extension:",
     )
+for tier in export.asked(data, choice.policy):
+    st.info(
+        f"The bundle asks {tier.name} ({tier.model} at {tier.base_url}) itself, with the key in the environment "
+        f"variable {tier.key_variable}; the key is not in it."
+        + (" Its examples hold texts of your data." if tier.examples else ""),
+        icon=":material/key:",
+    )
 st.subheader("Run it")
 st.code(export.snippet(name, external, data.recording.dataset.classes), language="python")
 st.subheader("Policy")

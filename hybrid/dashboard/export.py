@@ -13,6 +13,7 @@ from hybrid import bundle as bundles
 from hybrid.dashboard import cached
 from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.routing import Policy
+from hybrid.tiers.llm import LLMSettings
 
 
 def bundle(data: Loaded, choice: Choice) -> bytes:
@@ -34,6 +35,7 @@ def _bundle(key: str, choice: str, _data: Loaded, _choice: Choice) -> bytes:
         texts=[str(t) for t in texts[rows]],
         recorded=predictions.take(rows),
         evidence=evidence(_data, _choice),
+        llms=_data.recording.llms,
     )
 
 
@@ -69,8 +71,13 @@ def _json(value: Any) -> Any:
 
 
 def external(data: Loaded, policy: Policy) -> list[str]:
-    """Return the tiers that the bundle cannot hold."""
-    return [n for n in policy.names if n not in data.recording.models]
+    """Return the tiers that the bundle can neither hold nor ask."""
+    return [n for n in policy.names if n not in data.recording.models and n not in data.recording.llms]
+
+
+def asked(data: Loaded, policy: Policy) -> list[LLMSettings]:
+    """Return the LLM tiers that the bundle asks itself."""
+    return [data.recording.llms[n].settings for n in policy.names if n in data.recording.llms]
 
 
 def file_name(policy: Policy) -> str:

@@ -13,6 +13,7 @@ import streamlit as st
 
 from hybrid.columns import Columns, RecordedColumns
 from hybrid.dataset import Split, build, split
+from hybrid.llm_answers import AnsweredLLM
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
@@ -43,6 +44,8 @@ class Loaded:
     edits: Edits
     seconds: float
     embedder: Embedder | None = None  # of the small-model tiers, if they were wanted
+    unjoined: Recording | None = None  # as it was fitted, where answers of LLM tiers were added since
+    llms: tuple[AnsweredLLM, ...] = ()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -53,7 +56,8 @@ class Loaded:
         """Tell this data, with its split and rules, from any other; what caches are keyed by."""
         columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
         small = self.embedder and self.embedder.identity
-        return f"{self.recording.dataset.fingerprint} {columns} {edits} {small}"
+        llms = "".join(f" {one.key}" for one in self.llms)
+        return f"{self.recording.dataset.fingerprint} {columns} {edits} {small}{llms}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,8 +216,8 @@ def want_embedder(embedder: Embedder | None) -> None:
 
 
 def has_recorded(data: Loaded) -> bool:
-    """Whether another model's answers came with the data."""
-    return bool(data.recording.dataset.recorded.tiers)
+    """Whether another model's answers came with the data, or were recorded here."""
+    return any(t.kind in ("recorded", "llm") for t in data.recording.predictions.tiers)
 
 
 def choice(data: Loaded) -> Choice:

@@ -15,7 +15,9 @@ from hybrid.tiers.classifier import FastClassifier
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner="Loading the bundle …")
 def _runtime(key: str, choice: str, _data: Loaded, _choice: Choice) -> Runtime:
-    models = {name: _recorded(name, _data, _choice) for name in export.external(_data, _choice.policy)}
+    models = {
+        name: _recorded(name, _data, _choice) for name in _choice.policy.names if name not in _data.recording.models
+    }
     return load(export.bundle(_data, _choice), models=models)
 
 

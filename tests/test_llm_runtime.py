@@ -1,0 +1,321 @@
+"""Production with an LLM: the bundle asks it itself, decides as was measured, and survives what the server does."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+
+import llm_server
+import numpy as np
+import pytest
+from conftest import labelled
+
+import hybrid
+from hybrid import bundle as bundles
+from hybrid.answer_store import AnswerStore
+from hybrid.columns import Columns
+from hybrid.dataset import build, split
+from hybrid.errors import BundleError, TierError
+from hybrid.llm_answers import answered, joined
+from hybrid.llm_recording import RecordingJob, questions, replies
+from hybrid.patterns.cascade import Cascade
+from hybrid.patterns.triage import Triage
+from hybrid.predictions import Predictions
+from hybrid.recording import CLASSIFIER, record
+from hybrid.routing import Policy, replay
+from hybrid.tiers.llm import LLMSettings
+
+KEY = "sk-very-secret-0123456789"
+N = 120
+
+
+@pytest.fixture(scope="module")
+def running():
+    with llm_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.reset()
+    return running
+
+
+@pytest.fixture(scope="module")
+def made(running, tmp_path_factory):
+    """A recording with an LLM that sees three examples, answered on a sample of the rows."""
+    frame = labelled(240, seed=5)
+    frame["text"] = [f"{t} {label if i % 3 else ''} {i}x" for i, (t, label) in enumerate(frame.values)]
+    dataset = build(frame, Columns("label", text="text"))
+    fitted = record(dataset, split(dataset))
+    llm = LLMSettings(
+        "llm",
+        "mock",
+        base_url=running.url,
+        examples=3,
+        timeout=1.0,
+        retries=1,
+        concurrency=4,
+        input_price=1.0,
+        key_variable="MOCK_API_KEY",
+    )
+    path = tmp_path_factory.mktemp("store") / "answers.sqlite"
+    asked = questions(llm, dataset, fitted.split, N)
+    RecordingJob(asked, KEY, cap=1.0, path=path).run()
+    with AnswerStore(path) as store:
+        found = answered(llm, fitted, asked.rows, replies(asked, store), cheap=CLASSIFIER)
+    return joined(fitted, [found]), asked
+
+
+def policy_of(made, pattern=None):
+    table = made[0].predictions
+    return Policy(pattern or Triage(0.9), (table.tiers[table.index(CLASSIFIER)], table.tiers[table.index("llm")]))
+
+
+def packed(made, policy=None, **more):
+    recording = made[0]
+    test = recording.split.test
+    return bundles.save(
+        policy=policy or policy_of(made),
+        classes=recording.dataset.classes,
+        models=recording.models,
+        texts=list(recording.dataset.texts[test]),
+        recorded=recording.predictions.take(test),
+        evidence={},
+        llms=recording.llms,
+        **more,
+    )
+
+
+@pytest.fixture
+def rows(made):
+    recording, asked = made
+    return np.array([i for i in recording.split.test if i in set(asked.rows.tolist())])
+
+
+def texts_of(made, rows):
+    return [str(t) for t in made[0].dataset.texts[rows]]
+
+
+def test_production_decides_as_the_table_did(server, made, rows):
+    expected = replay(policy_of(made), made[0].predictions.take(rows))
+    assert 0 < expected.asked[:, 1].sum() < len(rows)
+    pipeline = hybrid.load(packed(made))
+    outcomes = asyncio.run(pipeline.outcomes(texts_of(made, rows)))
+    assert (outcomes.label == expected.label).all()
+    assert (outcomes.tier == expected.tier).all()
+    assert (outcomes.confidence == expected.confidence).all()
+    assert outcomes.cost == pytest.approx(expected.cost)
+    assert server.served()["calls"] == expected.asked[:, 1].sum()
+
+
+def test_one_by_one_in_a_batch_and_in_a_stream_the_decisions_are_the_same(server, made, rows):
+    pipeline, texts = hybrid.load(packed(made)), texts_of(made, rows)
+
+    def core(d):
+        return d.label, d.confidence, d.tier, d.cost
+
+    async def streamed():
+        found = [core(d) async for d in pipeline.stream(iter(texts), chunk=5)]
+        await pipeline.close()
+        return found
+
+    batch = [core(d) for d in pipeline.decide(texts)]
+    assert batch == [core(pipeline(t)) for t in texts] == asyncio.run(streamed())
+
+
+def test_a_stream_yields_before_its_source_ends(server, made):
+    pipeline = hybrid.load(packed(made))
+
+    def endless():
+        while True:
+            yield "my parcel is late"
+
+    async def first(n):
+        found = []
+        async for decision in pipeline.stream(endless(), chunk=4):
+            found.append(decision)
+            if len(found) == n:
+                break
+        await pipeline.close()
+        return found
+
+    assert len(asyncio.run(first(10))) == 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [("500", "server"), ("hang", "timeout"), ("not_json", "bad_reply"), ("401", "auth")]
+)
+def test_a_failed_call_falls_back_to_the_surest_answer_and_says_so(server, made, rows, fault, why):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))))
+    text = texts_of(made, rows)[0]
+    server.control(always=fault)
+    decision = pipeline(text)
+    assert decision.fallback
+    assert decision.tier == CLASSIFIER
+    assert decision.label is not None
+    assert decision.trace[1].failure == why
+    assert decision.trace[1].label is None
+    assert (decision.cost > 0) == (why in ("timeout", "bad_reply"))  # they may have been charged
+
+
+def test_a_policy_may_rather_have_no_answer_than_an_unsure_one(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0)), on_failure="unknown"))
+    server.control(always="500")
+    decision = pipeline(texts_of(made, rows)[0])
+    assert (decision.label, decision.fallback, decision.tier) == (None, False, "llm")
+
+
+def test_one_bad_row_takes_no_other_with_it(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))))
+    texts = texts_of(made, rows)[:8]
+    server.control(script=["400"])
+    decisions = pipeline.decide(texts)
+    assert [d.fallback for d in decisions].count(True) == 1
+    assert all(d.label is not None for d in decisions)
+
+
+def test_a_reply_without_a_class_is_no_failure_and_stays_unknown(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))))
+    server.control(always="wrong_label")
+    decision = pipeline(texts_of(made, rows)[0])
+    assert (decision.label, decision.fallback, decision.trace[1].failure) == (None, False, None)  # as in the table
+
+
+def test_the_next_tier_takes_over_from_one_that_fails(server, made, rows):
+    recording = made[0]
+    table = recording.predictions
+    other = replace(table.tiers[table.index("llm")], name="large", kind="recorded")
+    column = table.answers(table.index("llm"))
+    wide = Predictions.from_answers(
+        [table.tiers[1], table.tiers[2], other], table.classes, [table.answers(1), table.answers(2), column]
+    )
+    assert [t.name for t in wide.tiers] == [CLASSIFIER, "llm", "large"]
+    policy = Policy(Cascade((1.0, 0.01)), wide.tiers)
+    test = recording.split.test
+    content = bundles.save(
+        policy=policy,
+        classes=recording.dataset.classes,
+        models=recording.models,
+        texts=list(recording.dataset.texts[test]),
+        recorded=wide.take(test),
+        evidence={},
+        llms=recording.llms,
+    )
+    pipeline = hybrid.load(content, models={"large": lambda texts: [hybrid.Answer("billing", 0.5, 0.1) for _ in texts]})
+    server.control(always="500")
+    decision = pipeline(texts_of(made, rows)[0])
+    assert (decision.tier, decision.label, decision.fallback) == ("large", "billing", False)
+    assert decision.trace[1].failure == "server"
+
+
+def test_the_deadline_ends_what_retries_would_prolong(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))), deadline=0.4)
+    server.control(delay=0.9)
+    start = time.monotonic()
+    decisions = pipeline.decide(texts_of(made, rows)[:6])
+    assert time.monotonic() - start < 3.0
+    assert all(d.fallback and d.trace[1].failure == "deadline" for d in decisions)
+
+
+def test_calls_at_a_time_are_bounded(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))))
+    server.control(delay=0.03)
+    pipeline.decide(texts_of(made, rows))
+    assert server.served()["most_at_once"] <= 4
+
+
+def test_the_key_comes_from_the_environment_and_is_not_in_the_bundle(server, made, rows, monkeypatch):
+    server.control(key=KEY)
+    content = packed(made, policy_of(made, Triage(1.0)))
+    text = texts_of(made, rows)[0]
+    assert hybrid.load(content)(text).trace[1].failure == "auth"
+    monkeypatch.setenv("MOCK_API_KEY", KEY)
+    assert hybrid.load(content)(text).trace[1].failure is None
+    with zipfile.ZipFile(BytesIO(packed(made))) as archive:
+        for name in archive.namelist():
+            assert KEY.encode() not in archive.read(name)
+        stored = json.loads(archive.read("policy.json"))
+    assert stored["tiers"][1]["llm"]["settings"]["key_variable"] == "MOCK_API_KEY"
+
+
+def test_a_server_that_needs_a_key_is_named_when_there_is_none(made, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    recording, _ = made
+    model = recording.llms["llm"]
+    far = replace(
+        model, settings=replace(model.settings, base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY")
+    )
+    content = packed((replace(recording, llms={"llm": far}), None), policy_of(made))
+    with pytest.raises(BundleError, match="OPENAI_API_KEY"):
+        hybrid.load(content)
+    hybrid.load(content, models={"llm": lambda texts: []})  # a function of yours needs none
+
+
+def test_a_function_takes_the_place_of_the_llm(server, made, rows):
+    pipeline = hybrid.load(
+        packed(made, policy_of(made, Triage(1.0))),
+        models={"llm": lambda texts: [hybrid.Answer("billing") for _ in texts]},
+    )
+    assert pipeline(texts_of(made, rows)[0]).label == "billing"
+    assert server.served()["calls"] == 0
+
+
+def test_the_llm_comes_back_as_it_was(made):
+    before, after = made[0].llms["llm"], bundles.load(packed(made)).llms["llm"]
+    assert after.settings == before.settings
+    assert (after.calibrator, after.usual, after.classes) == (before.calibrator, before.usual, before.classes)
+    assert after.request("my parcel is late") == before.request("my parcel is late")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda llm: llm["settings"].update(wattage=3),
+        lambda llm: llm["settings"].update(key_variable="HOME"),
+        lambda llm: llm.pop("usual"),
+        lambda llm: llm.update(examples="gone.json"),
+    ],
+)
+def test_a_damaged_llm_tier_is_refused(made, damage):
+    import hashlib
+
+    with zipfile.ZipFile(BytesIO(packed(made))) as archive:
+        files = {n: archive.read(n) for n in archive.namelist()}
+    policy = json.loads(files["policy.json"])
+    damage(policy["tiers"][1]["llm"])
+    files["policy.json"] = json.dumps(policy).encode()
+    manifest = json.loads(files["manifest.json"])
+    manifest["sha256"]["policy.json"] = hashlib.sha256(files["policy.json"]).hexdigest()
+    files["manifest.json"] = json.dumps(manifest).encode()
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(BundleError):
+        bundles.load(out.getvalue())
+
+
+def test_a_stream_of_one_string_is_refused(made):
+    pipeline = hybrid.load(packed(made))
+
+    async def go():
+        async for _ in pipeline.stream("my parcel"):
+            pass
+
+    with pytest.raises(TierError):
+        asyncio.run(go())
+
+
+def test_loading_a_bundle_with_an_llm_loads_no_client_before_it_is_asked(made, tmp_path):
+    (tmp_path / "b.zip").write_bytes(packed(made))
+    code = (
+        "import sys, hybrid; hybrid.load(sys.argv[1]); "
+        "print([m for m in ('openai', 'streamlit', 'plotly', 'pandas', 'sklearn', 'sqlite3') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "b.zip")], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
