@@ -8,7 +8,7 @@ import json
 import platform
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from hybrid.tiers import LocalModel
 SCHEMA_VERSION = 1
 GOLDEN_PER_TIER = 20
 MAX_MEMBER_BYTES = 500 * 1024 * 1024
+EXTRAS = ("support.json",)
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -106,6 +107,7 @@ class Bundle:
     models: dict[str, LocalModel]  # by tier name; the external tiers are not in it
     evidence: dict[str, Any]
     golden: tuple[GoldenRow, ...]
+    extras: dict[str, bytes] = field(default_factory=dict)  # members that belong to what is built on the policy
 
     @property
     def external(self) -> tuple[str, ...]:
@@ -200,7 +202,9 @@ def load(source: str | Path | bytes) -> Bundle:
         raise
     except (HybridError, KeyError, ValueError, OSError, TypeError) as error:
         raise BundleError(f"The bundle is damaged: {error}. Export it again from the dashboard.") from error
-    bundle = Bundle(config, policy, models, evidence, tuple(golden))
+    listed = json.loads(files["manifest.json"])["sha256"]  # what is not in it was not checked
+    extras = {name: files[name] for name in EXTRAS if name in listed}
+    bundle = Bundle(config, policy, models, evidence, tuple(golden), extras)
     _check_golden(bundle)
     return bundle
 
