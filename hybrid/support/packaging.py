@@ -85,6 +85,6 @@ def config_of(bundle: Bundle) -> SupportConfig:
         if found != ticket.fields:
             raise BundleError(
                 f"Golden ticket {number} is read differently here: {list(ticket.fields)} when it was exported, "
-                f"{list(found)} now. Compare the versions in evidence.json with those installed here, or export the bundle again."
+                f"{list(found)} now. Compare the versions in evidence.json with those here, or export it again."
             )
     return stored.config
