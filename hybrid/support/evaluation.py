@@ -40,7 +40,8 @@ class FieldScore:
     precision, recall
         With Wilson intervals; the whole of [0, 1] and nan where nothing was found, or nothing is there.
     f1
-        With a bootstrap interval over tickets.
+        With the wider of two intervals: a bootstrap over tickets, whose fields stand or fall together, and Wilson's for
+        `right` of the mean of `gold` and `found`, since a bootstrap of no mistake has no width.
     """
 
     name: str
@@ -132,12 +133,13 @@ def score(
 def _score(name: str, counts: NDArray[np.int64], weights: NDArray[np.int64] | None) -> FieldScore:
     gold, found, right = (int(n) for n in counts.sum(axis=0))
     f1 = _f1(counts.sum(axis=0)[None])[0]
-    low, high = 0.0, 1.0
+    low, high = (float(end) for end in wilson(right, (gold + found) / 2))
     if weights is not None:
         replicates = _f1(weights @ counts)
         replicates = replicates[~np.isnan(replicates)]
         if len(replicates):
-            low, high = (float(q) for q in np.quantile(replicates, (0.025, 0.975)))
+            ends = np.quantile(replicates, (0.025, 0.975))
+            low, high = min(low, float(ends[0])), max(high, float(ends[1]))
     return FieldScore(
         name, gold, found, right, _share(right, found), _share(right, gold), Interval(float(f1), low, high)
     )
