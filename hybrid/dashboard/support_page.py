@@ -99,7 +99,7 @@ def show_notes(data: Loaded, choice: Choice, analyses: list[TicketAnalysis]) -> 
     if absent and silent:
         st.caption(
             f":material/info: {', '.join(absent)} cannot be asked here: on a ticket of your data it repeats what it "
-            f"said there, on any other it stays silent. {silent:,} of {len(analyses):,} tickets have no category for it."
+            f"said there, on any other it stays silent: {silent:,} of {len(analyses):,} tickets have no category."
         )
     unread = sum(a.problem == NO_LLM for a in analyses)
     if unread:

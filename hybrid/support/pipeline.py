@@ -14,7 +14,8 @@ from hybrid.errors import SupportError
 from hybrid.runtime import Decision, Model, Runtime, load
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtractor
-from hybrid.support.fields import LLM, RULES, Field
+from hybrid.support.fields import LLM, RULES, Field, without_overlaps
+from hybrid.support.packaging import config_of
 
 CHUNK = 64  # tickets between two reports of progress
 MAX_TEXT = 100_000  # characters
@@ -138,17 +139,20 @@ class SupportPipeline:
         source, models
             As `hybrid.load` takes them.
         llm
-            Reads hard tickets.
+            Reads hard tickets; None, the LLM that the bundle names, with the key that its environment variable holds.
 
         Raises
         ------
         BundleError
             If the bundle is damaged or edited, holds no pipeline, or reads a golden ticket otherwise here.
         """
-        from hybrid.support.packaging import config_of
-
         runtime = load(source, models=models)
-        return cls(runtime, config_of(runtime.bundle), llm=llm)
+        config = config_of(runtime.bundle)
+        if llm is None and config.llm is not None:
+            from hybrid.support.llm_extraction import extractor_of  # asks for more than most need
+
+            llm = extractor_of(config)
+        return cls(runtime, config, llm=llm)
 
     def __call__(self, text: str, ticket_id: str = "1") -> TicketAnalysis:
         """Analyse one ticket."""
@@ -231,6 +235,9 @@ class SupportPipeline:
                     latency=extraction.latency + rules.latency,
                     problem=f"{extraction.problem or 'The LLM gave no reading.'} Rules read this ticket.",
                 )
+            else:  # what rules find in the stretches that the LLM left costs nothing
+                found = without_overlaps([*extraction.fields, *self._rules.fields(text)])
+                extraction = replace(extraction, fields=found)
             read.append(extraction)
         return read
 
