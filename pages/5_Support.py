@@ -16,12 +16,12 @@ if data.recording.dataset.texts is None:
     st.stop()
 support_page.say_if_stopped()
 batch = support_page.pick_tickets(data, choice)
-config = support_settings.edit(data, choice)
+config, llm = support_settings.edit(data, choice)
 if not batch.tickets:
     st.info("Paste at least one ticket.")
     st.stop()
 try:
-    analyses = support_page.results(data, choice, config, batch)
+    analyses = support_page.results(data, choice, config, batch, llm)
 except HybridError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()

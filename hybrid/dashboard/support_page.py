@@ -6,14 +6,15 @@ from functools import partial
 
 import streamlit as st
 
-from hybrid.dashboard import export, support_run, support_view, trying, wording
+from hybrid.dashboard import export, support_llm, support_run, support_view, trying, wording
 from hybrid.dashboard.state import SAMPLE, Choice, Loaded, evaluate_on
-from hybrid.dashboard.support_run import Batch
+from hybrid.dashboard.support_run import NOT_YET, Batch, Kept
 from hybrid.dashboard.tiles import Scale
 from hybrid.routing import Policy
 from hybrid.support import FIELDS, RuleExtractor, SupportConfig, TicketAnalysis
 from hybrid.support.evaluation import FieldScore, read_gold, score
 from hybrid.support.fields import RULES
+from hybrid.support.llm_extraction import LLMExtractor
 from hybrid.support.packaging import add_to_bundle
 from hybrid.support.pipeline import NO_LLM
 from hybrid.support.results import to_csv, to_jsonl, total_by
@@ -70,19 +71,35 @@ def pick_tickets(data: Loaded, choice: Choice) -> Batch:
     return batch
 
 
-def results(data: Loaded, choice: Choice, config: SupportConfig, batch: Batch) -> list[TicketAnalysis] | None:
-    """Return the analyses: kept ones, made at once where they are few, else when the button is pressed."""
-    key = support_run.key_of(data, choice, config, batch, "")
+def results(
+    data: Loaded, choice: Choice, config: SupportConfig, batch: Batch, llm: LLMExtractor | None
+) -> list[TicketAnalysis] | None:
+    """Return the analyses: made at once where they are few; an LLM is asked when the button is pressed, and only then."""
+    few = len(batch.tickets) <= support_run.AT_ONCE
+    read = support_llm.kept(llm) if llm is not None else {}
+    run = False
+    if llm is not None or not few:
+        asked = f" and let {llm.name} read the hard ones" if llm is not None else ""
+        run = st.button(
+            f"Run the batch of {len(batch.tickets):,}{asked}",
+            type="primary",
+            icon=":material/play_arrow:",
+            key="support_run",
+        )
+    reader = Kept(llm, read, may_ask=run) if llm is not None else None
+    key = support_run.key_of(data, choice, config, batch, f"{len(read)} read" if llm is not None else "")
     known = support_run.kept_results().get(key)
-    if known is not None:
+    if known is not None and not run:
         return known
-    # loaded here: a thread has no session to cache it in
-    work = partial(support_run.analyse, trying.runtime(data, choice), config, batch)
-    if len(batch.tickets) > support_run.AT_ONCE and not st.button(
-        f"Run the batch of {len(batch.tickets):,}", type="primary", icon=":material/play_arrow:", key="support_run"
-    ):
+    if not few and not run:
         return None
-    return support_run.with_progress(key, lambda report: work(progress=report))
+    # loaded here: a thread has no session to cache it in
+    work = partial(support_run.analyse, trying.runtime(data, choice), config, batch, llm=reader)
+    found = support_run.with_progress(key, lambda report: work(progress=report))
+    if run and found is not None and llm is not None:  # what was read is part of the key by now
+        key = support_run.key_of(data, choice, config, batch, f"{len(read)} read")
+        support_run.kept_results()[key] = found
+    return found
 
 
 def show_notes(data: Loaded, choice: Choice, analyses: list[TicketAnalysis]) -> None:
@@ -109,6 +126,14 @@ def show_notes(data: Loaded, choice: Choice, analyses: list[TicketAnalysis]) -> 
             "in its place, and its cost is not in these numbers.",
             icon=":material/neurology:",
         )
+    waiting = sum(a.problem.startswith(NOT_YET) for a in analyses)
+    if waiting:
+        st.info(f"{waiting:,} hard tickets are not read by the LLM yet: press the button.", icon=":material/neurology:")
+    failed = [a.problem for a in analyses if a.problem and a.problem != NO_LLM and not a.problem.startswith(NOT_YET)]
+    if failed:
+        st.warning(
+            f"{len(failed):,} tickets could not be read by the LLM. The first: {failed[0]}", icon=":material/error:"
+        )
 
 
 def show_totals(analyses: list[TicketAnalysis], policy: Policy) -> None:
@@ -123,7 +148,10 @@ def show_totals(analyses: list[TicketAnalysis], policy: Policy) -> None:
     tiles.metric("Easy: rules read them", wording.percent(by_rules / n), border=True)
     tiles.metric("Sent to a person", wording.percent(human / n), border=True)
     tiles.metric(f"Cost per 1,000{mark}", wording.dollars(1000 * cost / n), border=True)
-    money = st.column_config.NumberColumn(format="$%.4g")
+    reading = sum(s.cost for a in analyses for s in a.trace if s.name == "extract")
+    if reading:
+        tiles.metric("of it, reading by the LLM", wording.dollars(1000 * reading / n), border=True)
+    money = st.column_config.NumberColumn(format="$%.3f")
     config = {"Share": st.column_config.NumberColumn(format="percent"), "USD": money, "USD per 1,000": money}
     left, right = st.columns(2)
     for place, title, attribute in (
@@ -156,7 +184,7 @@ def show_ticket(analyses: list[TicketAnalysis]) -> None:
         st.info("No ticket has this action now.")
         return
     one = shown[at]
-    with st.container(border=True):
+    with st.container(border=True, key="ticket"):
         st.html(support_view.marked(one))
         left, middle, right = st.columns(3)
         left.metric(

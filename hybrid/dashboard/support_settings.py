@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from hybrid.dashboard import support_llm
 from hybrid.dashboard.state import Choice, Loaded
 from hybrid.errors import SupportError
 from hybrid.support import (
@@ -23,6 +24,7 @@ from hybrid.support import (
     read_conditions,
 )
 from hybrid.support.actions import FACTS
+from hybrid.support.llm_extraction import LLMExtractor
 from hybrid.support.patterns import first_problem
 
 ACTIONS = ["Category", "Conditions", "Action", "To a person"]
@@ -42,18 +44,20 @@ def current(data: Loaded, choice: Choice) -> SupportConfig:
     return kept
 
 
-def edit(data: Loaded, choice: Choice) -> SupportConfig:
+def edit(data: Loaded, choice: Choice) -> tuple[SupportConfig, LLMExtractor | None]:
     """Draw all settings; returns what they say, or, where a part cannot be used, that part as it last could."""
     config = current(data, choice)
-    depth, actions, patterns = st.tabs(["How deep", "Actions", "Fields and patterns"])
+    depth, actions, patterns, reader = st.tabs(["How deep", "Actions", "Fields and patterns", "LLM"])
     with depth:
         config = _edit_depth(config, data, choice)
     with patterns:
         config = _kept_valid(config, lambda c: _edit_extraction(c, data), data, choice)
     with actions:
         config = _kept_valid(config, lambda c: _edit_actions(c, data), data, choice)
+    with reader:
+        config, llm = support_llm.edit(config)
     st.session_state["support"] = config
-    return config
+    return config, llm
 
 
 def _kept_valid(

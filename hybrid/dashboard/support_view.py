@@ -24,6 +24,7 @@ COLOURS = dict(
 OTHER = "#999999"
 STYLE = """<style>
 .ticket { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 2.1; margin: 0; }
+.st-key-ticket [data-testid="stMetricValue"] { font-size: 1.25rem; font-weight: 600; }
 .ticket mark { color: inherit; padding: 0.1rem 0.25rem; border-radius: 0.25rem; border-bottom: 3px solid; }
 .ticket mark small { font-size: 0.72rem; font-weight: 600; margin-left: 0.35rem; }
 </style>"""

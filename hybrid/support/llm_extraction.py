@@ -103,7 +103,7 @@ class LLMExtractor:
     ) -> None:
         self.settings = settings
         self._key = key
-        self._rules = rules or RuleExtractor()
+        self.rules = rules or RuleExtractor()
         self._store = store
         self._budget = budget
         self._spent = 0.0
@@ -207,7 +207,7 @@ class LLMExtractor:
                 at = lower.find(said.lower(), at + 1)
             if at >= 0 and len(lower) == len(text):  # letters that change length in lower case would move places
                 words = text[at : at + len(said)]
-                value = self._rules.normalised(entity.field, words)
+                value = self.rules.normalised(entity.field, words)
                 found.append(Field(entity.field, value, words, at, at + len(said), LLM))
         return without_overlaps(found)
 
