@@ -74,7 +74,7 @@ def pick_tickets(data: Loaded, choice: Choice) -> Batch:
 def results(
     data: Loaded, choice: Choice, config: SupportConfig, batch: Batch, llm: LLMExtractor | None
 ) -> list[TicketAnalysis] | None:
-    """Return the analyses: made at once where they are few; an LLM is asked when the button is pressed, and only then."""
+    """Return the analyses: made at once where they are few; an LLM is asked only when the button is pressed."""
     few = len(batch.tickets) <= support_run.AT_ONCE
     read = support_llm.kept(llm) if llm is not None else {}
     run = False

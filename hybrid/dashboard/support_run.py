@@ -24,6 +24,7 @@ from hybrid.support.pipeline import CHUNK, Progress
 
 AT_ONCE = 2_000  # tickets that are analysed without being asked to, where no LLM has to be paid for it
 KEEP = 6  # results of a session
+CHUNK_LLM = 8  # tickets between two looks at Cancel, where an LLM takes seconds for each
 SEPARATOR = "---"
 NOT_YET = "The LLM has not read this ticket yet: run the batch."
 
@@ -110,12 +111,14 @@ def analyse(
 ) -> list[TicketAnalysis]:
     """Analyse tickets, as production would; the session stays as it is, so this may run in another thread."""
     flow = SupportPipeline(runtime, config, llm=llm)
-    if batch.decisions is None:
-        return flow.analyze(batch.tickets, progress=progress)
+    decisions = batch.decisions
+    if decisions is None:
+        decisions = tuple(runtime.decide([text for _, text in batch.tickets]))
+    size = CHUNK if llm is None else CHUNK_LLM
     done: list[TicketAnalysis] = []
-    for start in range(0, len(batch.tickets), CHUNK):
-        part = slice(start, start + CHUNK)
-        done += asyncio.run(flow.complete(batch.tickets[part], batch.decisions[part]))
+    for start in range(0, len(batch.tickets), size):
+        part = slice(start, start + size)
+        done += asyncio.run(flow.complete(batch.tickets[part], decisions[part]))
         if progress is not None:
             progress(len(done), len(batch.tickets))
     return done
