@@ -41,7 +41,8 @@ def metrics(at):
 
 
 def tables(at):
-    return {t.value.columns[0]: t.value for t in reversed(at.dataframe)}  # of several, the first on the page
+    """Return the tables of a page by their first two columns."""
+    return {"/".join(t.value.columns[:2]): t.value for t in at.dataframe}
 
 
 def test_pasted_tickets_show_their_way(support):
@@ -51,14 +52,14 @@ def test_pasted_tickets_show_their_way(support):
     assert shown["Action"] == "initiate_refund_review"
     marked = next(h.body for h in support.get("html") if "ticket" in h.body and "49.99" in h.body)
     assert "<mark" in marked
-    assert tables(support)["Stage"]["Stage"].tolist()[-2:] == ["extract", "act"]
+    assert tables(support)["Stage/By"]["Stage"].tolist()[-2:] == ["extract", "act"]
     assert any("None is set up, so rules read them" in i.value for i in support.info)
 
 
 def test_a_ticket_can_be_picked(support):
     at = support.selectbox(key="support_action").set_value("create_tracking_inquiry").run()
     assert not at.exception
-    assert tables(at)["Field"]["Value"].tolist() == ["XY123"]
+    assert tables(at)["Field/Value"]["Value"].tolist() == ["XY123"]
 
 
 def test_the_loaded_data_are_decided_as_on_tune(support):
@@ -66,8 +67,8 @@ def test_the_loaded_data_are_decided_as_on_tune(support):
     assert not at.exception
     n = int(metrics(at)["Tickets"].replace(",", ""))
     totals = tables(at)
-    assert sum(totals["Action"]["Tickets"]) == sum(totals["Category"]["Tickets"]) == n
-    routing = totals["Tier and reader"].set_index("Tier and reader")
+    assert sum(totals["Action/Tickets"]["Tickets"]) == sum(totals["Category/Tickets"]["Tickets"]) == n
+    routing = totals["Tier and reader/Tickets"].set_index("Tier and reader")
     cost = next(v for k, v in metrics(at).items() if k.startswith("Cost per 1,000 · simulated"))
     tune = at.switch_page("pages/1_Tune.py").run()
     said = " ".join(h.body for h in tune.get("html"))  # the tiles' details say what holds on test
@@ -95,19 +96,19 @@ def test_both_thresholds_are_on_the_page(support):
 def test_the_default_action_is_edited_in_place(support):
     box = next(t for t in support.text_input if t.label == "Where no row fits")
     at = box.set_value("ask_a_lead").run()
-    assert "ask_a_lead" in tables(at)["Action"]["Action"].tolist()
+    assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
     box = next(t for t in at.text_input if t.label == "Where no row fits")
     at = box.set_value("rm -rf /").run()
     assert not at.exception
     assert any("What was valid last stays in use" in e.value for e in at.error)
-    assert "ask_a_lead" in tables(at)["Action"]["Action"].tolist()
+    assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
 
 
 def test_edits_survive_a_visit_to_another_page(support):
     box = next(t for t in support.text_input if t.label == "Where no row fits")
     at = box.set_value("ask_a_lead").run()
     at = at.switch_page("pages/6_Export.py").run().switch_page("pages/5_Support.py").run()
-    assert "ask_a_lead" in tables(at)["Action"]["Action"].tolist()
+    assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
 
 
 def test_nothing_pasted_says_so(support):
