@@ -497,7 +497,7 @@ def test_any_pattern_decides_the_depth(recording, name):
 
 
 def test_one_by_one_is_as_in_a_batch_and_in_a_loop():
-    texts = ["refund $5", "where is my package XY123456789SE", "hm"] * 30
+    texts = ["refund $5", "where is my package XY123456789SE", "hm"] * 90
     flow = pipeline(llm=Reader())
 
     def bare(analyses):
@@ -506,7 +506,7 @@ def test_one_by_one_is_as_in_a_batch_and_in_a_loop():
     done = []
     batch = flow.analyze(texts, progress=lambda n, of: done.append((n, of)))
     assert bare(batch) == bare([flow(t) for t in texts])
-    assert done == [(64, 90), (90, 90)]
+    assert done == [(256, 270), (270, 270)]
 
     async def inside():
         return await flow.batch(texts), flow.analyze(texts[:3])
@@ -522,8 +522,8 @@ def test_what_progress_raises_stops_the_batch():
 
     reader = Reader()
     with pytest.raises(KeyboardInterrupt):
-        pipeline(llm=reader).analyze(["hm"] * 200, progress=stop)
-    assert len(reader.asked) == 64
+        pipeline(llm=reader).analyze(["hm"] * 300, progress=stop)
+    assert len(reader.asked) == 256
 
 
 def test_tickets_that_cannot_be_read_are_refused():

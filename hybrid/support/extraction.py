@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,9 @@ from hybrid.support.finders import Finder
 from hybrid.support.patterns import MAX_PATTERNS, Pattern, Strict
 
 Urgency = Literal["low", "normal", "high", "critical"]
+DIGIT = "digit"
+_DIGIT = re.compile(r"\d")
+
 FieldName = Literal["amount", "date", "order", "tracking", "reference", "account", "email", "phone", "product"]
 
 
@@ -115,25 +119,28 @@ class RuleExtractor:
         self.settings = settings or ExtractionSettings()
         wanted = set(self.settings.fields)
         # the first that claims a stretch of text keeps it: from the unmistakable to the vague
-        order: list[tuple[set[str], Finder]] = [
-            ({"email"}, finders.emails),
-            ({"date"}, partial(finders.dates, day_first=self.settings.day_first)),
-            ({"amount"}, finders.amounts),
-            ({"tracking"}, finders.tracking),
-            ({"order"}, finders.orders),
-            ({"phone"}, partial(finders.phones, region=self.settings.phone_region)),
-            ({"account"}, finders.accounts),
-            ({"reference"}, finders.references),
-            ({"product", "order"}, finders.codes),
+        order: list[tuple[set[str], str, Finder]] = [  # names, a sign that it may be there, how to find it
+            ({"email"}, "@", finders.emails),
+            ({"date"}, DIGIT, partial(finders.dates, day_first=self.settings.day_first)),
+            ({"amount"}, DIGIT, finders.amounts),
+            ({"amount"}, "", finders.worded_amounts),
+            ({"tracking"}, DIGIT, finders.tracking),
+            ({"order"}, DIGIT, finders.orders),
+            ({"phone"}, DIGIT, partial(finders.phones, region=self.settings.phone_region)),
+            ({"account"}, DIGIT, finders.accounts),
+            ({"reference"}, DIGIT, finders.references),
+            ({"product", "order"}, DIGIT, finders.codes),
         ]
         self._wanted = wanted
-        self._finders = [find for names, find in order if names & wanted]
+        self._finders = [(sign, find) for names, sign, find in order if names & wanted]
 
     def fields(self, text: str) -> tuple[Field, ...]:
         """Return what a text holds, in its order."""
         found = [f for pattern in self.settings.patterns for f in pattern.find(text)]
-        for find in self._finders:
-            found += find(text)
+        signs = {"", "@" if "@" in text else "", DIGIT if _DIGIT.search(text) else ""}
+        for sign, find in self._finders:
+            if sign in signs:  # most tickets hold neither, and need no closer look
+                found += find(text)
         return tuple(f for f in without_overlaps(found) if f.source != RULES or f.name in self._wanted)
 
     def normalised(self, name: str, text: str) -> str:

@@ -93,6 +93,8 @@ _CODE = re.compile(r"(?<![\w-])(?P<prefix>[A-Z]{1,4})-(?P<digits>\d{1,12})(?![\w
 NOT_PRODUCTS = ("BT", "CET", "CVE", "EN", "GMT", "IP", "IPX", "ISO", "MP", "SHA", "USB", "UTC", "UTF", "WIFI", "WPA")
 _CALL = re.compile(r"(?i)\b(?:phone|call|tel|telephone|mobile|cell|whatsapp|ring|dial|reach)\b[^.!?]{0,25}$")
 
+MIN_DIGITS = 7  # of a telephone number
+
 Finder = Callable[[str], Iterator[Field]]
 
 
@@ -103,6 +105,13 @@ def amounts(text: str) -> Iterator[Field]:
             value = _money(m["number"], m["unit"])
             if value is not None:
                 yield Field("amount", value, m[0], *m.span())
+
+
+def worded_amounts(text: str) -> Iterator[Field]:
+    """Find money whose number is written as a word: ten euros."""
+    lower = text.lower()
+    if not any(word in lower for word in CURRENCY_WORDS):
+        return
     for m in _WORDED.finditer(text):
         yield Field("amount", f"{NUMBER_WORDS[m['number'].lower()]}.00 {_currency(m['unit'])}", m[0], *m.span())
 
@@ -147,6 +156,8 @@ def emails(text: str) -> Iterator[Field]:
 
 def phones(text: str, *, region: str = "US") -> Iterator[Field]:
     """Find telephone numbers: international ones, those of a region, and short local ones that are grouped as such."""
+    if len(re.findall(r"\d", text)) < MIN_DIGITS:
+        return
     for found in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.POSSIBLE):
         if found.raw_string.isdigit() and not _CALL.search(text, max(0, found.start - 40), found.start):
             continue  # a run of digits is a number of something, unless the text says that it is a phone's

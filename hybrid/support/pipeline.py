@@ -17,7 +17,7 @@ from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtrac
 from hybrid.support.fields import LLM, RULES, Field, without_overlaps
 from hybrid.support.packaging import config_of
 
-CHUNK = 64  # tickets between two reports of progress
+CHUNK = 256  # tickets between two reports of progress
 MAX_TEXT = 100_000  # characters
 NO_LLM = "No LLM is set up to read hard tickets: rules read this one."
 
