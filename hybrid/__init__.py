@@ -8,8 +8,13 @@ In production only this is needed::
     decision = pipeline("I was charged twice")
 """
 
-from hybrid.errors import BundleError, DatasetError, HybridError, TierError
+from typing import TYPE_CHECKING, Any
+
+from hybrid.errors import BundleError, DatasetError, HybridError, SupportError, TierError
 from hybrid.runtime import Answer, Decision, Runtime, Step, load
+
+if TYPE_CHECKING:
+    from hybrid.support import SupportPipeline, TicketAnalysis
 
 __all__ = [
     "Answer",
@@ -19,6 +24,18 @@ __all__ = [
     "HybridError",
     "Runtime",
     "Step",
+    "SupportError",
+    "SupportPipeline",
+    "TicketAnalysis",
     "TierError",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the support pipeline when it is first named: who only classifies does without its libraries."""
+    if name in ("SupportPipeline", "TicketAnalysis"):
+        from hybrid import support
+
+        return getattr(support, name)
+    raise AttributeError(f"module 'hybrid' has no attribute {name!r}")

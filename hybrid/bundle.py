@@ -29,6 +29,7 @@ from hybrid.tiers.llm_tier import LLMTier
 SCHEMA_VERSION = 1
 GOLDEN_PER_TIER = 20
 MAX_MEMBER_BYTES = 500 * 1024 * 1024
+EXTRAS = ("support.json",)
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -117,6 +118,7 @@ class Bundle:
     evidence: dict[str, Any]
     golden: tuple[GoldenRow, ...]
     llms: dict[str, LLMTier] = field(default_factory=dict)  # by tier name; they are asked over the network
+    extras: dict[str, bytes] = field(default_factory=dict)  # members that belong to what is built on the policy
 
     @property
     def external(self) -> tuple[str, ...]:
@@ -229,7 +231,9 @@ def load(source: str | Path | bytes) -> Bundle:
         raise
     except (HybridError, KeyError, ValueError, OSError, TypeError) as error:
         raise BundleError(f"The bundle is damaged: {error}. Export it again from the dashboard.") from error
-    bundle = Bundle(config, policy, models, evidence, tuple(golden), llms)
+    listed = json.loads(files["manifest.json"])["sha256"]  # what is not in it was not checked
+    extras = {name: files[name] for name in EXTRAS if name in listed}
+    bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
     _check_golden(bundle)
     return bundle
 

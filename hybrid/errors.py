@@ -15,3 +15,7 @@ class TierError(HybridError):
 
 class BundleError(HybridError):
     """A bundle that cannot be written, read or trusted."""
+
+
+class SupportError(HybridError):
+    """A setting of the support pipeline that cannot be used, or a ticket that cannot be read."""

@@ -16,6 +16,7 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.human import Human
 from hybrid.tiers.llm_tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.whatif import WhatIf
@@ -65,6 +66,12 @@ class Recording:
             made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
             self._whatif[whatif] = _insert(self.predictions, whatif.tier, made_up)
         return self._whatif[whatif]
+
+
+def with_human(table: Predictions, human: Human, dataset: Dataset) -> Predictions:
+    """Return a table with a person as the last tier that answers."""
+    made_up = human.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
+    return _insert(table, human.tier, made_up)
 
 
 def record(
@@ -175,7 +182,7 @@ def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Pre
 def _insert(table: Predictions, tier: Tier, answers: Answers) -> Predictions:
     """Return the table with a tier before the gates."""
     if tier.name in [t.name for t in table.tiers]:
-        raise TierError(f"There is already a tier called {tier.name!r}: give the what-if LLM another name.")
+        raise TierError(f"There is already a tier called {tier.name!r}: rename that column of your file.")
     columns = [(t, table.answers(j)) for j, t in enumerate(table.tiers)]
     at = sum(t.kind != "gate" for t in table.tiers)
     return _table([*columns[:at], (tier, answers), *columns[at:]], table.classes)

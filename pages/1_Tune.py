@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import axes, cached, charts, controls, state, threshold_line, tiles, views
+from hybrid.dashboard import axes, cached, charts, controls, human_panel, state, threshold_line, tiles, views
 from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.state import Choice
 from hybrid.patterns import PATTERNS
@@ -53,6 +53,7 @@ if simulated:
         "at the accuracy, price and latency that you set under What if."
     )
 tiles.draw(summary, scale, test=test, names=policy.names, mark=" · simulated" if simulated else "")
+human_panel.show_load(data, choice, scale)
 
 unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
 if unpriced:

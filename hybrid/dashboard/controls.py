@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, state
+from hybrid.dashboard import cached, human_panel, state
 from hybrid.dashboard.state import Terms
 from hybrid.dashboard.tiles import Scale
 from hybrid.dashboard.wording import points, words
@@ -47,6 +48,7 @@ PAGES = (
     ("pages/2_Compare.py", "Compare", ":material/compare_arrows:"),
     ("pages/3_Inspect.py", "Inspect", ":material/table_rows:"),
     ("pages/4_Try.py", "Try", ":material/edit_note:"),
+    ("pages/5_Support.py", "Support", ":material/support_agent:"),
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
 )
 
@@ -160,7 +162,8 @@ def pick_whatif(data: state.Loaded) -> tuple[WhatIf | None, Terms, Scale]:
             help="What a wrong label costs you downstream; the cost tile adds it to the month.",
         )
         whatif = _pick_llm(data)
-        terms = _pick_terms(data, data.recording.with_whatif(whatif))
+        human = human_panel.pick()
+        terms = replace(_pick_terms(data, data.recording.with_whatif(whatif)), human=human)
     scale = st.session_state["scale"] = Scale(int(volume), float(wrong))
     return whatif, terms, scale
 

@@ -17,11 +17,12 @@ from hybrid.llm_answers import AnsweredLLM
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
-from hybrid.recording import CLASSIFIER, Progress, Recording, record
+from hybrid.recording import CLASSIFIER, Progress, Recording, record, with_human
 from hybrid.routing import Policy, answered_by
 from hybrid.tables import join, read
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import Embedder, MiniLM
+from hybrid.tiers.human import Human
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tiers.whatif import WhatIf
 
@@ -80,11 +81,14 @@ class Terms:
         Mean USD, and latency, per answer: (tier, value) pairs.
     mix
         Share of each class in production: (class, share) pairs; empty: as in the data.
+    human
+        The person who may be the last tier; None, nobody is there.
     """
 
     prices: tuple[tuple[str, float], ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
     mix: tuple[tuple[str, float], ...] = ()
+    human: Human | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +240,8 @@ def choice(data: Loaded) -> Choice:
 def table_of(data: Loaded, whatif: WhatIf | None, terms: Terms) -> Predictions:
     """Return every tier's answers, at the prices and latencies of the terms."""
     table = data.recording.with_whatif(whatif)
+    if terms.human is not None:
+        table = with_human(table, terms.human, data.recording.dataset)
     names = {t.name for t in table.tiers}
     prices, seconds = ({k: v for k, v in pairs if k in names} for pairs in (terms.prices, terms.seconds))
     return table.on_terms(prices, seconds)

@@ -21,13 +21,18 @@ def _runtime(key: str, choice: str, _data: Loaded, _choice: Choice) -> Runtime:
     return load(export.bundle(_data, _choice), models=models)
 
 
+def runtime(data: Loaded, choice: Choice) -> Runtime:
+    """Return the loaded bundle; a tier that cannot be asked here repeats what it said in the data."""
+    return _runtime(data.key, repr(choice), data, choice)
+
+
 def decide(data: Loaded, choice: Choice, texts: Sequence[str]) -> list[Decision]:
     """Decide texts as production would.
 
     A tier that cannot be asked here says what it said about the same text in the data, else nothing: no label,
     confidence 0, at its list price.
     """
-    return _runtime(data.key, repr(choice), data, choice).decide(texts)
+    return runtime(data, choice).decide(texts)
 
 
 def known(data: Loaded, text: str) -> bool:
