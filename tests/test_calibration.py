@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from hybrid.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
+from hybrid.metrics import expected_calibration_error
+
+
+def draw(n, shape, seed=0):
+    rng = np.random.default_rng(seed)
+    said = rng.uniform(0.02, 0.999, n)
+    return said, rng.random(n) < shape(said)
+
+
+def halved(said):
+    return expit(logit(said) / 2 + 0.7)
+
+
+def stepped(said):
+    return np.where(said < 0.6, 0.3, 0.95)
+
+
+def test_a_tilted_logit_is_straightened_by_temperature():
+    said, right = draw(4000, halved)
+    fitted = fit_confidence_calibrator(said, right)
+    assert fitted.method == "temperature"
+    assert fitted.informative
+    assert fitted.temperature == pytest.approx(2, rel=0.15)
+    assert fitted.shift == pytest.approx(0.7, abs=0.15)
+    fresh, fresh_right = draw(20_000, halved, seed=1)  # few rows have a calibration error by chance alone
+    before = expected_calibration_error(fresh, fresh_right)
+    after = expected_calibration_error(fitted.apply(fresh), fresh_right)
+    assert after < 0.03 < before
+
+
+def test_steps_are_followed_by_isotonic_and_the_reason_names_both_losses():
+    said, right = draw(4000, stepped)
+    fitted = fit_confidence_calibrator(said, right)
+    assert fitted.method == "isotonic"
+    losses = dict(fitted.log_loss)
+    assert losses["isotonic"] < losses["temperature"] < losses["constant"]
+    assert f"{losses['isotonic']:.3f}" in fitted.reason
+    assert f"{losses['temperature']:.3f}" in fitted.reason
+    assert fitted.apply(np.array([0.2, 0.9])) == pytest.approx([0.3, 0.95], abs=0.05)
+
+
+@pytest.mark.parametrize("shape", [halved, stepped])
+def test_calibration_keeps_the_order_of_rows(shape):
+    said, right = draw(500, shape)
+    calibrated = fit_confidence_calibrator(said, right).apply(np.sort(said))
+    assert (np.diff(calibrated) >= 0).all()
+    assert ((calibrated > 0) & (calibrated < 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "why"),
+    [
+        (np.full(200, 1.0), np.arange(200) % 5 > 0, "same confidence"),
+        (np.linspace(0.1, 0.9, 200), np.ones(200, dtype=bool), "Every answer is right"),
+        (np.linspace(0.1, 0.9, 5), np.array([0, 1, 0, 1, 1], dtype=bool), "Only 5 answers"),
+        (np.tile([0.2, 0.9], 200), np.repeat([True, False], 200), "no information"),
+    ],
+)
+def test_a_confidence_without_information_becomes_a_constant_and_says_so(said, right, why):
+    fitted = fit_confidence_calibrator(said, right)
+    assert (fitted.method, fitted.informative) == ("constant", False)
+    assert why in fitted.reason
+    assert np.unique(fitted.apply(said)) == pytest.approx([(right.sum() + 1) / (len(right) + 2)])
+
+
+def test_failed_and_unasked_answers_are_left_out_and_left_alone():
+    said, right = draw(300, halved)
+    padded = np.concatenate([said, np.zeros(100), np.full(100, np.nan)])
+    fitted = fit_confidence_calibrator(padded, np.concatenate([right, np.zeros(200, dtype=bool)]))
+    assert fitted == fit_confidence_calibrator(said, right)
+    for other in (
+        fitted,
+        ConfidenceCalibrator("constant"),
+        ConfidenceCalibrator("isotonic", said=(0.5,), meant=(0.4,)),
+    ):
+        assert other.apply(np.array([0.0]))[0] == 0
+        assert np.isnan(other.apply(np.array([np.nan]))[0])
+
+
+def test_plain_numbers_round_trip_through_json_to_the_last_digit():
+    for shape in (halved, stepped):
+        said, right = draw(700, shape)
+        fitted = fit_confidence_calibrator(said, right)
+        again = ConfidenceCalibrator.from_plain(json.loads(json.dumps(fitted.plain())))
+        assert again == fitted
+        assert np.array_equal(again.apply(said), fitted.apply(said))
+
+
+def test_a_row_is_calibrated_by_the_other_folds():
+    said, right = draw(400, halved)
+    fold = np.arange(400) % 4
+    calibrated = cross_fitted(said, right, fold)
+    flipped = np.where(fold == 2, ~right, right)  # its own truth must not matter to a row
+    assert np.array_equal(cross_fitted(said, flipped, fold)[fold == 2], calibrated[fold == 2])
+    assert not np.array_equal(cross_fitted(said, flipped, fold)[fold == 1], calibrated[fold == 1])
+    assert np.array_equal(cross_fitted(said, right, np.zeros(400, dtype=int)), said)
+
+
+def test_the_order_of_the_rows_hardly_matters():
+    said, right = draw(2000, halved)
+    shuffled = np.random.default_rng(3).permutation(2000)
+    a, b = fit_confidence_calibrator(said, right), fit_confidence_calibrator(said[shuffled], right[shuffled])
+    assert a.method == b.method
+    assert a.apply(said) == pytest.approx(b.apply(said), abs=1e-3)
