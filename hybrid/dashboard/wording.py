@@ -49,6 +49,12 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
     pattern = policy.pattern
     for p in pattern.params():
         value = getattr(pattern, p.name)
+        if p.per_class:
+            own = [t for t in value if t is not None]
+            if own:
+                said = f"{min(own):.4g} to {max(own):.4g}"
+                found.append((p.name, "Classes with a threshold of their own", f"{len(own)} classes: {said}"))
+            continue
         if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
             continue
         tiers = pattern.gated(policy.names) if p.per_tier else ("",)
