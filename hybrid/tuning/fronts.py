@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -81,8 +82,8 @@ def pareto(aim: Floats, limit: Floats) -> Rows:
     [1, 3, 0]
     """
     order = np.lexsort((limit, aim))
-    least = np.minimum.accumulate(np.concatenate([[np.inf], limit[order][:-1]]))
-    found: Rows = order[limit[order] < least - TOLERANCE * np.maximum(1e-6, np.abs(least, where=np.isfinite(least), out=np.zeros_like(least)))]
+    least_before = np.minimum.accumulate(np.concatenate([[np.inf], limit[order][:-1]]))
+    found: Rows = order[limit[order] < least_before]
     return found
 
 
@@ -118,7 +119,7 @@ def _by_price(groups: Sequence[Group], fronts: Sequence[Rows], cap: float, limit
     for k, (g, f) in enumerate(zip(groups, fronts, strict=True)):
         aim, spent = g.totals[0][f], g.totals[limit][f]
         hull = _hull(aim, spent)
-        for a, b in zip(hull[:-1], hull[1:], strict=True):
+        for a, b in pairwise(hull):
             price = (aim[b] - aim[a]) / (spent[a] - spent[b])
             swaps.append((float(price), k, int(f[b]), float(spent[b] - spent[a])))
     total = sum(float(g.totals[limit][i]) for g, i in zip(groups, picked, strict=True))

@@ -44,7 +44,7 @@ class PairSearch:
         starts = self._cut(LATTICE)
         totals = self._first_of_cells(starts)
         at = best(totals, self.caps)
-        i, j = np.unravel_index(at, totals.shape[1:])
+        i, j = (int(x) for x in np.unravel_index(at, totals.shape[1:]))
         exact = all(len(s) == len(v) for s, v in zip(starts, self.values, strict=True))
         return self._pair(int(starts[0][i]), int(starts[1][j])), totals[:, i, j], exact
 
@@ -53,12 +53,12 @@ class PairSearch:
         starts = self._cut(BLOCKS)
         totals = self._first_of_cells(starts)
         at = best(totals, self.caps)
-        i, j = np.unravel_index(at, totals.shape[1:])
+        i, j = (int(x) for x in np.unravel_index(at, totals.shape[1:]))
         chosen, sums = (int(starts[0][i]), int(starts[1][j])), totals[:, i, j]
         bounds = self._bounds(starts)
         over = violation(bounds, self.caps)
         order = np.lexsort((bounds[0].ravel(), over.ravel()))
-        members = [self._members(p, s) for p, s in zip(self.place, starts, strict=True)]
+        members = [_members(*each) for each in zip(self.place, starts, self.values, strict=True)]
         opened = 0
         for cell in order:
             i, j = (int(x) for x in np.unravel_index(cell, over.shape))
@@ -69,7 +69,7 @@ class PairSearch:
             if opened == MAX_OPEN:
                 return self._pair(*chosen), sums, False
             opened += 1
-            k, inside = self._open(starts, members, i, j)
+            k, inside = self._open(starts, (members[0][i], members[1][j]), (i, j), totals[:, i, j])
             both = np.stack([sums, inside], axis=1)
             if best(both, self.caps) == 1:
                 chosen, sums = k, inside
@@ -95,15 +95,6 @@ class PairSearch:
         at = [np.searchsorted(s, p, side="right") for s, p in zip(starts, self.place, strict=True)]
         return _tables(at[0], at[1], self.corners, (len(starts[0]), len(starts[1])))
 
-    def _members(self, place: Rows, starts: Rows) -> list[Rows]:
-        """Return for each block the rows for which thresholds of the block differ."""
-        block = np.searchsorted(starts, place, side="right") - 1
-        ends = np.append(starts[1:], place.max() + 2) - 1  # the last threshold of each block
-        inside = place < ends[block]
-        order = np.argsort(block, kind="stable")
-        order = order[inside[order]]
-        return np.split(order, np.searchsorted(block[order], np.arange(1, len(starts))))
-
     def _bounds(self, starts: list[Rows]) -> Floats:
         """Return for every cell what none of its pairs can beat in any term, shape as `_first_of_cells`."""
         sides = []
@@ -122,7 +113,9 @@ class PairSearch:
                 found = np.bincount(cell, terms, minlength=shape[0] * shape[1]).reshape(shape)
                 return np.pad(found.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
-            i, j = (2 * np.arange(n)[x] for n, x in ((len(starts[0]), np.s_[:, None]), (len(starts[1]), np.s_[None, :])))
+            i, j = (
+                2 * np.arange(n)[x] for n, x in ((len(starts[0]), np.s_[:, None]), (len(starts[1]), np.s_[None, :]))
+            )
             n_i, n_j = shape
             parts = (
                 (c[1, 1, t], (0, i), (0, j)),
@@ -136,8 +129,8 @@ class PairSearch:
                 (np.minimum(low_i[0, t], low_i[1, t]), (i, i + 1), (j, j + 1)),
             )
             for terms, (a, b), (e, f) in parts:
-                s = table(terms)
-                bounds[t] += s[b, f] - s[a, f] - s[b, e] + s[a, e]
+                sums = table(terms)
+                bounds[t] += sums[b, f] - sums[a, f] - sums[b, e] + sums[a, e]
         return bounds
 
     def _may_beat(self, bound: Floats, sums: Floats) -> bool:
@@ -150,26 +143,28 @@ class PairSearch:
         return bool(bound[0] <= sums[0] + slack and bound[1] < sums[1] - slack)
 
     def _open(
-        self, starts: list[Rows], members: list[list[Rows]], i: int, j: int
+        self, starts: list[Rows], members: tuple[Rows, Rows], cell: tuple[int, int], first: Floats
     ) -> tuple[tuple[int, int], Floats]:
-        """Return the best pair inside a cell and the sums there."""
-        ends = [np.append(s[1:], len(v)) for s, v in zip(starts, self.values, strict=True)]
-        start = (int(starts[0][i]), int(starts[1][j]))
-        size = (int(ends[0][i]) - start[0], int(ends[1][j]) - start[1])
-        rows = np.union1d(members[0][i], members[1][j])
+        """Return the best pair inside a cell and the sums there, given the sums at its first pair."""
+        start = tuple(int(s[x]) for s, x in zip(starts, cell, strict=True))
+        ends = [int(np.append(s[1:], len(v))[x]) for s, v, x in zip(starts, self.values, cell, strict=True)]
+        size = (ends[0] - start[0], ends[1] - start[1])
+        rows = np.union1d(*members)
         at = [np.clip(p[rows] - s + 1, 0, n) for p, s, n in zip(self.place, start, size, strict=True)]
         inside = _tables(at[0], at[1], self.corners[..., rows], size)
-        # what the other rows add is the same in the whole cell: known from its first pair
-        inside += (self._at_first[:, i, j] - inside[:, 0, 0])[:, None, None]
+        inside += (first - inside[:, 0, 0])[:, None, None]  # what the other rows add is the same in the whole cell
         k = best(inside, self.caps)
         a, b = (int(x) for x in np.unravel_index(k, size))
         return (start[0] + a, start[1] + b), inside[:, a, b]
 
-    @property
-    def _at_first(self) -> Floats:
-        if not hasattr(self, "_kept"):
-            self._kept = self._first_of_cells(self._cut(BLOCKS))
-        return self._kept
+
+def _members(place: Rows, starts: Rows, values: Floats) -> list[Rows]:
+    """Return for each block the rows for which thresholds of the block differ."""
+    block = np.searchsorted(starts, place, side="right") - 1
+    last = np.append(starts[1:], len(values)) - 1  # the last threshold of each block
+    order = np.argsort(block, kind="stable")
+    order = order[(place < last[block])[order]]
+    return np.split(order, np.searchsorted(block[order], np.arange(1, len(starts))))
 
 
 def _tables(i: Rows, j: Rows, corners: Floats, size: tuple[int, int]) -> Floats:

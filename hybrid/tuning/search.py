@@ -86,8 +86,7 @@ def search(
     if not lines:
         totals = (goal.terms(replay(policy, predictions), truth) * counts).sum(axis=1)
         return Found(policy, totals, "nothing to search: no threshold", True)
-    if isinstance(policy.pattern, Triage) and policy.pattern.by_class:
-        policy = replace(policy, pattern=replace(policy.pattern, by_class=()))
+    policy = with_classes(policy, ())
     if len(lines) == 1:
         return _one(policy, lines[0], predictions, truth, goal, counts, caps)
     if len(lines) == 2:
@@ -113,7 +112,7 @@ def search_by_class(
     """
     counts = np.ones(len(truth)) if weights is None else weights
     caps = goal.caps(float(counts.sum()))
-    policy = replace(policy, pattern=replace(policy.pattern, by_class=()))
+    policy = with_classes(policy, ())
     gauge, kept, passed = _sides(policy, policy.thresholds()[0], predictions, truth, goal, counts)
     predicted = predictions.label[:, predictions.index(policy.names[0])]
     sizes = np.bincount(predicted[predicted >= 0], minlength=len(predictions.classes))
@@ -128,9 +127,8 @@ def search_by_class(
     for c, value in zip(own, values, strict=False):
         by_class[c] = value
     pooled = "" if not shared.any() else f"; {int((sizes < min_rows).sum())} classes with few rows share one"
-    pattern = replace(policy.pattern, threshold=common, by_class=tuple(by_class))
     return Found(
-        replace(policy, pattern=pattern),
+        with_classes(with_threshold(policy, "threshold", None, common), tuple(by_class)),
         merged.totals,
         f"{merged.method} over all distinct thresholds of {len(own)} predicted classes{pooled}",
         merged.exact,
@@ -223,6 +221,13 @@ def _many(
     chosen = min(found, key=lambda f: f.key(caps))
     method = f"one threshold after the other over all distinct values, from {len(found)} starts; not proven best"
     return replace(chosen, method=method, exact=False)
+
+
+def with_classes(policy: Policy, by_class: tuple[float | None, ...]) -> Policy:
+    """Return triage with these thresholds of its predicted classes; other patterns as they are."""
+    if not isinstance(policy.pattern, Triage) or policy.pattern.by_class == by_class:
+        return policy
+    return replace(policy, pattern=replace(policy.pattern, by_class=by_class))
 
 
 def _at(policy: Policy, lines: Sequence[Threshold], values: Sequence[float]) -> Policy:
