@@ -299,7 +299,7 @@ def test_the_stability_band_narrows_with_rows_and_holds_the_choice():
         tune = made(n)
         found = recommend([POLICY], tune, Goal("cheapest", floor=0.88, by_class=False))
         band = stability(found, tune, measured_on=made(1000, seed=9), n=60)
-        ((name, value, low, high),) = band.thresholds
+        ((_, value, low, high),) = band.thresholds
         assert low <= value <= high
         assert band.accuracy[0] < 0.88 + 0.03
         widths.append(band.cost_per_1000[1] - band.cost_per_1000[0])

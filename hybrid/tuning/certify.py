@@ -75,10 +75,9 @@ def certify(
             found = with_threshold(policy, lines[0].name, lines[0].index, lowest)
         return walks.certificate(found, chosen, lowest=None if found is None else lowest)
     for ratio in RATIOS:
-        path = [replay(_ladder(policy, t, ratio), predictions) for t in PATH[::-1]]
-        n, wrong = (np.array(x) for x in zip(*(_counts(o, truth, risk) for o in path), strict=True))
-        share = np.array([np.mean(~o.asked[:, -1]) for o in path])
-        walks.add(f"ratio {ratio:g}", n, wrong, share, of=len(RATIOS))
+        path = [_ladder(policy, t, ratio) for t in PATH[::-1]]
+        counts = _down_two(path, predictions, truth, risk) if len(lines) == 2 else _down(path, predictions, truth, risk)
+        walks.add(f"ratio {ratio:g}", *counts, of=len(RATIOS))
     chosen = walks.cheapest()
     if chosen is None:
         return walks.certificate(None, None, lowest=None)
@@ -175,9 +174,51 @@ def _along(
     return np.full(len(falling), len(gauge)), wrong_kept + of_passed[below], share
 
 
-def _counts(o: Outcomes, truth: Labels, risk: str) -> tuple[int, int]:
-    tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
-    return int(tested.sum()), int((o.label != truth)[tested].sum())
+def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str) -> tuple[Rows, Rows, Floats]:
+    """Return rows tested, mistakes, and the share kept for each policy of a path."""
+    found = [_counts(replay(p, predictions), truth, risk).sum(axis=1) for p in path]
+    kept, tested, wrong = np.array(found).T
+    return tested.astype(np.intp), wrong.astype(np.intp), kept / len(truth)
+
+
+def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk: str) -> tuple[Rows, Rows, Floats]:
+    """Return the same for policies that differ in two thresholds, both falling along the path, by four replays."""
+    lines = path[0].thresholds()
+    seen = predictions.select(path[0].names)
+    steps_down = []
+    for k, line in enumerate(lines):
+        rising = np.array([p.thresholds()[k].value for p in path])[::-1]
+        gauge = path[0].pattern.gauge(seen, line.name, line.index)
+        steps_down.append(len(path) - np.searchsorted(rising, gauge, side="right"))  # policies that pass the row on
+    first, second = steps_down
+
+    def corner(a: float, b: float) -> Floats:
+        policy = with_threshold(path[0], lines[0].name, lines[0].index, a)
+        policy = with_threshold(policy, lines[1].name, lines[1].index, b)
+        return _counts(replay(policy, predictions), truth, risk)
+
+    corners = [[corner(a, b) for b in (0.0, 1.0)] for a in (0.0, 1.0)]
+    until, since = np.minimum(first, second), np.maximum(first, second)
+    between = np.where(first > second, corners[1][0], corners[0][1])
+    steps = len(path) + 1
+
+    def at(places: Rows, values: Floats) -> Floats:
+        found: Floats = np.cumsum(np.bincount(places, values, minlength=steps))[:-1]
+        return found
+
+    totals = [
+        both.sum() + at(until, middle - both) + at(since, neither - middle)
+        for both, middle, neither in zip(corners[1][1], between, corners[0][0], strict=True)
+    ]
+    kept, tested, wrong = (np.round(t).astype(np.intp) for t in totals)
+    return tested, wrong, kept / len(truth)
+
+
+def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
+    """Return for each row whether it is kept, tested, and a mistake, shape ``(3, n_rows)``."""
+    kept = ~o.asked[:, -1]
+    tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else kept
+    return np.stack([kept, tested, tested & (o.label != truth)]).astype(np.float64)
 
 
 def _ladder(policy: Policy, threshold: float, ratio: float) -> Policy:
