@@ -27,8 +27,8 @@ DELTA = 0.1
         ("system", {"ties": True, "strong": 0.9}, 600, 150),
         ("by_class", {}, 600, 100),
         ("by_class", {"n_classes": 77, "ties": True}, 2000, 25),
-        ("cascade_selective", {"bias": 0.1}, 600, 100),
-        ("cascade_system", {"strong": 0.89}, 100, 100),
+        ("cascade_selective", {"bias": 0.1}, 600, 60),
+        ("cascade_system", {"strong": 0.89}, 100, 60),
     ],
 )
 def test_a_promise_breaks_in_no_more_than_delta_of_the_labelled_sets(kind, settings, n, runs):
@@ -46,7 +46,7 @@ def test_enough_rows_do_get_a_certificate():
 
 def test_the_same_floor_by_point_estimate_is_missed_far_more_often():
     w = world(strong=0.9)
-    given, broken = promises("system", w, 100, alpha=0.12, delta=DELTA, runs=100)
+    _, broken = promises("system", w, 100, alpha=0.12, delta=DELTA, runs=100)
     assert point_estimates(w, 100, alpha=0.12, runs=100, by_class=False) > 3 * max(broken, 10)
 
 
@@ -100,14 +100,14 @@ def test_where_nothing_certifies_the_rows_that_would_are_named():
 def test_classes_share_delta_and_those_that_do_not_certify_go_to_the_strong_tier():
     w = world(n_classes=3, seed=1)
     predictions, truth = w.draw(4000, np.random.default_rng(2))
-    found = certify_by_class(TRIAGE, predictions, truth, alpha=0.06)
+    found = certify_by_class(TRIAGE, predictions, truth, alpha=0.11)
     assert {p.delta for p in found.parts} == {0.1 / 3}
     names = {p.name for p in found.parts} | set(found.left_out)
     assert names == set(predictions.classes)
     for code, name in enumerate(predictions.classes):
         if name in found.left_out:
             assert found.policy.pattern.by_class[code] == 1.0
-    assert certify(Policy(found.policy.pattern, TRIAGE.tiers), predictions, truth, alpha=0.06) == found
+    assert certify(Policy(found.policy.pattern, TRIAGE.tiers), predictions, truth, alpha=0.11) == found
 
 
 def test_permuting_rows_changes_no_certificate():
@@ -187,6 +187,6 @@ def test_a_strict_threshold_is_never_certified_by_rows_that_it_does_not_keep():
 
 @pytest.mark.parametrize("n", [100, 500])
 def test_intervals_cover_the_truth(n):
-    runs = 150
+    runs = 100
     for name, covered in coverage(world(n_classes=3), n, runs=runs).items():
         assert covered * runs >= runs - most_allowed(runs, 0.06), name

@@ -199,16 +199,16 @@ def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk:
 
     corners = [[corner(a, b) for b in (0.0, 1.0)] for a in (0.0, 1.0)]
     until, since = np.minimum(first, second), np.maximum(first, second)
-    between = np.where(first > second, corners[1][0], corners[0][1])
+    middle_way = np.where(first > second, corners[1][0], corners[0][1])
     steps = len(path) + 1
 
     def at(places: Rows, values: Floats) -> Floats:
-        found: Floats = np.cumsum(np.bincount(places, values, minlength=steps))[:-1]
+        found: Floats = np.cumsum(np.bincount(places, values, minlength=steps))[:-1].astype(np.float64)
         return found
 
     totals = [
         both.sum() + at(until, middle - both) + at(since, neither - middle)
-        for both, middle, neither in zip(corners[1][1], between, corners[0][0], strict=True)
+        for both, middle, neither in zip(corners[1][1], middle_way, corners[0][0], strict=True)
     ]
     kept, tested, wrong = (np.round(t).astype(np.intp) for t in totals)
     return tested, wrong, kept / len(truth)
