@@ -66,7 +66,11 @@ def test_the_certified_threshold_keeps_its_bound_and_the_range_reaches_one(risk)
     predictions, truth = world().draw(1500, np.random.default_rng(1))
     found = certify(TRIAGE, predictions, truth, alpha=0.12, delta=DELTA, risk=risk)
     (part,) = found.parts
-    assert found.lowest == found.policy.pattern.threshold < 1
+    assert found.lowest == found.policy.pattern.threshold < found.highest <= 1
+    assert found.covers(found.lowest)
+    assert found.covers(found.highest)
+    assert not found.covers(found.lowest - 1e-6)
+    assert not found.covers(found.highest + 1e-6)  # too few rows are kept there to have been tested
     o = replay(found.policy, predictions)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
     assert (part.n, part.wrong) == (tested.sum(), (o.label != truth)[tested].sum())

@@ -29,6 +29,11 @@ def dollars(value: float) -> str:
     return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:#.3g}"
 
 
+def signed_dollars(value: float) -> str:
+    """Return a difference of USD with its sign."""
+    return f"{'−' if value < 0 else '+'}{dollars(abs(value))}"
+
+
 def seconds(value: float) -> str:
     """Return a latency in the unit that reads best."""
     value = round(value, 12)

@@ -12,11 +12,9 @@ from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Outcomes, Policy, replay
 from hybrid.tuning.search import MIN_CLASS_ROWS
-from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Walks
+from hybrid.tuning.walks import GRID, SELECTIVE, SYSTEM, Certificate, Walks
 
 RISKS = (SELECTIVE, SYSTEM)
-# fixed before any data are seen: thousandths, and ever finer towards 1, where confidences crowd
-GRID = np.unique(np.round(np.concatenate([np.arange(1001) / 1000, 1 - 10 ** -np.linspace(3, 9, 121)]), 12))
 RATIOS = (0.25, 1.0, 4.0)  # of 1 − threshold, from one tier of a cascade to the next
 PATH = GRID[::5]
 
@@ -69,20 +67,19 @@ def certify(
         counts = _along(gauge, kept, passed, truth, risk, GRID[::-1])
         walks.add("all", *counts)
         chosen = walks.cheapest()
-        found = None
-        if chosen is not None:
-            lowest = float(GRID[::-1][chosen.at])
-            found = with_threshold(policy, lines[0].name, lines[0].index, lowest)
-        return walks.certificate(found, chosen, lowest=None if found is None else lowest)
+        if chosen is None:
+            return walks.certificate(None, None, ends=None)
+        ends = float(GRID[::-1][chosen.at]), float(GRID[::-1][chosen.start])
+        return walks.certificate(with_threshold(policy, lines[0].name, lines[0].index, ends[0]), chosen, ends=ends)
     for ratio in RATIOS:
         path = [_ladder(policy, t, ratio) for t in PATH[::-1]]
         counts = _down_two(path, predictions, truth, risk) if len(lines) == 2 else _down(path, predictions, truth, risk)
         walks.add(f"ratio {ratio:g}", *counts, of=len(RATIOS))
     chosen = walks.cheapest()
     if chosen is None:
-        return walks.certificate(None, None, lowest=None)
+        return walks.certificate(None, None, ends=None)
     ratio = RATIOS[chosen.walk]
-    return walks.certificate(_ladder(policy, float(PATH[::-1][chosen.at]), ratio), chosen, lowest=None)
+    return walks.certificate(_ladder(policy, float(PATH[::-1][chosen.at]), ratio), chosen, ends=None)
 
 
 def certify_by_class(
@@ -147,6 +144,7 @@ def certify_by_class(
         found,
         tuple(parts),
         tuple(left_out),
+        None,
         None,
         min(needed) if needed and found is None else None,
         len(truth),

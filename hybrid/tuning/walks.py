@@ -17,6 +17,8 @@ from hybrid.routing import Policy
 from hybrid.tuning.sizes import rows_to_certify
 
 SELECTIVE, SYSTEM = "selective", "system"
+# fixed before any data are seen: thousandths, and ever finer towards 1, where confidences crowd
+GRID = np.unique(np.round(np.concatenate([np.arange(1001) / 1000, 1 - 10 ** -np.linspace(3, 9, 121)]), 12))
 SYSTEM_STARTS = (0.0, 0.25, 0.5, 0.75)  # shares kept at which a walk for the system risk starts
 
 
@@ -57,8 +59,8 @@ class Certificate:
         What is guaranteed; all of it holds together with probability ≥ 1 − δ.
     left_out
         Names of classes for which nothing certifies: their texts all go to the strong tier.
-    lowest
-        Of one threshold: every value of the certified range lies between this and 1; None for others.
+    lowest, highest
+        Of one threshold: all between these two (both included) are certified; None for others.
     rows_needed
         Where nothing certifies: about how many labelled rows would, if the risk stays as seen; None where no number
         would, because that risk is not below α.
@@ -73,8 +75,16 @@ class Certificate:
     parts: tuple[Part, ...]
     left_out: tuple[str, ...]
     lowest: float | None
+    highest: float | None
     rows_needed: int | None
     n_rows: int
+
+    def covers(self, threshold: float | None) -> bool:
+        """Whether a threshold is one that was tested and certified; between two of the grid nothing was tested."""
+        if threshold is None or self.lowest is None or self.highest is None:
+            return False
+        tested = bool(np.isclose(GRID, threshold, rtol=0, atol=1e-12).any())
+        return tested and self.lowest <= threshold <= self.highest
 
     @property
     def words(self) -> str:
@@ -160,10 +170,13 @@ class Walks:
                     found.append(max(more, 1) * self.n_rows / rows)
         return int(np.ceil(max(min(found), self.n_rows + 1))) if found else None
 
-    def certificate(self, policy: Policy | None, chosen: Chosen | None, *, lowest: float | None) -> Certificate:
+    def certificate(
+        self, policy: Policy | None, chosen: Chosen | None, *, ends: tuple[float, float] | None
+    ) -> Certificate:
         parts = () if chosen is None else (self.part(chosen),)
         needed = self.rows_needed() if chosen is None else None
-        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), lowest, needed, self.n_rows)
+        lowest, highest = (None, None) if ends is None else ends
+        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), lowest, highest, needed, self.n_rows)
 
 
 def enough_to_start(alpha: float, delta: float, n_rows: int) -> int:
