@@ -83,14 +83,22 @@ class PolicyConfig(_Strict):
                 "It may come from a newer version: upgrade hybrid-tuner."
             )
         known = {p.name: p for p in PATTERNS[self.pattern].params()}
-        if set(self.parameters) != set(known):
+        given = {p.name: {} for p in known.values() if p.per_class} | self.parameters
+        if set(given) != set(known):
             raise BundleError(
                 f"policy.json: {self.pattern} has the parameters {', '.join(known)}, but the file gives "
                 f"{', '.join(self.parameters) or 'none'}. Export the bundle again."
             )
-        values = {n: tuple(v) if known[n].per_tier else v for n, v in self.parameters.items()}
+        values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
+        values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
         tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated) for t in self.tiers)
         return Policy(PATTERNS[self.pattern](**values), tiers)
+
+    def _by_code(self, name: str, by_name: Mapping[str, float]) -> tuple[float | None, ...]:
+        unknown = [c for c in by_name if c not in self.classes]
+        if unknown:
+            raise BundleError(f"policy.json: {name} names the class {unknown[0]!r}, which is not among the classes.")
+        return tuple(by_name.get(c) for c in self.classes) if by_name else ()
 
 
 class GoldenRow(_Strict):
@@ -168,7 +176,7 @@ def save(
     config = PolicyConfig(
         schema_version=SCHEMA_VERSION,
         pattern=pattern_name(policy.pattern),
-        parameters=dict(parameters(policy.pattern)),
+        parameters=_by_name(policy.pattern, classes),
         classes=list(classes),
         tiers=[
             TierConfig(
@@ -236,6 +244,16 @@ def load(source: str | Path | bytes) -> Bundle:
     bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
     _check_golden(bundle)
     return bundle
+
+
+def _by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a pattern's parameters as a person reviews them: values of a class under its name."""
+    values = dict(parameters(pattern))
+    for p in pattern.params():
+        if p.per_class:
+            own = zip(classes, values[p.name], strict=False)
+            values[p.name] = {name: value for name, value in own if value is not None}
+    return values
 
 
 def pattern_name(pattern: Pattern) -> str:

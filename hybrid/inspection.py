@@ -97,6 +97,28 @@ def confusion(found: Inspection, n_classes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictedClass:
+    """Rows on which the cheap tier predicts one class: how many, the share kept, and the share right of those."""
+
+    code: int
+    n_rows: int
+    kept: float
+    right: float  # nan where none is kept
+
+
+def per_predicted_class(found: Inspection, n_classes: int) -> list[PredictedClass]:
+    """Measure every class that the cheap tier predicts."""
+    numbers = []
+    for code in range(n_classes):
+        mine = found.cheap_label == code
+        if mine.any():
+            kept = mine & ~found.escalated
+            right = float(found.right[kept].mean()) if kept.any() else float("nan")
+            numbers.append(PredictedClass(code, int(mine.sum()), float(kept.sum() / mine.sum()), right))
+    return numbers
+
+
+@dataclass(frozen=True, slots=True)
 class ClassNumbers:
     """What a policy does on the rows of one true class."""
 

@@ -49,6 +49,7 @@ class Param:
     threshold: bool = False  # drawn as a curve; the others only get a control
     per_tier: bool = False  # a tuple: one value for each tier that `Pattern.gated` names
     optional: bool = False  # None is a value, and means "off"
+    per_class: bool = False  # a tuple by class code; None, or beyond its end: the class has no value of its own
 
 
 def param(default: Any, *, label: str, help: str, **meta: Any) -> Any:
@@ -118,7 +119,7 @@ class Pattern(ABC):
                     f"{self.title} over {n_tiers} tiers needs {gated} values of {p.name!r}, not {len(value)}: "
                     "give one for each tier that can pass a row on."
                 )
-            for one in value if p.per_tier else (value,):
+            for one in value if p.per_tier or p.per_class else (value,):
                 _check_value(self.title, p, one)
 
     def _tier_range(self) -> str:
@@ -129,7 +130,7 @@ class Pattern(ABC):
 
 def _check_value(title: str, p: Param, value: Any) -> None:
     if value is None:
-        if not p.optional:
+        if not p.optional and not p.per_class:
             raise TierError(f"{title} needs a value for {p.name!r}.")
     elif p.choices:
         if value not in p.choices:

@@ -3,7 +3,20 @@
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import axes, cached, charts, controls, human_panel, state, threshold_line, tiles, views
+from hybrid.dashboard import (
+    axes,
+    cached,
+    certify_panel,
+    charts,
+    class_sliders,
+    controls,
+    human_panel,
+    state,
+    suggest_panel,
+    threshold_line,
+    tiles,
+    views,
+)
 from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.state import Choice
 from hybrid.patterns import PATTERNS
@@ -13,18 +26,18 @@ MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come o
 controls.open_page("Tune")
 data = controls.require_data()
 
+st.session_state.setdefault("pattern", "triage")  # not `default=`: a suggestion writes this key, too
 with st.container(horizontal=True, vertical_alignment="bottom"):
     pattern = st.segmented_control(
         "Pattern",
         list(PATTERNS),
-        default="triage",
         required=True,
         format_func=lambda name: PATTERNS[name].title,
         key="pattern",
         bind="query-params",
     )
     whatif, terms, scale = controls.pick_whatif(data)
-    # filled below, once there is a policy to pin
+    suggest_here, certify_here = (st.container(width="content") for _ in range(2))  # filled below
     pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")
 kind = PATTERNS[pattern]
 st.caption(kind.summary)
@@ -43,6 +56,10 @@ if summary is None:
     st.stop()
 test = cached.summary(data, choice, "test")
 simulated = views.simulated(choice)
+with suggest_here:
+    suggest_panel.controls(data, choice, scale)
+with certify_here:
+    certificate = certify_panel.controls(data, choice)
 with pin_here:
     if st.button("Pin to compare", icon=":material/push_pin:", help=f"{len(state.pins())} pinned so far"):
         fresh = state.pin(choice)
@@ -63,6 +80,9 @@ if unpriced:
 with st.container(key="verdict"):
     controls.show_gain(data, choice, simulated=bool(simulated))
 
+suggest_panel.result(data, choice, scale)
+certify_panel.result(data, choice, certificate)
+
 lines = policy.thresholds()
 chart_here = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom"):  # below the charts, which take the first screen
@@ -80,6 +100,7 @@ line = lines[which]
 view = views.threshold(data, choice, line, scale_name)
 assert view is not None  # there is a summary
 figure, curve, axis = view
+certify_panel.mark(figure, axis, certificate)
 keys = {controls.slider_key(pattern, x): x.value for x in lines}
 shown = curve.on(threshold_line.lattice(curve))
 on_test = cached.curve(data, choice, line, "test")
@@ -131,6 +152,8 @@ with right:
         f"The tiles above tell the numbers at the threshold that is set.",
     )
 threshold_line.mount(keys, tiles.TARGETS, **parts)
+if any(p.per_class for p in kind.params()):
+    class_sliders.draw(data, choice, pattern)
 if line.value is None:
     st.caption(f"“{line.title}” is off: the curves show what it would do when on, the dotted lines the policy as set.")
 (on,) = state.evaluate_on(data, (choice,), "tune")

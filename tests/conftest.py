@@ -63,6 +63,10 @@ def policies(draw, names=tuple(PATTERNS)):
             one = st.sampled_from((0.0, 0.0005, 0.001, 1.0))
         else:
             one = st.sampled_from(LEVELS) if not p.optional else st.none() | st.sampled_from(LEVELS)
+        if p.per_class:
+            own = st.none() | st.sampled_from(LEVELS)
+            values[p.name] = tuple(draw(st.lists(own, max_size=len(CLASSES))))
+            continue
         count = len(kind.gated([t.name for t in tiers]))
         values[p.name] = tuple(draw(one) for _ in range(count)) if p.per_tier else draw(one)
     return Policy(kind(**values), tiers)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import hybrid
+from hybrid.bundle import PolicyConfig, save
 from hybrid.bundle import load as load_bundle
-from hybrid.bundle import save
 from hybrid.errors import BundleError, TierError
 from hybrid.patterns import PATTERNS, Cascade, Triage
 from hybrid.predictions import UNKNOWN
@@ -57,6 +57,7 @@ def llm_of(recording):
 
 SETTINGS = [
     ("triage", {"threshold": 0.8}),
+    ("triage", {"threshold": 0.8, "by_class": (0.3, None, 0.97)}),
     ("triage", {"threshold": 0.0}),
     ("cascade", {"thresholds": (0.7, 0.9)}),
     *(("ensemble", {"strategy": s}) for s in ("majority", "confidence_weighted", "cost_aware")),
@@ -266,3 +267,18 @@ def test_production_loads_no_dashboard_library(recording, tmp_path):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_thresholds_of_classes_stand_in_the_bundle_by_name(recording):
+    policy = policy_of(recording, "triage", by_class=(0.25, None, 0.75))
+    content = export(recording, policy)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        stored = json.loads(archive.read("policy.json"))
+    classes = recording.dataset.classes
+    assert stored["parameters"]["by_class"] == {classes[0]: 0.25, classes[2]: 0.75}
+    assert load_bundle(content).policy == policy
+    del stored["parameters"]["by_class"]  # as it was before classes could have their own
+    assert PolicyConfig(**stored).policy().pattern == Triage(policy.pattern.threshold)
+    stored["parameters"]["by_class"] = {"astrology": 0.5}
+    with pytest.raises(BundleError, match="astrology"):
+        PolicyConfig(**stored).policy()

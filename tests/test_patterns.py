@@ -157,3 +157,24 @@ def test_a_policy_asks_no_tier_twice():
     tier = Tier("t", "recorded")
     with pytest.raises(TierError, match="asks each tier once"):
         Policy(Triage(0.5), (tier, tier))
+
+
+def test_triage_takes_the_threshold_of_the_predicted_class():
+    tiers = tiers_of(2)
+    rows = [
+        [(A, 0.7), (C, 1.0)],  # no value of its own: the common threshold
+        [(B, 0.5), (C, 1.0)],  # exactly at its own: kept
+        [(B, 0.49), (C, 1.0)],
+        [(C, 0.95), (A, 1.0)],
+        [(C, 0.85), (A, 1.0)],  # above the common threshold, below its own
+        [(UNKNOWN, 0.0), (C, 1.0)],
+    ]
+    o = replay(Policy(Triage(0.8, by_class=(None, 0.5, 0.9)), tiers), table(tiers, rows))
+    assert o.tier.tolist() == [1, 0, 1, 0, 1, 1]
+    short = replay(Policy(Triage(0.8, by_class=(None, 0.5)), tiers), table(tiers, rows))
+    assert short.tier.tolist() == [1, 0, 1, 0, 0, 1]  # a class beyond the end has none of its own
+
+
+def test_a_threshold_of_a_class_must_be_a_share():
+    with pytest.raises(TierError, match=r"by_class = 1\.5 must be between"):
+        Policy(Triage(0.5, by_class=(None, 1.5)), tiers_of(2))

@@ -9,7 +9,7 @@ import streamlit as st
 from hybrid.curves import Curve, Surface, latency_quantiles, sweep, with_threshold
 from hybrid.curves import surface as measure_surface
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
-from hybrid.inspection import Inspection, inspect
+from hybrid.inspection import Inspection, PredictedClass, inspect, per_predicted_class
 from hybrid.metrics import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
 from hybrid.patterns import Cascade, Triage
 from hybrid.predictions import Floats, Rows
@@ -163,6 +163,14 @@ def _inspection(key: str, choice: str, side: str, _data: Loaded, _choice: Choice
     (on,) = evaluate_on(_data, (_choice,), side)
     outcomes = replay(_choice.policy, on.predictions)
     return inspect(outcomes, on.predictions, on.truth, cheap=cheap_of(_choice.policy.tiers).name)
+
+
+def by_predicted_class(data: Loaded, choice: Choice) -> list[PredictedClass]:
+    """Measure the classes that a choice's first tier predicts, on tune."""
+    (on,) = evaluate_on(data, (choice,), "tune")
+    outcomes = replay(choice.policy, on.predictions)
+    found = inspect(outcomes, on.predictions, on.truth, cheap=choice.policy.names[0])
+    return per_predicted_class(found, len(on.predictions.classes))
 
 
 def rows(data: Loaded, choice: Choice, side: str) -> Rows:

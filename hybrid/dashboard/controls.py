@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, human_panel, state
+from hybrid.dashboard import cached, class_table, human_panel, state
 from hybrid.dashboard.state import Terms
 from hybrid.dashboard.tiles import Scale
 from hybrid.dashboard.wording import points, words
@@ -246,6 +246,9 @@ def pick_policy(pattern: str, kind: type[Pattern], table: Predictions, data: sta
     chosen: dict[str, Any] = {}
     with right:
         for p in kind.params():
+            if p.per_class:  # drawn below the charts: see class_table
+                chosen[p.name] = class_table.values(pattern, p.name, table.classes)
+                continue
             gated = kind.gated(names) if p.per_tier else (None,)
             values = []
             for i, tier in enumerate(gated):

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from hybrid import bundle as bundles
-from hybrid.dashboard import cached
+from hybrid.dashboard import cached, promised
 from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.routing import Policy
 from hybrid.tiers.llm import LLMSettings
@@ -18,7 +18,7 @@ from hybrid.tiers.llm import LLMSettings
 
 def bundle(data: Loaded, choice: Choice) -> bytes:
     """Pack a choice."""
-    return _bundle(data.key, repr(choice), data, choice)
+    return _bundle(data.key, repr((choice, promised.evidence(data, choice))), data, choice)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Packing …")
@@ -57,6 +57,7 @@ def evidence(data: Loaded, choice: Choice) -> dict[str, Any]:
         "whatif": asdict(choice.whatif) if choice.whatif else None,
         "assumed": asdict(choice.terms),
         "metrics": {side: _json(asdict(s)) if s else None for side, s in sides.items()},
+        **promised.evidence(data, choice),
         "notes": [f"{n.what} {n.done}" for n in data.notes],
     }
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hybrid.dashboard import cached, export, views, wording
+from hybrid.dashboard import cached, export, promised, views, wording
 from hybrid.dashboard.axes import PLAIN
 from hybrid.dashboard.state import Choice, Loaded, Pin, cheap_of
 from hybrid.dashboard.tiles import Scale, with_mistakes
@@ -35,7 +35,8 @@ def report(data: Loaded, choice: Choice, pins: Sequence[Pin], scale: Scale, *, w
     written
         The day that stands on it.
     """
-    return _report(data.key, repr((choice, pins, scale, written)), data, choice, pins, scale, written)
+    rest = repr((choice, pins, scale, written, promised.lines(data, choice)))
+    return _report(data.key, rest, data, choice, pins, scale, written)
 
 
 @st.cache_data(scope="session", max_entries=2, show_spinner="Writing the report …")
@@ -73,6 +74,7 @@ def _report(key: str, rest: str, _data: Loaded, _choice: Choice, _pins: Sequence
         simulated=views.simulated(choice),
         whatif=_whatif(choice),
         lead=lead,
+        promised=promised.lines(data, choice),
         gain=f"Against {cheap} alone, on the same rows: {wording.points(gain.accuracy)}; {gain.uplift:,} rows turn "
         f"right, {gain.regression:,} turn wrong.{told}",
         pattern=policy.pattern.title,

@@ -29,6 +29,11 @@ def dollars(value: float) -> str:
     return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:#.3g}"
 
 
+def signed_dollars(value: float) -> str:
+    """Return a difference of USD with its sign."""
+    return f"{'−' if value < 0 else '+'}{dollars(abs(value))}"
+
+
 def seconds(value: float) -> str:
     """Return a latency in the unit that reads best."""
     value = round(value, 12)
@@ -49,6 +54,12 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
     pattern = policy.pattern
     for p in pattern.params():
         value = getattr(pattern, p.name)
+        if p.per_class:
+            own = [t for t in value if t is not None]
+            if own:
+                said = f"{min(own):.4g} to {max(own):.4g}"
+                found.append((p.name, "Classes with a threshold of their own", f"{len(own)} classes: {said}"))
+            continue
         if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
             continue
         tiers = pattern.gated(policy.names) if p.per_tier else ("",)

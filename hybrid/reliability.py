@@ -1,0 +1,109 @@
+"""Reliability: does a stated confidence come true; the diagram, ECE and Brier with their intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybrid.intervals import wilson
+from hybrid.metrics import BINS, LEVEL, Interval, expected_calibration_error, mean_interval
+from hybrid.predictions import Bools, Floats
+
+SCALES = np.linspace(0, 2, 41)  # of the gaps seen, tried as truths
+DRAWS = 400  # of each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """A reliability diagram with bins of equal mass, and two numbers.
+
+    Parameters
+    ----------
+    confidence, accuracy, low, high
+        Of each bin: mean confidence, share right and its Wilson interval; shape ``(n_bins,)``.
+    rows
+        In each bin.
+    ece
+        Expected calibration error over these bins.
+    brier
+        Mean squared gap between confidence and being right.
+    """
+
+    confidence: Floats
+    accuracy: Floats
+    low: Floats
+    high: Floats
+    rows: Floats
+    ece: Interval
+    brier: Interval
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.rows.sum())
+
+
+def reliability(confidence: Floats, right: Bools, *, n_bins: int = BINS, seed: int = 0) -> Reliability:
+    """Measure how far confidences are from the share of right answers.
+
+    ECE overstates: even an honest confidence has one by chance. Its interval takes that back: it holds the errors of
+    all those truths, between honest and twice as far off as seen, under which an ECE like the one seen lies within 95 %
+    of the draws. It may end below the number itself.
+
+    Parameters
+    ----------
+    confidence, right
+        Shape ``(n_rows,)``; rows with nan (not asked) are left out.
+    n_bins
+        Of equal mass; fewer where there are fewer rows.
+
+    References
+    ----------
+    Naeini, Cooper & Hauskrecht 2015; Brier 1950.
+
+    Examples
+    --------
+    >>> found = reliability(np.array([0.9, 0.9, 0.9, 0.9]), np.array([True, True, True, False]), n_bins=1)
+    >>> round(found.ece.value, 3), round(found.brier.value, 3)
+    (0.15, 0.21)
+    """
+    asked = ~np.isnan(confidence)
+    confidence, right = confidence[asked], right[asked]
+    n = len(right)
+    if not n:
+        none, empty = Interval(float("nan"), float("nan"), float("nan")), np.zeros(0)
+        return Reliability(empty, empty, empty, empty, empty, none, none)
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(n_bins, n))
+    rows = np.array([p.size for p in parts], dtype=np.float64)
+    said = np.array([confidence[p].mean() for p in parts])
+    hits = np.array([right[p].sum() for p in parts], dtype=np.float64)
+    low, high = wilson(hits, rows)
+    ece = expected_calibration_error(confidence, right, n_bins=n_bins)
+    return Reliability(
+        said,
+        hits / rows,
+        low,
+        high,
+        rows,
+        _around(ece, rows, said, hits, seed),
+        mean_interval((confidence - right) ** 2, seed=seed),
+    )
+
+
+def _around(ece: float, rows: Floats, said: Floats, hits: Floats, seed: int) -> Interval:
+    rng = np.random.default_rng(seed)
+    gap = hits / rows - said
+    fits, truth = [], []
+    for scale in SCALES:
+        right = np.clip(said + scale * gap, 0.0, 1.0)
+        drawn = rng.binomial(rows.astype(np.int64), right, size=(DRAWS, len(rows)))
+        errors = np.abs(drawn - rows * said).sum(axis=1) / rows.sum()
+        low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        fits.append(low <= ece <= high)
+        truth.append(float((np.abs(right - said) * rows).sum() / rows.sum()))
+    fitting = np.flatnonzero(fits)
+    if not fitting.size:  # so many rows that the range lies between two scales
+        return Interval(ece, ece, ece)
+    first, last = max(int(fitting[0]) - 1, 0), min(int(fitting[-1]) + 1, len(truth) - 1)
+    return Interval(ece, truth[first], truth[last])

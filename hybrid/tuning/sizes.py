@@ -1,0 +1,110 @@
+"""Sizes: how many labelled rows an interval, a comparison or a certificate needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import bdtr, ndtri
+
+from hybrid.errors import TierError
+from hybrid.intervals import wilson
+
+POWER = 0.8
+MOST = 10**9  # rows beyond which the answer is "no number that anybody labels"
+
+
+def rows_for_interval(share: float, half_width: float, *, level: float = 0.95) -> int:
+    """Return how many rows give a share a Wilson interval of at most this half width.
+
+    Examples
+    --------
+    >>> rows_for_interval(0.5, 0.05)
+    381
+    """
+    _check("half_width", half_width)
+
+    def enough(n: int) -> bool:
+        low, high = wilson(share * n, n, level=level)
+        return bool((high - low) / 2 <= half_width)
+
+    found = _least(enough)
+    assert found is not None  # intervals shrink to nothing
+    return found
+
+
+def rows_to_tell(difference: float, discordant: float, *, power: float = POWER, level: float = 0.95) -> int | None:
+    """Return how many rows tell two policies apart by McNemar's test with this power.
+
+    Parameters
+    ----------
+    difference
+        Of their accuracies.
+    discordant
+        Share of rows on which one is right and the other wrong; at least the size of the difference.
+
+    Returns
+    -------
+    int or None
+        None where there is no difference to tell.
+
+    References
+    ----------
+    Connor 1987, Sample size for testing differences in proportions for the paired-sample design.
+
+    Examples
+    --------
+    >>> rows_to_tell(0.01, 0.08)
+    6277
+    """
+    delta = abs(difference)
+    if not delta:
+        return None
+    psi = max(discordant, delta)
+    z_level, z_power = float(ndtri(0.5 + level / 2)), float(ndtri(power))
+    return int(np.ceil(((z_level * np.sqrt(psi) + z_power * np.sqrt(max(psi - delta**2, 0.0))) / delta) ** 2))
+
+
+def rows_to_certify(risk: float, alpha: float, delta: float) -> int | None:
+    """Return how many rows with this share of mistakes certify a risk of at most `alpha`.
+
+    Returns
+    -------
+    int or None
+        None where no number does: the risk seen is not below `alpha`.
+
+    Examples
+    --------
+    Without a mistake, ln(0.1) / ln(0.95) rows:
+
+    >>> rows_to_certify(0.0, 0.05, 0.1)
+    45
+    """
+    _check("alpha", alpha)
+    _check("delta", delta)
+    if risk >= alpha:
+        return None
+
+    def enough(n: int) -> bool:
+        return bool(bdtr(np.ceil(risk * n - 1e-9), n, alpha) <= delta)
+
+    return _least(enough)
+
+
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """Return the least n that is enough, given that more is."""
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > MOST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _check(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise TierError(f"{name} = {value}: must be between 0 and 1. Percentages? Divide by 100.")

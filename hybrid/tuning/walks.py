@@ -1,0 +1,196 @@
+"""Walks: fixed-sequence tests along policies, and the certificate that comes of them.
+
+Policies stand in an order that is fixed before any label is looked at, from the safest to the cheapest. Each is tested
+by an exact binomial p-value, and the first that fails ends the walk. Which policy a walk starts with may depend on
+confidences, never on labels. Where several walks are made, δ is divided by their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, betaincinv
+
+from hybrid.predictions import Floats, Rows
+from hybrid.routing import Policy
+from hybrid.tuning.sizes import rows_to_certify
+
+SELECTIVE, SYSTEM = "selective", "system"
+# fixed before any data are seen: thousandths, and ever finer towards 1, where confidences crowd
+GRID = np.unique(np.round(np.concatenate([np.arange(1001) / 1000, 1 - 10 ** -np.linspace(3, 9, 121)]), 12))
+SYSTEM_STARTS = (0.0, 0.25, 0.5, 0.75)  # shares kept at which a walk for the system risk starts
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One guarantee of a certificate: of a class, of a walk, or of the whole.
+
+    Parameters
+    ----------
+    name
+        What it covers.
+    n, wrong
+        Rows that it was tested on, and mistakes among them.
+    bound
+        Exact upper bound of the risk at this part's share of δ.
+    delta
+        That share.
+    """
+
+    name: str
+    n: int
+    wrong: int
+    bound: float
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Risk ≤ α with probability ≥ 1 − δ over the draw of the labelled rows, or why not.
+
+    Parameters
+    ----------
+    policy
+        The cheapest certified policy; None: no threshold certifies.
+    risk
+        ``selective``: of what the cheap tiers answer; ``system``: of all final answers.
+    parts
+        What is guaranteed; all of it holds together with probability ≥ 1 − δ.
+    left_out
+        Names of classes for which nothing certifies: their texts all go to the strong tier.
+    lowest, highest
+        Of one threshold: all between these two (both included) are certified; None for others.
+    rows_needed
+        Where nothing certifies: about how many labelled rows would, if the risk stays as seen; None where no number
+        would, because that risk is not below α.
+    n_rows
+        Labelled rows that were used.
+    """
+
+    risk: str
+    alpha: float
+    delta: float
+    policy: Policy | None
+    parts: tuple[Part, ...]
+    left_out: tuple[str, ...]
+    lowest: float | None
+    highest: float | None
+    rows_needed: int | None
+    n_rows: int
+
+    def covers(self, threshold: float | None) -> bool:
+        """Whether a threshold is one that was tested and certified; between two of the grid nothing was tested."""
+        if threshold is None or self.lowest is None or self.highest is None:
+            return False
+        tested = bool(np.isclose(GRID, threshold, rtol=0, atol=1e-12).any())
+        return tested and self.lowest <= threshold <= self.highest
+
+    @property
+    def words(self) -> str:
+        """Return what is promised, or that nothing is, in a sentence."""
+        what = "the risk of what the cheap tier answers" if self.risk == SELECTIVE else "the system risk"
+        if self.policy is None:
+            more = (
+                f"about {self.rows_needed:,} labelled rows would, if mistakes stay as rare as seen"
+                if self.rows_needed is not None
+                else "more rows would not either: mistakes are too frequent as seen"
+            )
+            return f"No threshold certifies that {what} is at most {self.alpha:.1%} on {self.n_rows:,} rows; {more}."
+        return (
+            f"With probability at least {1 - self.delta:.0%} over the draw of the {self.n_rows:,} labelled rows, "
+            f"{what} is at most {self.alpha:.1%}."
+        )
+
+
+def upper_bound(wrong: int, n: int, delta: float) -> float:
+    """Return the exact (Clopper–Pearson) upper bound of a risk that holds with probability 1 − δ.
+
+    Examples
+    --------
+    The rule of three: without a mistake in 100 rows, at most about 3 %.
+
+    >>> round(upper_bound(0, 100, 0.05), 4)
+    0.0295
+    """
+    return 1.0 if wrong >= n else float(betaincinv(wrong + 1, n - wrong, 1 - delta))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A certified policy: a place along a walk."""
+
+    walk: int
+    at: int  # index along it
+    start: int
+
+
+class Walks:
+    """Fixed-sequence tests along one or more walks, and what came of them."""
+
+    def __init__(self, alpha: float, delta: float, risk: str, n_rows: int) -> None:
+        self.alpha, self.delta, self.risk, self.n_rows = alpha, delta, risk, n_rows
+        self.tested: list[tuple[str, Rows, Rows, Floats, float]] = []
+        self.passed: list[Chosen] = []
+
+    def add(self, name: str, n: Rows, wrong: Rows, share: Floats, *, of: int = 1) -> None:
+        """Walk along policies with these rows, mistakes and shares kept, from the safest to the cheapest."""
+        starts = self._starts(n, share)
+        each = self.delta / of / len(starts)
+        self.tested.append((name, n, wrong, share, each))
+        p_value = np.where(n > 0, bdtr(wrong, np.maximum(n, 1), self.alpha), 1.0)
+        for start in starts:
+            failed = np.flatnonzero(p_value[start:] > each)
+            end = start + (failed[0] if failed.size else len(n) - start)
+            if end > start:
+                self.passed.append(Chosen(len(self.tested) - 1, int(end) - 1, start))
+
+    def _starts(self, n: Rows, share: Floats) -> list[int]:
+        if self.risk == SYSTEM:
+            return sorted({min(int(np.searchsorted(share, s)), len(n) - 1) for s in SYSTEM_STARTS})
+        return [min(int(np.searchsorted(n, enough_to_start(self.alpha, self.delta, self.n_rows))), len(n) - 1)]
+
+    def cheapest(self) -> Chosen | None:
+        """Return the certified policy that keeps most."""
+        return max(self.passed, key=lambda c: float(self.tested[c.walk][3][c.at]), default=None)
+
+    def part(self, chosen: Chosen) -> Part:
+        """Return the guarantee of a certified policy."""
+        name, n, wrong, _, each = self.tested[chosen.walk]
+        rows, mistakes = int(n[chosen.at]), int(wrong[chosen.at])
+        return Part(name, rows, mistakes, upper_bound(mistakes, rows, each), each)
+
+    def rows_needed(self) -> int | None:
+        """Return how many rows like these would certify the policy that is nearest to it."""
+        found = []
+        for _, n, wrong, _, each in self.tested:
+            for rows, mistakes in {(int(a), int(b)) for a, b in zip(n, wrong, strict=True) if a}:
+                more = rows_to_certify(mistakes / rows, self.alpha, each)
+                if more is not None:
+                    found.append(max(more, 1) * self.n_rows / rows)
+        return int(np.ceil(max(min(found), self.n_rows + 1))) if found else None
+
+    def certificate(
+        self, policy: Policy | None, chosen: Chosen | None, *, ends: tuple[float, float] | None
+    ) -> Certificate:
+        parts = () if chosen is None else (self.part(chosen),)
+        needed = self.rows_needed() if chosen is None else None
+        lowest, highest = (None, None) if ends is None else ends
+        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), lowest, highest, needed, self.n_rows)
+
+
+def enough_to_start(alpha: float, delta: float, n_rows: int) -> int:
+    """Return how many kept rows the first test of a selective risk needs: by numbers that do not depend on labels.
+
+    So many that a true risk of half of α passes nine times in ten, at most half of the rows, and never fewer than let a
+    spotless record pass.
+    """
+    spotless = int(np.ceil(np.log(delta) / np.log1p(-alpha)))
+    n = spotless
+    while n < n_rows // 2:
+        allowed = np.arange(n + 1)
+        passing = allowed[bdtr(allowed, n, alpha) <= delta]
+        if passing.size and bdtr(passing[-1], n, alpha / 2) >= 0.9:
+            break
+        n = int(np.ceil(n * 1.1))
+    return max(spotless, min(n, n_rows // 2))

@@ -1,0 +1,196 @@
+"""Certificates: exact bounds, walks that are fixed beforehand, and promises that hold in simulated worlds."""
+
+import numpy as np
+import pytest
+from benchmarks.promises import CASCADE, TRIAGE, coverage, most_allowed, point_estimates, promises, world
+from scipy.stats import binomtest
+
+from hybrid.curves import with_threshold
+from hybrid.errors import TierError
+from hybrid.patterns import Ensemble, Triage
+from hybrid.routing import Policy, replay
+from hybrid.tuning import certify, certify_by_class, rows_for_interval, rows_to_certify, rows_to_tell
+from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
+from hybrid.tuning.walks import SYSTEM, enough_to_start, upper_bound
+
+DELTA = 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "n", "runs"),
+    [
+        ("selective", {}, 50, 150),
+        ("selective", {}, 600, 200),
+        ("selective", {"ties": True}, 100, 150),
+        ("selective", {"n_classes": 77}, 600, 60),
+        ("system", {}, 100, 200),
+        ("system", {"ties": True, "strong": 0.9}, 600, 150),
+        ("by_class", {}, 600, 100),
+        ("by_class", {"n_classes": 77, "ties": True}, 2000, 25),
+        ("cascade_selective", {"bias": 0.1}, 600, 60),
+        ("cascade_system", {"strong": 0.89}, 100, 60),
+    ],
+)
+def test_a_promise_breaks_in_no_more_than_delta_of_the_labelled_sets(kind, settings, n, runs):
+    alpha = 0.12 if kind.endswith("system") else 0.1
+    given, broken = promises(kind, world(**settings), n, alpha=alpha, delta=DELTA, runs=runs)
+    assert broken <= most_allowed(runs, DELTA)
+    assert given <= runs
+
+
+def test_enough_rows_do_get_a_certificate():
+    given, broken = promises("selective", world(), 1500, alpha=0.12, delta=DELTA, runs=40)
+    assert given >= 36
+    assert broken <= most_allowed(40, DELTA)
+
+
+def test_the_same_floor_by_point_estimate_is_missed_far_more_often():
+    w = world(strong=0.9)
+    _, broken = promises("system", w, 100, alpha=0.12, delta=DELTA, runs=100)
+    assert point_estimates(w, 100, alpha=0.12, runs=100, by_class=False) > 3 * max(broken, 10)
+
+
+def test_walks_of_two_thresholds_count_what_replay_counts():
+    predictions, truth = world(n_classes=3, ties=True).draw(300, np.random.default_rng(0))
+    for risk in ("selective", "system"):
+        for ratio in (0.25, 1.0, 4.0):
+            path = [_ladder(CASCADE, t, ratio) for t in PATH[::-1]]
+            for fast, plain in zip(
+                _down_two(path, predictions, truth, risk), _down(path, predictions, truth, risk), strict=True
+            ):
+                assert fast == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("risk", ["selective", "system"])
+def test_the_certified_threshold_keeps_its_bound_and_the_range_reaches_one(risk):
+    predictions, truth = world().draw(1500, np.random.default_rng(1))
+    found = certify(TRIAGE, predictions, truth, alpha=0.12, delta=DELTA, risk=risk)
+    (part,) = found.parts
+    assert found.lowest == found.policy.pattern.threshold < found.highest <= 1
+    assert found.covers(found.lowest)
+    assert found.covers(found.highest)
+    assert not found.covers(found.lowest - 1e-6)
+    assert not found.covers(found.highest + 1e-6)  # too few rows are kept there to have been tested
+    o = replay(found.policy, predictions)
+    tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
+    assert (part.n, part.wrong) == (tested.sum(), (o.label != truth)[tested].sum())
+    assert part.wrong / part.n < part.bound <= 0.12
+    # the next step down is not certified by the same walk, or the grid ends
+    assert "With probability at least 90%" in found.words
+
+
+def test_a_cascade_is_certified_as_a_whole():
+    predictions, truth = world(strong=0.97).draw(1500, np.random.default_rng(1))
+    found = certify(CASCADE, predictions, truth, alpha=0.1, risk="system")
+    assert len(found.policy.pattern.thresholds) == 2
+    assert found.parts[0].delta == pytest.approx(0.1 / 3 / 4)
+    assert found.parts[0].bound <= 0.1
+
+
+def test_where_nothing_certifies_the_rows_that_would_are_named():
+    w = world()
+    predictions, truth = w.draw(40, np.random.default_rng(0))
+    few = certify(TRIAGE, predictions, truth, alpha=0.05)
+    assert few.policy is None
+    assert few.lowest is None
+    assert few.rows_needed > 40
+    assert "No threshold certifies" in few.words
+    assert f"{few.rows_needed:,}" in few.words
+    hopeless = certify(TRIAGE, predictions, np.full(40, 0) + (predictions.label[:, 0] == 0), alpha=0.05)
+    assert hopeless.rows_needed is None
+    assert "more rows would not" in hopeless.words
+
+
+def test_classes_share_delta_and_those_that_do_not_certify_go_to_the_strong_tier():
+    w = world(n_classes=3, seed=1)
+    predictions, truth = w.draw(4000, np.random.default_rng(2))
+    found = certify_by_class(TRIAGE, predictions, truth, alpha=0.11)
+    assert {p.delta for p in found.parts} == {0.1 / 3}
+    names = {p.name for p in found.parts} | set(found.left_out)
+    assert names == set(predictions.classes)
+    for code, name in enumerate(predictions.classes):
+        if name in found.left_out:
+            assert found.policy.pattern.by_class[code] == 1.0
+    assert certify(Policy(found.policy.pattern, TRIAGE.tiers), predictions, truth, alpha=0.11) == found
+
+
+def test_permuting_rows_changes_no_certificate():
+    predictions, truth = world(ties=True).draw(800, np.random.default_rng(3))
+    order = np.random.default_rng(4).permutation(800)
+    for policy in (TRIAGE, CASCADE):
+        a = certify(policy, predictions, truth, alpha=0.15)
+        assert certify(policy, predictions.take(order), truth[order], alpha=0.15) == a
+
+
+def test_labels_do_not_decide_where_a_walk_starts():
+    assert enough_to_start(0.05, 0.1, 50) == 45  # ln 0.1 / ln 0.95: a spotless record
+    assert 45 < enough_to_start(0.05, 0.1, 10_000) < 1000
+    assert enough_to_start(0.05, 0.1, 200) <= 100
+
+
+def test_upper_bounds_are_those_of_clopper_and_pearson():
+    # Newcombe 1998, table I, method 5: 81/263, 15/148, 0/20, 1/29, the upper ends at 2.5 %
+    for (x, n), high in {(81, 263): 0.3676, (15, 148): 0.1617, (0, 20): 0.1684, (1, 29): 0.1776}.items():
+        assert upper_bound(x, n, 0.025) == pytest.approx(high, abs=5e-5)
+        assert upper_bound(x, n, 0.025) == pytest.approx(binomtest(x, n).proportion_ci(0.95, "exact").high)
+    assert upper_bound(5, 5, 0.1) == 1
+
+
+def test_rows_needed_are_the_least_that_are_enough():
+    assert rows_for_interval(0.5, 0.05) == 381  # Wilson needs a little less than 1.96² / 4 / 0.05² = 384.2
+    n = rows_to_certify(0.02, 0.05, 0.1)
+    assert upper_bound(int(np.ceil(0.02 * n)), n, 0.1) <= 0.05
+    assert rows_to_certify(0.05, 0.05, 0.1) is None
+    assert rows_to_tell(0.0, 0.1) is None
+    assert rows_to_tell(-0.01, 0.08) == rows_to_tell(0.01, 0.08)
+    assert rows_to_tell(0.02, 0.08) == pytest.approx(rows_to_tell(0.01, 0.08) / 4, rel=0.05)
+    with pytest.raises(TierError, match="Percentages"):
+        rows_to_certify(0.01, 5, 0.1)
+    with pytest.raises(TierError, match="between 0 and 1"):
+        rows_for_interval(0.5, 0.0)
+
+
+def test_the_rows_that_would_tell_do_tell_four_times_in_five():
+    rng = np.random.default_rng(0)
+    gain, loss = 0.06, 0.03
+    n = rows_to_tell(gain - loss, gain + loss)
+    told = 0
+    for _ in range(400):
+        up, down, _ = rng.multinomial(n, [gain, loss, 1 - gain - loss])
+        told += binomtest(int(up), int(up + down)).pvalue < 0.05
+    assert 0.74 <= told / 400 <= 0.87
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"alpha": 5}, "Percentages"), ({"delta": 0.0}, "between 0 and 1"), ({"risk": "mine"}, "one of selective")],
+)
+def test_promises_that_make_no_sense_are_refused(changed, says):
+    predictions, truth = world().draw(20, np.random.default_rng(0))
+    with pytest.raises(TierError, match=says):
+        certify(TRIAGE, predictions, truth, **{"alpha": 0.1} | changed)
+
+
+def test_what_has_no_threshold_or_no_classes_cannot_be_certified_that_way():
+    predictions, truth = world().draw(20, np.random.default_rng(0))
+    with pytest.raises(TierError, match="no threshold"):
+        certify(Policy(Ensemble(), TRIAGE.tiers), predictions, truth, alpha=0.1)
+    with pytest.raises(TierError, match="Only triage"):
+        certify_by_class(CASCADE, predictions, truth, alpha=0.1)
+    with pytest.raises(TierError, match="use one threshold"):
+        certify_by_class(TRIAGE, predictions, truth, alpha=0.1, risk="system")
+
+
+def test_a_strict_threshold_is_never_certified_by_rows_that_it_does_not_keep():
+    """At 1 nothing is kept, so nothing is known of the selective risk there."""
+    predictions, truth = world().draw(300, np.random.default_rng(0))
+    found = certify(with_threshold(TRIAGE, "threshold", None, 1.0), predictions, truth, alpha=0.3)
+    assert found.parts[0].n > 0
+    assert isinstance(found.policy.pattern, Triage)
+
+
+@pytest.mark.parametrize("n", [100, 500])
+def test_intervals_cover_the_truth(n):
+    runs = 100
+    for name, covered in coverage(world(n_classes=3), n, runs=runs).items():
+        assert covered * runs >= runs - most_allowed(runs, 0.06), name

@@ -1,0 +1,206 @@
+"""Ranking, reliability and drift: worked examples, known limits, and what must not change."""
+
+import numpy as np
+import pytest
+from conftest import CLASSES, cases, table, tiers_of
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from hybrid.curves import sweep
+from hybrid.drift import ALARM, STEADY, WATCH, drift
+from hybrid.errors import TierError
+from hybrid.metrics import paired_difference
+from hybrid.patterns import Triage
+from hybrid.predictions import UNKNOWN
+from hybrid.ranking import (
+    break_even_price,
+    break_even_share,
+    error_overlap,
+    macro_f1_interval,
+    performance_gap_recovered,
+    risk_coverage,
+    routing_gain,
+)
+from hybrid.reliability import reliability
+from hybrid.routing import Policy, replay
+
+CONFIDENCES = st.lists(st.tuples(st.sampled_from((0.2, 0.5, 0.9, 1.0)), st.booleans()), min_size=1, max_size=30)
+
+
+def test_risk_and_coverage_of_six_rows():
+    confidence = np.array([0.9, 0.9, 0.8, 0.6, 0.6, 0.1])
+    right = np.array([True, True, False, True, False, False])
+    found = risk_coverage(confidence, right)
+    assert found.threshold.tolist() == [0.9, 0.8, 0.6, 0.1]
+    assert found.coverage == pytest.approx([2 / 6, 3 / 6, 5 / 6, 1])
+    assert found.risk == pytest.approx([0, 1 / 3, 2 / 5, 1 / 2])
+    # levels 1 to 6: 0, 0, 1/3, 1.5/4 (half a mistake on average), 2/5, 3/6
+    assert found.aurc == pytest.approx((0 + 0 + 1 / 3 + 1.5 / 4 + 2 / 5 + 1 / 2) / 6)
+    assert found.e_aurc == pytest.approx(found.aurc - (0.5 + 0.5 * np.log(0.5)))
+
+
+def test_the_best_order_has_no_excess_and_a_random_one_has_the_error_rate():
+    """Geifman, Uziel & El-Yaniv 2019: the best area is r + (1 − r) ln(1 − r)."""
+    right = np.arange(50_000) % 5 > 0
+    best = risk_coverage(right + np.random.default_rng(0).random(50_000), right)
+    assert best.aurc == pytest.approx(0.2 + 0.8 * np.log(0.8), abs=1e-4)
+    assert best.e_aurc == pytest.approx(0, abs=1e-4)
+    assert risk_coverage(np.full(50_000, 0.7), right).aurc == pytest.approx(0.2)
+    assert risk_coverage(np.ones(3), np.zeros(3, dtype=bool)).e_aurc == 0
+
+
+@given(CONFIDENCES, st.randoms())
+def test_the_area_ignores_the_order_of_rows_and_any_rising_change_of_confidence(rows, random):
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    (c, r), (c2, r2) = (tuple(map(np.array, zip(*x, strict=True))) for x in (rows, shuffled))
+    area = risk_coverage(c, r).aurc
+    assert risk_coverage(c2, r2).aurc == pytest.approx(area)
+    assert risk_coverage(c**3 / 2, r).aurc == pytest.approx(area)
+
+
+def test_no_row_has_no_risk():
+    with pytest.raises(TierError, match="no row"):
+        risk_coverage(np.array([]), np.array([], dtype=bool))
+
+
+def test_the_gap_recovered_is_0_at_the_weak_1_at_the_strong_tier_and_undefined_without_a_gap():
+    assert performance_gap_recovered(np.array([0.7, 0.8, 0.9]), weak=0.7, strong=0.9) == pytest.approx([0, 0.5, 1])
+    assert performance_gap_recovered(np.array([0.8]), weak=0.9, strong=0.9) is None
+    assert performance_gap_recovered(np.array([0.8]), weak=0.9, strong=0.8) is None
+
+
+def test_random_routing_recovers_half_the_gap_on_average():
+    share = np.linspace(0, 1, 11)
+    found = routing_gain(share, 0.7 + 0.2 * share, 3 * share, weak=(0, 0.7), strong=(3, 0.9))
+    assert found.apgr == pytest.approx(0.5)
+    assert [s for _, s in found.cpt] == pytest.approx([0.5, 0.8, 1.0])
+    assert found.cost_save == pytest.approx(0)
+
+
+def test_cpt_is_a_policy_of_the_curve_and_not_read_between_two():
+    # not monotone: 60 % of calls recover all, 80 % less
+    found = routing_gain(
+        np.array([0.0, 0.6, 0.8]), np.array([0.7, 0.9, 0.8]), np.array([0, 1.8, 2.4]), weak=(0, 0.7), strong=(3, 0.9)
+    )
+    assert found.cpt == ((0.5, 0.6), (0.8, 0.6), (0.95, 0.6))
+    assert found.cost_save == pytest.approx(0.4)
+
+
+def test_where_the_strong_tier_is_no_better_nothing_is_divided():
+    found = routing_gain(
+        np.array([0.0, 0.5]), np.array([0.9, 0.92]), np.array([1.0, 2.0]), weak=(1, 0.9), strong=(3, 0.8)
+    )
+    assert found.apgr is None
+    assert found.cpt == ()
+    assert found.cost_save == 0  # the weak tier alone is the best single one, and nothing is cheaper
+
+
+@given(cases(names=("triage",)))
+def test_no_threshold_exceeds_the_ceiling_of_any_router(case):
+    policy, predictions, truth = case
+    overlap = error_overlap(predictions, truth, weak="t0", strong="t1")
+    assert overlap.both + overlap.only_weak + overlap.only_strong + overlap.neither == pytest.approx(1)
+    curve = sweep(policy, predictions, truth, name="threshold")
+    assert curve.accuracy.max() <= overlap.ceiling + 1e-12
+
+
+def test_error_overlap_of_four_rows():
+    tiers = tiers_of(2)
+    rows = [[(0, 1), (0, 1)], [(0, 1), (1, 1)], [(1, 1), (0, 1)], [(1, 1), (UNKNOWN, 0)]]
+    found = error_overlap(table(tiers, rows), np.zeros(4, dtype=int), weak="t0", strong="t1")
+    assert (found.both, found.only_weak, found.only_strong, found.neither) == (0.25, 0.25, 0.25, 0.25)
+    assert found.shared_errors == pytest.approx(1 / 3)
+
+
+def test_the_interval_of_macro_f1_is_that_of_resampled_rows():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 300)
+    label = np.where(rng.random(300) < 0.7, truth, rng.integers(-1, 4, 300))
+    found = macro_f1_interval(label, truth)
+    assert found.value == pytest.approx(f1_score(truth, label, labels=range(4), average="macro"))
+    again = []
+    for _ in range(600):
+        rows = rng.integers(0, 300, 300)
+        again.append(f1_score(truth[rows], label[rows], labels=range(4), average="macro"))
+    assert (found.low, found.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.01)
+
+
+def test_mcnemar_of_a_published_table():
+    """Bentur et al. 2009, as tested by Fagerland, Lydersen & Laake 2013: 1 and 7 discordant of 21, exact p = 0.0703."""
+    tiers = tiers_of(2)
+    rows = [[(0, 1.0), (1, 1.0)]] * 1 + [[(1, 1.0), (0, 1.0)]] * 7 + [[(0, 1.0), (0, 1.0)]] * 13
+    predictions = table(tiers, rows)
+    a, b = (replay(Policy(Triage(0.0), order), predictions) for order in (tiers, tiers[::-1]))
+    found = paired_difference(a, b, np.zeros(21, dtype=int))
+    assert (found.uplift, found.regression) == (7, 1)
+    assert found.p_value == pytest.approx(0.0703, abs=5e-5)
+    assert found.p_value == pytest.approx(binomtest(1, 8).pvalue)
+
+
+def test_break_even():
+    assert break_even_share(0.0003, cheap=0.001, strong=0.001) is None
+    # A calls on every row; B on a fifth, but pays 0.0008 for something else
+    assert break_even_price(0.0, 1.0, 0.0008, 0.2) == pytest.approx(0.001)
+    assert break_even_price(0.0, 0.5, 0.1, 0.5) is None
+    assert break_even_price(0.2, 0.9, 0.1, 0.5) is None
+
+
+def test_a_reliability_diagram_of_an_honest_and_of_an_overconfident_tier():
+    rng = np.random.default_rng(0)
+    said = rng.uniform(0.3, 1.0, 6000)
+    honest = reliability(said, rng.random(6000) < said)
+    assert honest.rows.sum() == honest.n_rows == 6000
+    assert len(honest.rows) == 15
+    assert honest.ece.low == 0
+    assert honest.ece.high < 0.03
+    boasting = reliability(said, rng.random(6000) < said - 0.2)
+    assert boasting.ece.low > 0.15
+    assert boasting.ece.low < 0.2 < boasting.ece.high
+    assert np.mean((honest.low <= honest.confidence) & (honest.confidence <= honest.high)) > 0.7
+    expected = np.mean(said * (1 - said))  # of an honest tier
+    assert honest.brier.low < expected < honest.brier.high
+
+
+def test_few_and_no_rows_have_a_diagram_too():
+    few = reliability(np.array([0.5, np.nan, 0.9]), np.array([True, True, False]))
+    assert few.n_rows == 2
+    assert few.ece.value == pytest.approx((0.5 + 0.9) / 2)
+    none = reliability(np.array([np.nan]), np.array([True]))
+    assert none.n_rows == 0
+    assert np.isnan(none.ece.value)
+
+
+def side(confidence, threshold=0.5, label=0):
+    return confidence, confidence < threshold, np.full(len(confidence), label)
+
+
+def test_drift_tells_steady_from_watch_from_alarm_and_says_why():
+    rng = np.random.default_rng(0)
+    base = rng.beta(5, 2, 4000)
+    same = drift(side(base), side(rng.beta(5, 2, 4000)), n_classes=3)
+    assert same.level == STEADY
+    little = drift(side(base), side(rng.beta(4.6, 2, 4000)), n_classes=3)
+    assert little.level == WATCH
+    far = drift(side(base), side(rng.beta(2, 3, 4000)), n_classes=3)
+    assert far.level == ALARM
+    assert "alarm above 10%" in far.reason
+    assert far.distance.low <= far.distance.value <= far.distance.high
+    assert far.escalation.low > 0.05
+    moved = drift(side(base), side(base, 0.62), n_classes=3)
+    assert moved.level == ALARM
+    assert "escalation rate" in moved.reason
+
+
+def test_steady_production_rarely_alarms_and_predicted_classes_are_compared():
+    rng = np.random.default_rng(1)
+    levels = [drift(side(rng.random(300)), side(rng.random(200)), n_classes=1).level for _ in range(200)]
+    assert levels.count(ALARM) == 0
+    assert levels.count(WATCH) <= 20
+    a, b = rng.random(100), rng.random(50)
+    found = drift(side(a, label=0), side(b, label=2), n_classes=len(CLASSES))
+    assert found.predicted == (-1, 0, 1)
+    with pytest.raises(TierError, match="empty"):
+        drift(side(a), side(np.array([])), n_classes=1)

@@ -1,0 +1,375 @@
+"""Recommendations: exact against brute force over every threshold, for every pattern and goal."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import CLASSES, cases, table, tiers_of
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hybrid.curves import with_threshold
+from hybrid.errors import TierError
+from hybrid.metrics import summarize
+from hybrid.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.predictions import UNKNOWN, Predictions, Tier
+from hybrid.routing import Policy, replay
+from hybrid.tuning import Goal, Labelled, per_class_thresholds, recommend, stability
+from hybrid.tuning.fronts import Group, merge_groups
+from hybrid.tuning.pairs import PairSearch
+from hybrid.tuning.recommend import ways
+from hybrid.tuning.search import search, search_by_class, with_classes
+
+WRONG = ((0.0, 0.01, 0.5), (0.02, 0.0, 0.03), (0.001, 0.2, 0.0))
+
+
+@st.composite
+def goals(draw):
+    kind = draw(st.sampled_from(("cheapest", "most_accurate", "least_total")))
+    return Goal(
+        kind,
+        floor=draw(st.none() | st.sampled_from((0.25, 0.5, 0.75, 1.0))),
+        budget=draw(st.none() | st.sampled_from((0.0, 0.5, 1.0, 2.0))),
+        seconds=draw(st.none() | st.sampled_from((0.0, 0.1, 0.45))),
+        wrong=draw(st.sampled_from((0.0, 0.002, WRONG))),
+    )
+
+
+def every_threshold(policy, predictions):
+    """Yield the policy at every combination of the distinct values of its thresholds."""
+    lines = [x for x in policy.thresholds() if x.value is not None]
+    seen = predictions.select(policy.names)
+    values = [np.union1d(policy.pattern.gauge(seen, x.name, x.index), [1.0]) for x in lines]
+    for combination in product(*values):
+        moved = policy
+        for line, value in zip(lines, combination, strict=True):
+            moved = with_threshold(moved, line.name, line.index, value)
+        yield moved
+
+
+def aim_and_violation(policy, predictions, truth, goal):
+    totals = goal.terms(replay(policy, predictions), truth).sum(axis=1)
+    over = np.maximum(totals[2:] - goal.caps(len(truth)), 0) / np.maximum(goal.caps(len(truth)), 1e-6)
+    return over.sum(), totals[0]
+
+
+def no_better(found, brute):
+    """Whether (violation, aim) of what was found is that of the best by brute force."""
+    least = min(over for over, _ in brute)
+    aim = min(a for over, a in brute if over <= least + 1e-12)
+    return found == (pytest.approx(least, abs=1e-9), pytest.approx(aim, abs=1e-9))
+
+
+@settings(max_examples=100)
+@given(cases(names=("triage", "triage_ensemble", "cascade", "router", "ensemble")), goals())
+def test_a_search_is_as_good_as_brute_force(case, goal):
+    policy, predictions, truth = case
+    policy = with_classes(policy, ())
+    lines = [x for x in policy.thresholds() if x.value is not None]
+    assume(len(lines) < 3)
+    found = search(policy, predictions, truth, goal)
+    assert found.exact
+    brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(policy, predictions)]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+    assert found.totals == pytest.approx(goal.terms(replay(found.policy, predictions), truth).sum(axis=1), abs=1e-9)
+
+
+@settings(max_examples=30)
+@given(cases(names=("triage",)), goals())
+def test_thresholds_per_class_are_as_good_as_brute_force(case, goal):
+    policy, predictions, truth = case
+    found = search_by_class(policy, predictions, truth, goal, min_rows=2)
+    values = np.union1d(predictions.confidence[:, 0], [1.0])
+    own = [c for c in range(len(CLASSES)) if np.sum(predictions.label[:, 0] == c) >= 2]
+    brute = []
+    for combination in product(values, repeat=len(own) + 1):
+        by_class = [None] * len(CLASSES)
+        for c, value in zip(own, combination, strict=False):
+            by_class[c] = value
+        p = replace(policy, pattern=Triage(combination[-1], tuple(by_class)))
+        brute.append(aim_and_violation(p, predictions, truth, goal))
+    mine = aim_and_violation(found.policy, predictions, truth, goal)
+    if found.exact:
+        assert no_better(mine, brute)
+    else:  # several limits at once: named as not exact, and never better than possible
+        assert len(goal.limits) > 1
+        assert min(brute) <= (mine[0] + 1e-9, mine[1] + 1e-9)
+    assert found.totals == pytest.approx(goal.terms(replay(found.policy, predictions), truth).sum(axis=1), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_with_more_values_than_blocks_are_still_exact(seed):
+    rng = np.random.default_rng(seed)
+    n = 700
+    first, second = rng.random(n), np.round(rng.random(n), 2 + seed % 2)
+    wrong = rng.random((3, n)) < np.array([[0.6], [0.4], [0.2]]) * (1 - first * second)
+    cost = np.array([[0.0], [0.001], [0.01]]) * rng.uniform(0.5, 1.5, (3, n))
+    states = [[0, 0], [1, 2]]  # of a cascade: kept by the first; by the second; by neither
+    summed = np.cumsum(cost, axis=0)
+    terms = [np.stack([summed[k], wrong[k], wrong[k]]) for k in range(3)]
+    corners = np.array([[terms[k] for k in row] for row in states])
+    caps = np.array([wrong[2].sum() * 1.15 + 1])
+    pair = PairSearch(first, second, corners, caps)
+    (a, b), totals, exact = pair.refined()
+    assert exact
+    # brute force: every pair by cumulative sums of a full table
+    best = np.inf
+    for t in np.union1d(first, [1.0]):
+        left = first < t
+        order = np.argsort(second[left])
+        values = np.append(second[left][order], 1.0)
+        base = terms[0][:, ~left].sum(axis=1) + terms[1][:, left].sum(axis=1)
+        steps = np.cumsum((terms[2] - terms[1])[:, left][:, order], axis=1)
+        at = np.searchsorted(values[:-1], values, side="left")
+        sums = base[:, None] + np.concatenate([np.zeros((3, 1)), steps], axis=1)[:, at]
+        allowed = sums[2] <= caps[0]
+        best = min(best, sums[0][allowed].min(initial=np.inf))
+    assert totals[0] == pytest.approx(best, rel=1e-9)
+    chosen = np.where(first >= a, 0, np.where(second >= b, 1, 2))
+    assert totals[0] == pytest.approx(summed[chosen, np.arange(n)].sum())
+    rough, _, is_exact = pair.on_lattice()
+    assert not is_exact
+    assert len(rough) == 2
+
+
+def test_adding_up_many_groups_is_exact_and_pricing_is_near():
+    rng = np.random.default_rng(0)
+    groups = [
+        Group(np.arange(5.0), np.stack([rng.random(5), c := rng.integers(0, 4, 5).astype(float), c])) for _ in range(6)
+    ]
+    caps = np.array([7.0])
+    merged = merge_groups(groups, caps, exact=True)
+    every = [
+        np.sum([g.totals[:, i] for g, i in zip(groups, pick, strict=True)], axis=0)
+        for pick in product(range(5), repeat=6)
+    ]
+    assert merged.exact
+    assert merged.totals[0] == pytest.approx(min(t[0] for t in every if t[2] <= 7))
+    priced = merge_groups(groups, caps, exact=False)
+    assert not priced.exact
+    assert priced.totals[2] <= 7
+    assert merged.totals[0] <= priced.totals[0] <= merged.totals[0] + 0.5
+
+
+TIERS = (Tier("classifier", "classifier"), Tier("llm", "recorded", price=0.003))
+
+
+def made(n, *, seed=0, n_classes=4):
+    """Predictions of a weak tier whose confidence is honest, better in some classes, and of a strong tier."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, n_classes, n)
+    skill = np.linspace(0.55, 0.98, n_classes)[truth]
+    confidence = np.clip(rng.beta(6 * skill, 6 * (1 - skill)), 0.01, 1.0)
+    other = (truth + rng.integers(1, n_classes, n)) % n_classes
+    weak = np.where(rng.random(n) < confidence, truth, other)
+    strong = np.where(rng.random(n) < 0.92, truth, other)
+    predictions = Predictions(
+        TIERS,
+        tuple(f"c{k}" for k in range(n_classes)),
+        np.column_stack([weak, strong]),
+        np.column_stack([confidence, np.ones(n)]),
+        np.tile([0.0, 0.003], (n, 1)),
+        np.tile([0.001, 0.5], (n, 1)),
+    )
+    return Labelled(predictions, truth)
+
+
+POLICY = Policy(Triage(), TIERS)
+
+
+def test_the_recommendation_keeps_its_floor_says_what_binds_and_reports_both_sides():
+    tune, test = made(2000), made(2000, seed=1)
+    found = recommend([POLICY], tune, Goal("cheapest", floor=0.9), test=test)
+    assert found.feasible
+    assert found.exact
+    assert found.binding == ("accuracy at least 90.0%",)
+    assert found.tune.accuracy.value >= 0.9
+    assert found.optimism == found.tune.accuracy.value - found.test.accuracy.value
+    assert found.tune == summarize(replay(found.policy, tune.predictions), tune.truth)
+    # both ways of triage stand in the list, the better first
+    assert [bool(c.policy.pattern.by_class) for c in found.candidates] == [True, False]
+    assert found.candidates[0].tune.cost_per_1000.value <= found.candidates[1].tune.cost_per_1000.value
+
+
+def test_a_goal_that_nothing_reaches_is_said_to_be_out_of_reach():
+    found = recommend([POLICY], made(500), Goal("cheapest", floor=0.999))
+    assert not found.feasible
+    assert found.binding == ("accuracy at least 99.9%",)
+    best = recommend([POLICY], made(500), Goal("most_accurate"))
+    assert found.tune.accuracy.value == pytest.approx(best.tune.accuracy.value)
+
+
+def test_budget_and_latency_cap_are_kept_and_named():
+    tune = made(2000)
+    budget = recommend([POLICY], tune, Goal("most_accurate", budget=0.6))
+    assert budget.tune.cost_per_1000.value <= 0.6 * (1 + 1e-9)
+    assert budget.binding == ("at most $0.6 per 1,000",)
+    quick = recommend([POLICY], tune, Goal("most_accurate", seconds=0.1))
+    o = replay(quick.policy, tune.predictions)
+    assert np.mean(o.latency > 0.1) <= 0.05
+    assert quick.binding == ("95% of texts within 0.1 s",)
+
+
+def test_a_dearer_mistake_buys_more_of_the_strong_tier():
+    tune = made(2000)
+    rates = [recommend([POLICY], tune, Goal("least_total", wrong=w)).tune.escalation_rate.value for w in (0, 0.01, 0.1)]
+    assert rates[0] == 0 < rates[1] < rates[2]
+
+
+def test_the_table_of_costs_counts_truth_in_rows_and_an_unknown_answer_as_the_dearest():
+    tiers = tiers_of(2)
+    predictions = table(tiers, [[(1, 0.5), (1, 1.0)], [(0, 0.5), (0, 1.0)], [(UNKNOWN, 0.0), (UNKNOWN, 0.0)]])
+    o = replay(Policy(Triage(0.0), tiers), predictions)
+    terms = Goal("least_total", wrong=WRONG).terms(o, np.array([0, 1, 2]))
+    assert terms[0].tolist() == [0.01, 0.02, 0.2]
+
+
+def test_over_all_patterns_the_best_one_is_found():
+    rng = np.random.default_rng(3)
+    n, tiers = 400, tiers_of(3)
+    truth = rng.integers(0, 3, n)
+    label = np.column_stack([np.where(rng.random(n) < p, truth, (truth + 1) % 3) for p in (0.6, 0.8, 0.95)])
+    predictions = Predictions(
+        tiers,
+        CLASSES,
+        label,
+        rng.choice([0.2, 0.6, 0.9], (n, 3)),
+        np.tile([0, 0.0005, 0.001], (n, 1)),
+        np.tile([0, 0.1, 0.2], (n, 1)),
+    )
+    policies = [Policy(Triage(), (tiers[0], tiers[2])), Policy(Cascade((0.5, 0.5)), tiers), Policy(Ensemble(), tiers)]
+    goal = Goal("most_accurate", budget=0.7, by_class=False)
+    found = recommend(policies, Labelled(predictions, truth), goal)
+    brute = [
+        aim_and_violation(p, predictions, truth, goal)
+        for policy in policies
+        for way in ways(policy)
+        for p in every_threshold(way, predictions)
+    ]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+    assert len(found.candidates) == 3
+
+
+def test_more_than_two_thresholds_are_searched_one_by_one_and_said_not_to_be_proven():
+    rng = np.random.default_rng(0)
+    n, tiers = 300, tiers_of(4)
+    truth = rng.integers(0, 3, n)
+    label = np.column_stack([np.where(rng.random(n) < p, truth, (truth + 1) % 3) for p in (0.5, 0.7, 0.8, 0.95)])
+    predictions = Predictions(
+        tiers, CLASSES, label, rng.random((n, 4)), np.tile([0, 1e-3, 2e-3, 4e-3], (n, 1)), np.zeros((n, 4))
+    )
+    found = search(Policy(Cascade((0.5,) * 3), tiers), predictions, truth, Goal("most_accurate", budget=3))
+    assert not found.exact
+    assert "not proven" in found.method
+    assert found.totals[2] <= 3e-3 * n * (1 + 1e-6)
+    alone = search(Policy(Cascade((1.0,) * 3), tiers), predictions, truth, Goal("most_accurate", budget=3))
+    assert found.totals[0] <= alone.totals[0]
+
+
+def test_scaling_all_prices_scales_the_budget_and_permuting_rows_changes_nothing():
+    tune = made(800)
+    found = recommend([POLICY], tune, Goal("most_accurate", budget=0.9))
+    dearer = replace(tune.predictions, cost=tune.predictions.cost * 7)
+    again = recommend([POLICY], Labelled(dearer, tune.truth), Goal("most_accurate", budget=6.3))
+    assert again.tune.accuracy == found.tune.accuracy
+    assert again.tune.cost_per_1000.value == pytest.approx(7 * found.tune.cost_per_1000.value)
+    shuffled = np.random.default_rng(1).permutation(len(tune))
+    moved = Labelled(tune.predictions.take(shuffled), tune.truth[shuffled])
+    again = recommend([POLICY], moved, Goal("most_accurate", budget=0.9))
+    assert again.tune.accuracy == found.tune.accuracy
+    assert again.tune.cost_per_1000.value == pytest.approx(found.tune.cost_per_1000.value)
+
+
+def test_permuting_the_classes_permutes_their_thresholds():
+    tune = made(800)
+    order = np.array([2, 0, 3, 1])  # new code of each class
+    moved = Labelled(
+        replace(tune.predictions, label=order[tune.predictions.label], classes=tuple("wxyz")), order[tune.truth]
+    )
+    goal = Goal("cheapest", floor=0.9)
+    a = search_by_class(POLICY, tune.predictions, tune.truth, goal)
+    b = search_by_class(POLICY, moved.predictions, moved.truth, goal)
+    assert [b.policy.pattern.by_class[c] for c in order] == list(a.policy.pattern.by_class)
+
+
+def test_the_stability_band_narrows_with_rows_and_holds_the_choice():
+    widths = []
+    for n in (200, 3000):
+        tune = made(n)
+        found = recommend([POLICY], tune, Goal("cheapest", floor=0.88, by_class=False))
+        band = stability(found, tune, measured_on=made(1000, seed=9), n=60)
+        ((_, value, low, high),) = band.thresholds
+        assert low <= value <= high
+        assert band.accuracy[0] < 0.88 + 0.03
+        widths.append(band.cost_per_1000[1] - band.cost_per_1000[0])
+    assert widths[1] < widths[0] / 2
+
+
+def test_stability_covers_classes_and_pairs():
+    tune = made(400)
+    found = recommend([POLICY], tune, Goal("cheapest", floor=0.88))
+    assert len(stability(found, tune, measured_on=tune, n=10).thresholds) == 5
+    again = stability(found, tune, measured_on=tune, n=10)
+    assert again == stability(found, tune, measured_on=tune, n=10)
+
+
+def test_the_gain_of_thresholds_per_class_is_shown_where_it_was_not_chosen():
+    tune, test = made(6000), made(6000, seed=1)
+    goal = Goal("cheapest", floor=0.9)
+    found = per_class_thresholds(POLICY, tune, goal, report_on=test)
+    assert found.exact
+    assert found.gain.cost_per_1000.high < 0  # cheaper, and not by luck
+    assert found.gain.n_rows == 6000
+    with pytest.raises(TierError, match="Only triage"):
+        per_class_thresholds(Policy(Cascade((0.5,)), TIERS), tune, goal, report_on=test)
+
+
+def test_a_class_with_few_rows_shares_the_common_threshold():
+    tune = made(300)
+    rare = tune.predictions.label[:, 0] == 0
+    found = search_by_class(POLICY, tune.predictions, tune.truth, Goal("most_accurate"), min_rows=int(rare.sum()) + 1)
+    assert found.policy.pattern.by_class[0] is None
+    assert "few rows" in found.method
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ({"kind": "best"}, "one of cheapest"),
+        ({"kind": "cheapest", "floor": 95}, "Percentages"),
+        ({"kind": "cheapest", "budget": -1}, "0 or more"),
+        ({"kind": "least_total", "wrong": ((0.0, 1.0),)}, "a row and a column"),
+        ({"kind": "least_total", "wrong": -1.0}, "0 or more"),
+    ],
+)
+def test_goals_that_make_no_sense_are_refused(goal, says):
+    with pytest.raises(TierError, match=says):
+        Goal(**goal)
+
+
+def test_nothing_to_choose_from_is_an_error():
+    with pytest.raises(TierError, match="no policy"):
+        recommend([], made(10), Goal("cheapest"))
+    none = np.array([], dtype=int)
+    with pytest.raises(TierError, match="no row"):
+        recommend([POLICY], Labelled(made(10).predictions.take(none), none), Goal("cheapest"))
+    with pytest.raises(TierError, match="2 classes"):
+        recommend([POLICY], made(50), Goal("least_total", wrong=((0.0, 1.0), (1.0, 0.0))))
+
+
+def test_the_router_is_searched_over_both_of_its_thresholds():
+    tiers = tiers_of(4, gate=True)
+    rng = np.random.default_rng(0)
+    n = 60
+    truth = rng.integers(0, 3, n)
+    label = np.column_stack(
+        [np.full(n, UNKNOWN)] + [np.where(rng.random(n) < p, truth, (truth + 1) % 3) for p in (0.5, 0.7, 0.9)]
+    )
+    predictions = Predictions(
+        tiers, CLASSES, label, np.round(rng.random((n, 4)), 2), np.tile([0, 0, 1e-3, 4e-3], (n, 1)), np.zeros((n, 4))
+    )
+    policy, goal = Policy(Router((0.5, 0.5)), tiers), Goal("most_accurate", budget=2.0)
+    found = search(policy, predictions, truth, goal)
+    brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(policy, predictions)]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
