@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.distinct import few_values
-from hybrid.flips import Change, Sum, flips, with_threshold
+from hybrid.flips import Change, Flips, Sum, flips, with_threshold
 from hybrid.intervals import wilson
 from hybrid.lattice import locate
 from hybrid.order import Order
@@ -24,7 +24,9 @@ __all__ = [
     "Curve",
     "Order",
     "Surface",
+    "curve_of",
     "latency_quantiles",
+    "macro_f1_of",
     "pareto_front",
     "surface",
     "sweep",
@@ -120,8 +122,12 @@ def sweep(
         If there is not a single row.
     """
     rows = flips(policy, predictions, truth, name=name, index=index)
-    order = order or Order.of(rows.gauge)
-    n = len(truth)
+    return curve_of(rows, order or Order.of(rows.gauge))
+
+
+def curve_of(rows: Flips, order: Order) -> Curve:
+    """Return the curve over a threshold whose flips and whose order of the rows are known."""
+    n = len(order.rows)
 
     def mean(metric: Sum) -> Floats:
         means: Floats = (metric.at_0(n) + order.sums(metric.change)) / n
@@ -147,7 +153,13 @@ def sweep_macro_f1(
     index: int | None = None,
     order: Order | None = None,
 ) -> Floats:
-    """Return the macro-F1 at every point of `sweep`, which takes the same parameters.
+    """Return the macro-F1 at every point of `sweep`, which takes the same parameters."""
+    rows = flips(policy, predictions, truth, name=name, index=index)
+    return macro_f1_of(rows, order or Order.of(rows.gauge), truth)
+
+
+def macro_f1_of(rows: Flips, order: Order, truth: Labels) -> Floats:
+    """Return the macro-F1 over a threshold whose flips and whose order of the rows are known.
 
     Notes
     -----
@@ -155,8 +167,6 @@ def sweep_macro_f1(
     within each class give its F1 after every event; what each event adds, put back in the order of the thresholds
     and summed up, is the sum over the classes. O(n log n), whatever the number of classes.
     """
-    rows = flips(policy, predictions, truth, name=name, index=index)
-    order = order or Order.of(rows.gauge)
     n_classes = int(max(truth.max(), rows.kept.max(), rows.passed.max())) + 1
     of_class = np.bincount(truth, minlength=n_classes)
     said = np.bincount(rows.kept[rows.kept >= 0], minlength=n_classes)

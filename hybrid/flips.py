@@ -149,28 +149,28 @@ class Chain:
     @classmethod
     def of(cls, policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
         """Read a policy's tiers, from first to last; None where an answer is missing or out of range."""
-        columns = [predictions.answers(predictions.index(name)) for name in policy.names]
-        label, confidence = [], []
-        for tier, c in zip(policy.tiers, columns, strict=True):
-            # nan makes each of these False
-            if not (c.confidence.min() >= 0 and c.confidence.max() <= 1 and c.label.max() < np.inf):
+        label: list[Labels] = []
+        confidence: list[Floats] = []
+        cost: list[Floats | float] = []
+        latency: list[Floats | float] = []
+        for tier in policy.tiers:
+            j = predictions.index(tier.name)
+            said: Labels = np.ascontiguousarray(predictions.label[:, j])
+            sure: Floats = np.ascontiguousarray(predictions.confidence[:, j])
+            paid, waited = _steady(predictions.cost[:, j]), _steady(predictions.latency[:, j])
+            # nan makes this False
+            if not (sure.min() >= 0 and sure.max() <= 1) or paid is None or waited is None:
                 return None
-            low = c.label.min() < 0
-            label.append(np.maximum(c.label, UNKNOWN) if low else c.label)
-            unsure = low and tier.kind != "gate"
-            confidence.append(
-                np.where(c.label < 0, 0.0, c.confidence) if unsure else np.ascontiguousarray(c.confidence)
-            )
-        cost, latency = ([_steady(getattr(c, field)) for c in columns] for field in ("cost", "latency"))
-        if any(v is None for v in (*cost, *latency)):
-            return None
-        return cls(
-            tuple(label),
-            tuple(one == truth for one in label),
-            tuple(confidence),
-            tuple(v for v in cost if v is not None),
-            tuple(v for v in latency if v is not None),
-        )
+            if said.min() < 0:
+                unknown = said < 0
+                said = np.where(unknown, UNKNOWN, said)
+                sure = sure if tier.kind == "gate" else np.where(unknown, 0.0, sure)
+            label.append(said)
+            confidence.append(sure)
+            cost.append(paid)
+            latency.append(waited)
+        right = tuple(one == truth for one in label)
+        return cls(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency))
 
     @property
     def n_rows(self) -> int:
@@ -200,7 +200,8 @@ def picked(columns: tuple[NDArray[_T], ...], stop: NDArray[np.int8]) -> NDArray[
     return out
 
 
-def _steady(values: Floats) -> Floats | float | None:
+def _steady(column: Floats) -> Floats | float | None:
+    values = np.ascontiguousarray(column)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high < np.inf):
         return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid.flips import Change
+from hybrid.lattice import CHUNK
 from hybrid.predictions import Bools, Floats, Rows
 
 
@@ -31,8 +34,7 @@ class Order:
     @classmethod
     def of(cls, gauge: Floats) -> Order:
         """Sort rows by their gauge in [0, 1], shape ``(n_rows,)``."""
-        rows = _argsort(gauge)
-        return cls._sorted(rows, gauge[rows])
+        return cls._sorted(*_sort(gauge))
 
     @classmethod
     def _sorted(cls, rows: Rows, ascending: Floats) -> Order:
@@ -67,23 +69,55 @@ class Order:
         return prefix[self.below].astype(np.float64, copy=False)
 
 
-def _argsort(values: Floats) -> Rows:
-    """Return the order of values in [0, 1].
+def _sort(values: Floats) -> tuple[Rows, Floats]:
+    """Return the order of values in [0, 1], and the values in that order.
 
     Where they have nine decimals, as the classifier's, or come from single precision, the value and the row's number
     are sorted as one integer, which takes a third of the time of sorting row numbers by value.
     """
     n = len(values)
-    if n < 1 << 12 or n >> 32:
-        return np.argsort(values, kind="stable")
-    decimals = np.rint(values * 1e9)
-    if (decimals / 1e9 == values).all():
-        key = decimals.astype(np.uint64)
-    else:
-        single = values.astype(np.float32) + np.float32(0)  # no negative zero
-        if not (single == values).all():
-            return np.argsort(values)
-        key = single.view(np.uint32).astype(np.uint64)
-    key = (key << np.uint64(32)) | np.arange(n, dtype=np.uint64)
-    key.sort()
-    return (key & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    if 1 << 12 <= n < 1 << 32:
+        for pack, unpack in ((_nine_decimals, _from_nine_decimals), (_single, _from_single)):
+            key = _packed(values, pack)
+            if key is not None:
+                key.sort()
+                ascending = unpack(key >> np.uint64(32))
+                np.bitwise_and(key, np.uint64(0xFFFFFFFF), out=key)
+                return key.view(np.intp), ascending
+    rows = np.argsort(values, kind="stable" if n < 1 << 12 else None)
+    return rows, values[rows]
+
+
+_Codes = NDArray[np.uint64]
+
+
+def _packed(values: Floats, pack: Callable[[Floats], _Codes | None]) -> _Codes | None:
+    key = np.empty(len(values), dtype=np.uint64)
+    for start in range(0, len(values), CHUNK):
+        codes = pack(values[start : start + CHUNK])
+        if codes is None:
+            return None
+        np.left_shift(codes, np.uint64(32), out=codes)
+        np.bitwise_or(
+            codes, np.arange(start, start + len(codes), dtype=np.uint64), out=key[start : start + len(codes)]
+        )
+    return key
+
+
+def _nine_decimals(values: Floats) -> _Codes | None:
+    whole = np.rint(values * 1e9)
+    return whole.astype(np.uint64) if np.array_equal(whole / 1e9, values) else None
+
+
+def _from_nine_decimals(codes: _Codes) -> Floats:
+    found: Floats = codes / 1e9
+    return found
+
+
+def _single(values: Floats) -> _Codes | None:
+    single = values.astype(np.float32) + np.float32(0)  # no negative zero
+    return single.view(np.uint32).astype(np.uint64) if np.array_equal(single, values) else None
+
+
+def _from_single(codes: _Codes) -> Floats:
+    return codes.astype(np.uint32).view(np.float32).astype(np.float64)
