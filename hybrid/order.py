@@ -98,9 +98,7 @@ def _packed(values: Floats, pack: Callable[[Floats], _Codes | None]) -> _Codes |
         if codes is None:
             return None
         np.left_shift(codes, np.uint64(32), out=codes)
-        np.bitwise_or(
-            codes, np.arange(start, start + len(codes), dtype=np.uint64), out=key[start : start + len(codes)]
-        )
+        np.bitwise_or(codes, np.arange(start, start + len(codes), dtype=np.uint64), out=key[start : start + len(codes)])
     return key
 
 
