@@ -74,7 +74,7 @@ def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal)
     """Find the best values of all thresholds of a policy; None where no value of them reaches the goal.
 
     Of equally good ones the cheaper, or more accurate, is returned. With one threshold, of any pattern, and with the
-    two of a cascade of three tiers the answer is exact; with more thresholds or other patterns it is the best of a grid.
+    two of a cascade of three tiers the answer is exact; else it is the best of a grid.
 
     Parameters
     ----------
@@ -104,9 +104,10 @@ def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal)
 
     *Which cells are opened.* Edges e cut both axes into bins. For s in (eᵢ, eᵢ₊₁] and t in (eⱼ, eⱼ₊₁] every row outside
     of bin i on the first axis and of bin j on the second has a known end, and of the others each adds at most its best
-    possible term. Their sum bounds the accuracy in the cell from above. Thresholds that rise only ever pass more on, and
-    a pair that matters passes at least one row of bin i on, or else lies in a lower cell: the cost at (eᵢ, eⱼ) plus the
-    least that tier 2 costs bounds the cost from below. (Passing nothing on at s is the pair (0, 0), an edge.) A cell is left shut only if by these bounds it holds nothing that
+    possible term. Their sum bounds the accuracy in the cell from above. Thresholds that rise only ever pass more on,
+    and a pair that matters passes at least one row of bin i on, or else lies in a lower cell: the cost at (eᵢ, eⱼ) plus
+    the least that tier 2 costs bounds the cost from below. (Passing nothing on at s is the pair (0, 0), an edge.) A
+    cell is left shut only if by these bounds it holds nothing that
     meets the goal, or nothing better than what is known. All others are opened and all their pairs that matter
     compared. So nothing better exists, and the edges, wherever they lie, decide about the time only.
     """

@@ -1,6 +1,7 @@
 """Tallies: sums that add up in any order, and the curves drawn from them."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_batches_add_up_to_the_same_bits_in_any_order(cuts, random):
     policy = Policy(Triage(0.5), predictions.tiers)
     whole = tallied.tally_of(policy, predictions, truth, classes=True)
     edges = [0, *sorted(set(cuts)), 200]
-    parts = [np.arange(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [np.arange(a, b) for a, b in pairwise(edges)]
     random.shuffle(parts)
     summed = total([tallied.tally_of(policy, predictions.take(r), truth[r], classes=True) for r in parts])
     np.testing.assert_array_equal(summed.right, whole.right)
