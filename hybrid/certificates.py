@@ -64,7 +64,7 @@ def fixed_sequence(p_values: Floats, *, delta: float, start: int = 0) -> int:
     Angelopoulos et al. 2021, Learn then Test: Calibrating Predictive Algorithms to Achieve Risk Control.
     """
     tested = p_values[start:] <= delta
-    return int(len(tested)) if tested.all() else int(np.argmin(tested))
+    return len(tested) if tested.all() else int(np.argmin(tested))
 
 
 def certified(errors: Rows, trials: Rows, *, risk: float, delta: float) -> int | None:

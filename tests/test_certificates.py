@@ -19,7 +19,7 @@ def test_testing_stops_at_the_first_that_fails():
     assert fixed_sequence(np.array([0.01, 0.02, 0.2, 0.01]), delta=0.05) == 2
     assert fixed_sequence(np.array([0.2, 0.01]), delta=0.05) == 0
     assert fixed_sequence(np.array([0.2, 0.01, 0.01]), delta=0.05, start=1) == 2
-    assert certified(np.array([9, 0, 0]), np.array([9, 40, 50]), risk=0.1, delta=0.05) is None
+    assert certified(np.array([9, 20, 0]), np.array([9, 40, 50]), risk=0.1, delta=0.05) is None
 
 
 def test_fewer_rows_than_needed_certify_nothing():
