@@ -1,8 +1,8 @@
 """Curves: a policy's metrics over its thresholds; `replay` is the specification, `sweep` and `surface` the fast path.
 
-A pattern meets a threshold in one comparison only: ``gauge >= threshold`` keeps a row at a tier, else it is passed on.
-So two replays tell everything: one at 0, where every row is kept, one at 1, where every row below 1 is passed on.
-At any threshold a row's outcome is its outcome in one or the other.
+`hybrid.flips` tells what a threshold decides about each row. Rows are then sorted by what the threshold is compared
+with, once; at any threshold those below it are a prefix, and a metric is a cumulative sum. Another price or another
+mix of classes needs no other `Order`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hybrid.errors import TierError
+from hybrid.distinct import few_values
+from hybrid.flips import Change, Flips, Sum, flips, with_threshold
 from hybrid.intervals import wilson
+from hybrid.lattice import locate
+from hybrid.order import Order
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
-from hybrid.routing import Outcomes, Policy, Threshold, parameters, replay
+from hybrid.routing import Policy, Threshold
+
+__all__ = [
+    "Curve",
+    "Order",
+    "Surface",
+    "curve_of",
+    "latency_quantiles",
+    "macro_f1_of",
+    "pareto_front",
+    "surface",
+    "sweep",
+    "sweep_macro_f1",
+    "with_threshold",
+]
 
 LATENCIES = 512  # distinct latencies up to which their quantiles are known at every threshold
 
@@ -79,26 +96,16 @@ class Surface:
     n_rows: int
 
 
-def with_threshold(policy: Policy, name: str, index: int | None, value: float) -> Policy:
-    """Return the policy with one threshold moved.
-
-    Parameters
-    ----------
-    name
-        The parameter's name.
-    index
-        Which of its values, for a parameter per tier; else None.
-    """
-    changed: float | tuple[float, ...] = value
-    if index is not None:
-        values = list(parameters(policy.pattern)[name])
-        values[index] = value
-        changed = tuple(values)
-    return replace(policy, pattern=replace(policy.pattern, **{name: changed}))
-
-
-def sweep(policy: Policy, predictions: Predictions, truth: Labels, *, name: str, index: int | None = None) -> Curve:
-    """Measure a policy at every value of one of its thresholds, the others held: two replays and one sort.
+def sweep(
+    policy: Policy,
+    predictions: Predictions,
+    truth: Labels,
+    *,
+    name: str,
+    index: int | None = None,
+    order: Order | None = None,
+) -> Curve:
+    """Measure a policy at every value of one of its thresholds, the others held: one sort.
 
     Parameters
     ----------
@@ -106,33 +113,107 @@ def sweep(policy: Policy, predictions: Predictions, truth: Labels, *, name: str,
         Rows that every tier of the policy has answered.
     name, index
         Which threshold; see `with_threshold`.
+    order
+        Of these rows by what the threshold is compared with, where it is known already.
 
     Raises
     ------
     TierError
         If there is not a single row.
     """
-    side = _both_sides(policy, predictions, truth, name, index)
-    kept, passed = side.outcomes
-    order = np.argsort(side.gauge, kind="stable")
-    ascending = side.gauge[order]
-    breaks = np.union1d(ascending, [1.0])
-    below = np.searchsorted(ascending, breaks, side="left")  # rows that are passed on, a prefix
+    rows = flips(policy, predictions, truth, name=name, index=index)
+    return curve_of(rows, order or Order.of(rows.gauge))
 
-    def mean(of_kept: Floats | Bools, of_passed: Floats | Bools) -> Floats:
-        change = (of_passed.astype(float) - of_kept)[order]
-        sums: Floats = of_kept.sum() + np.concatenate([[0.0], np.cumsum(change)])[below]
-        return sums / len(truth)
+
+def curve_of(rows: Flips, order: Order) -> Curve:
+    """Return the curve over a threshold whose flips and whose order of the rows are known."""
+    n = len(order.rows)
+
+    def mean(metric: Sum) -> Floats:
+        means: Floats = (metric.at_0(n) + order.sums(metric.change)) / n
+        return means
 
     return Curve(
-        breaks,
-        mean(kept.label == truth, passed.label == truth),
-        mean(kept.asked[:, -1], passed.asked[:, -1]),
-        1000 * mean(kept.cost, passed.cost),
-        mean(kept.latency, passed.latency),
-        1 - below / len(truth),
-        len(truth),
+        order.threshold,
+        mean(rows.right),
+        mean(rows.last),
+        1000 * mean(rows.cost),
+        mean(rows.latency),
+        1 - order.below / n,
+        n,
     )
+
+
+def sweep_macro_f1(
+    policy: Policy,
+    predictions: Predictions,
+    truth: Labels,
+    *,
+    name: str,
+    index: int | None = None,
+    order: Order | None = None,
+) -> Floats:
+    """Return the macro-F1 at every point of `sweep`, which takes the same parameters."""
+    rows = flips(policy, predictions, truth, name=name, index=index)
+    return macro_f1_of(rows, order or Order.of(rows.gauge), truth)
+
+
+def macro_f1_of(rows: Flips, order: Order, truth: Labels) -> Floats:
+    """Return the macro-F1 over a threshold whose flips and whose order of the rows are known.
+
+    Notes
+    -----
+    A row that is passed on moves one answer from a class to another: two events. Sorted by class, cumulative sums
+    within each class give its F1 after every event; what each event adds, put back in the order of the thresholds
+    and summed up, is the sum over the classes. O(n log n), whatever the number of classes.
+    """
+    n_classes = int(max(truth.max(), rows.kept.max(), rows.passed.max())) + 1
+    of_class = np.bincount(truth, minlength=n_classes)
+    said = np.bincount(rows.kept[rows.kept >= 0], minlength=n_classes)
+    both = np.bincount(truth[rows.kept == truth], minlength=n_classes)
+
+    place = np.flatnonzero((rows.kept != rows.passed)[order.rows])
+    moved = order.rows[place]
+    from_, to, true = rows.kept[moved], rows.passed[moved], truth[moved]
+    # one integer an event: class, place, whether an answer comes or goes, whether it is right
+    event = np.concatenate(
+        [
+            (from_ << 40 | place << 2 | (from_ == true))[from_ >= 0],
+            (to << 40 | place << 2 | 2 | (to == true))[to >= 0],
+        ]
+    )
+    event.sort()
+    of, at = event >> 40, (event >> 2) & ((1 << 38) - 1)
+    step = (event & 2) - 1
+    said_after = _within(np.cumsum(step), of, said)
+    both_after = _within(np.cumsum(step * (event & 1)), of, both)
+    f1, present = _f1(of_class[of] + said_after, both_after)
+    f1_before, present_before = _f1(of_class + said, both)
+    first = np.flatnonzero(np.diff(of, prepend=-1))
+
+    def sums(after: Floats, before: Floats) -> Floats:
+        added = np.diff(after, prepend=0.0)
+        added[first] = after[first] - before[of[first]]
+        prefix = np.zeros(len(truth) + 1)
+        np.cumsum(np.bincount(at, added, minlength=len(truth)), out=prefix[1:])
+        found: Floats = before.sum() + prefix[order.below]
+        return found
+
+    return sums(f1, f1_before) / np.rint(sums(present, present_before))
+
+
+def _within(running: Rows, of: Rows, start: Rows) -> Rows:
+    """Turn a running sum over events, sorted by class, into one of each class that begins at its start."""
+    ends = np.flatnonzero(np.diff(of, append=-1))
+    before = np.zeros(len(start), dtype=np.int64)
+    before[of[ends[1:]]] = running[ends[:-1]]
+    return start[of] + running - before[of]
+
+
+def _f1(occurrences: Rows, both: Rows) -> tuple[Floats, Floats]:
+    """Return F1 of classes, 0 for one that is in neither truth nor answers, and 1 for each of the others."""
+    present = occurrences > 0
+    return 2 * both / np.maximum(occurrences, 1), present.astype(np.float64)
 
 
 def latency_quantiles(
@@ -149,19 +230,22 @@ def latency_quantiles(
 
     None where latencies take more than `LATENCIES` values: then each threshold needs a replay of its own.
     """
-    side = _both_sides(policy, predictions, truth, name, index)
-    kept, passed = side.outcomes
-    values, code = np.unique(np.concatenate([kept.latency, passed.latency]), return_inverse=True)
+    rows = flips(policy, predictions, truth, name=name, index=index)
+    n = len(truth)
+    kept = _codes(rows.latency.kept, n)
+    passed = _codes(np.asarray(rows.latency.kept + rows.latency.change, dtype=np.float64), n)
+    if kept is None or passed is None:
+        return None
+    values = np.union1d(kept[0], passed[0])
     if len(values) > LATENCIES:
         return None
-    n = len(truth)
     # how many of each value at each threshold: all rows kept, then those below it moved over
-    step = np.searchsorted(thresholds, side.gauge, side="right")
-    shape = (len(thresholds) + 1, len(values))
-    moved = np.zeros(shape)
-    np.add.at(moved, (step, code[n:]), 1)
-    np.add.at(moved, (step, code[:n]), -1)
-    counts = np.bincount(code[:n], minlength=len(values)) + np.cumsum(moved, axis=0)[:-1]
+    width = len(values)
+    step = locate(thresholds, rows.gauge) * width
+    before, after = (np.searchsorted(values, found)[code] for found, code in (kept, passed))
+    size = (len(thresholds) + 1) * width
+    moved = np.bincount(step + after, minlength=size) - np.bincount(step + before, minlength=size)
+    counts = np.bincount(before, minlength=width) + np.cumsum(moved.reshape(-1, width), axis=0)[:-1]
     ranks = np.cumsum(counts, axis=1)
     found = []
     for one in q:
@@ -169,6 +253,12 @@ def latency_quantiles(
         low, high = (values[(ranks <= rank).sum(axis=1)] for rank in (np.floor(at), np.ceil(at)))
         found.append(low + (high - low) * (at - np.floor(at)))
     return np.array(found)
+
+
+def _codes(values: Floats | Bools | float, n_rows: int) -> tuple[Floats, Rows] | None:
+    if np.ndim(values) == 0:
+        return np.array([float(values)]), np.zeros(n_rows, dtype=np.intp)
+    return few_values(np.asarray(values, dtype=np.float64), most=LATENCIES)
 
 
 def surface(
@@ -196,51 +286,44 @@ def surface(
     """
     one, two = axes
     lower, upper = (
-        _both_sides(with_threshold(policy, two.name, two.index, edge), predictions, truth, one.name, one.index)
+        flips(with_threshold(policy, two.name, two.index, edge), predictions, truth, name=one.name, index=one.index)
         for edge in (0.0, 1.0)
     )
-    gauge = _both_sides(policy, predictions, truth, two.name, two.index).gauge
+    across = flips(with_threshold(policy, one.name, one.index, 0.0), predictions, truth, name=two.name, index=two.index)
     # the first value of each axis at which a row is passed on
-    i = np.searchsorted(first, lower.gauge, side="right")
-    j = np.searchsorted(second, gauge, side="right")
+    i, j = locate(first, lower.gauge), locate(second, across.gauge)
     shape = (len(second) + 1, len(first) + 1)
     cell = j * shape[1] + i
 
-    def table(metric: list[Floats | Bools]) -> Floats:
-        neither, only_first, only_second, both = (m.astype(float) for m in metric)
-        total = np.full(shape, neither.sum())
-        total += np.cumsum(np.bincount(i, only_first - neither, minlength=shape[1]))[None, :]
-        total += np.cumsum(np.bincount(j, only_second - neither, minlength=shape[0]))[:, None]
-        crossed = np.bincount(cell, both - only_first - only_second + neither, minlength=shape[0] * shape[1])
+    def counts(change: Change, at: Rows, size: int) -> Floats:
+        if isinstance(change, float):
+            return change * np.bincount(at, minlength=size).astype(np.float64)
+        return np.bincount(at, change, minlength=size).astype(np.float64, copy=False)
+
+    def table(neither: Sum, lower: Change, across: Change, upper: Change) -> Floats:
+        total = np.full(shape, neither.at_0(len(truth)))
+        total += np.cumsum(counts(lower, i, shape[1]))[None, :]
+        total += np.cumsum(counts(across, j, shape[0]))[:, None]
+        # passing a row on at both is more than the two passed on singly
+        crossed = counts(_more(upper, lower), cell, shape[0] * shape[1])
         total += crossed.reshape(shape).cumsum(axis=0).cumsum(axis=1)
         means: Floats = total[:-1, :-1] / len(truth)
         return means
 
-    corners = [*lower.outcomes, *upper.outcomes]
     return Surface(
         first,
         second,
-        table([o.label == truth for o in corners]),
-        table([o.asked[:, -1] for o in corners]),
-        1000 * table([o.cost for o in corners]),
+        table(lower.right, lower.right.change, across.right.change, upper.right.change),
+        table(lower.last, lower.last.change, across.last.change, upper.last.change),
+        1000 * table(lower.cost, lower.cost.change, across.cost.change, upper.cost.change),
         len(truth),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sides:
-    """What a threshold is compared with, and the outcomes with every row kept and with every row passed on."""
-
-    gauge: Floats
-    outcomes: tuple[Outcomes, Outcomes]
-
-
-def _both_sides(policy: Policy, predictions: Predictions, truth: Labels, name: str, index: int | None) -> _Sides:
-    if not len(truth):
-        raise TierError("There is no row to draw a curve from: no row has an answer from every tier of this policy.")
-    kept, passed = (with_threshold(policy, name, index, edge) for edge in (0.0, 1.0))
-    gauge = kept.pattern.gauge(predictions.select(policy.names), name, index)
-    return _Sides(gauge, (replay(kept, predictions), replay(passed, predictions)))
+def _more(a: Change, b: Change) -> Change:
+    if isinstance(a, float) and isinstance(b, float):
+        return a - b
+    return np.asarray(a, dtype=np.float64) - b
 
 
 def pareto_front(cost: Floats, accuracy: Floats) -> Bools:

@@ -8,8 +8,10 @@ from conftest import LEVELS, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.curves import latency_quantiles, pareto_front, surface, sweep, with_threshold
+from hybrid import flips
+from hybrid.curves import Order, latency_quantiles, pareto_front, surface, sweep, sweep_macro_f1, with_threshold
 from hybrid.errors import TierError
+from hybrid.flips import Chain, Sum
 from hybrid.metrics import summarize
 from hybrid.patterns import PATTERNS, Triage
 from hybrid.routing import Policy, replay
@@ -115,3 +117,81 @@ def test_pareto_front_is_what_no_other_point_beats(points):
 def test_every_pattern_has_a_threshold_to_draw():
     for name, kind in PATTERNS.items():
         assert any(p.threshold for p in kind.params()), name
+
+
+@given(cases(), st.data(), st.sampled_from((*LEVELS, 0.1, 0.77, 0.999)))
+def test_macro_f1_at_any_threshold_is_that_of_replay(case, data, threshold):
+    policy, predictions, truth = case
+    line = data.draw(st.sampled_from(policy.thresholds()))
+    where = {"name": line.name, "index": line.index}
+    curve, f1 = sweep(policy, predictions, truth, **where), sweep_macro_f1(policy, predictions, truth, **where)
+    s = summarize(replay(with_threshold(policy, line.name, line.index, threshold), predictions), truth)
+    assert len(f1) == len(curve.threshold)
+    assert f1[curve.at(threshold)] == pytest.approx(s.macro_f1, abs=1e-12)
+
+
+def value(metric: Sum, n):
+    """Return a metric of every row, kept and passed on."""
+    kept = np.broadcast_to(np.asarray(metric.kept, dtype=float), n)
+    return np.stack([kept, kept + metric.change])
+
+
+@given(cases(names=("triage", "cascade")), st.data())
+def test_what_is_read_off_the_columns_is_what_two_replays_say(case, data):
+    policy, predictions, truth = case
+    predictions = replace(predictions, confidence=np.where(predictions.label < 0, 0.9, predictions.confidence))
+    if data.draw(st.booleans()):
+        predictions.cost[:], predictions.latency[:] = 0.25, 0.5
+    line = data.draw(st.sampled_from(policy.thresholds()))
+    fast = flips.flips(policy, predictions, truth, name=line.name, index=line.index)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flips, "chain_thresholds", lambda pattern: None)
+        slow = flips.flips(policy, predictions, truth, name=line.name, index=line.index)
+    np.testing.assert_array_equal(fast.gauge, slow.gauge)
+    np.testing.assert_array_equal(fast.kept, slow.kept)
+    can = fast.gauge < 1  # a row at 1 is passed on at no threshold
+    np.testing.assert_array_equal(fast.passed[can], slow.passed[can])
+    for metric in ("right", "last", "cost", "latency"):
+        a, b = (value(getattr(f, metric), len(truth)) for f in (fast, slow))
+        np.testing.assert_allclose(a[:, can], b[:, can], atol=1e-12)
+        np.testing.assert_allclose(a[0], b[0], atol=1e-12)
+
+
+def test_an_answer_that_is_missing_or_out_of_range_is_told_by_the_replay():
+    tiers = tiers_of(2)
+    policy, truth = Policy(Triage(0.6), tiers), np.zeros(2, dtype=int)
+    for field, bad in (("confidence", 1.5), ("confidence", np.nan), ("cost", -1.0), ("latency", np.inf)):
+        predictions = table(tiers, [[(0, 0.5), (0, 1.0)], [(0, 0.5), (0, 1.0)]])
+        getattr(predictions, field)[1, 1] = bad
+        assert Chain.of(policy, predictions, truth) is None
+        with pytest.raises(TierError, match="Row 2"):
+            sweep(policy, predictions, truth, name="threshold")
+
+
+@pytest.mark.parametrize("kind", ["nine decimals", "single", "double"])
+def test_rows_are_sorted_whatever_their_confidences_are_made_of(kind):
+    gauge = np.random.default_rng(0).random(5_000) ** 0.2
+    gauge = {"nine decimals": np.round(gauge, 9), "single": gauge.astype(np.float32).astype(float), "double": gauge}[
+        kind
+    ]
+    gauge[:100], gauge[100:200], gauge[200:300] = 0.5, 1.0, 0.0
+    order = Order.of(gauge)
+    assert (np.sort(order.rows) == np.arange(5_000)).all()
+    assert (np.diff(gauge[order.rows]) >= 0).all()
+    np.testing.assert_array_equal(order.threshold, np.unique(gauge))
+    np.testing.assert_array_equal(order.below, [(gauge < t).sum() for t in order.threshold])
+
+
+@given(cases(names=("triage",)), st.randoms())
+def test_the_order_of_some_rows_needs_no_sort(case, random):
+    policy, predictions, truth = case
+    kept = np.array([random.random() < 0.7 for _ in truth])
+    if not kept.any():
+        return
+    gauge = predictions.confidence[:, 0]
+    part = predictions.take(kept)
+    sorted_before = sweep(policy, part, truth[kept], name="threshold", order=Order.of(gauge).take(kept, gauge))
+    fresh = sweep(policy, part, truth[kept], name="threshold")
+    np.testing.assert_array_equal(sorted_before.threshold, fresh.threshold)
+    np.testing.assert_allclose(sorted_before.accuracy, fresh.accuracy)
+    np.testing.assert_allclose(sorted_before.cost_per_1000, fresh.cost_per_1000)

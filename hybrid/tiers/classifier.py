@@ -1,7 +1,8 @@
-"""The fast classifier: TF-IDF of words and word pairs, logistic regression, one temperature."""
+"""The fast classifier: TF-IDF of words and word pairs, many-class logistic regression, one temperature."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -15,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from hybrid.calibration import Calibrator, fit_calibrator
 from hybrid.errors import TierError
 from hybrid.predictions import Answers, Floats, Labels, Rows
+from hybrid.tiers.softmax import StoppedError, fit_softmax
 from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
 
 MAX_TERMS = 20_000
-INVERSE_REGULARISATION = 10.0  # scikit-learn's C
 # Confidences are rounded so that the last bits, which differ between machines, never decide at a threshold.
 DECIMALS = 9
 
@@ -155,16 +156,18 @@ def fit_classifier(
     report(1 / (2 * len(jobs)), f"Fitting {len(jobs)} models")
     models: dict[int, FastClassifier] = {}
     columns: dict[int, Rows] = {}
+    stop = threading.Event()
     # one BLAS thread each: its own threads spin against the pool's, at more than twice the time
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
         running: dict[Future[tuple[FastClassifier, Rows]], int] = {
-            pool.submit(_fit, counts[rows], terms, truth[rows], n_classes): f for f, rows in jobs.items()
+            pool.submit(_fit, counts, terms, truth, rows, n_classes, stop.is_set): f for f, rows in jobs.items()
         }
         try:
             for done in as_completed(running):
                 models[running[done]], columns[running[done]] = done.result()
                 report(len(models) / (len(jobs) + 1), f"Fitted {len(models)} of {len(jobs)} models")
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)  # `report` raises when nobody waits for the rest
             raise
 
@@ -190,27 +193,27 @@ def fit_classifier(
     return FittedClassifier(shipped, answers, probabilities, raw)
 
 
-def _fit(counts: csr_matrix, terms: NDArray[np.object_], truth: Labels, n_classes: int) -> tuple[FastClassifier, Rows]:
+def _fit(
+    counts: csr_matrix,
+    terms: NDArray[np.object_],
+    truth: Labels,
+    rows: Rows,
+    n_classes: int,
+    stopped: Callable[[], bool],
+) -> tuple[FastClassifier, Rows]:
     """Fit on these rows; returns the model and the columns of `counts` that it reads."""
-    from sklearn.linear_model import LogisticRegression  # imports pandas, which production must not load
-
-    total = np.asarray(counts.sum(axis=0)).ravel()
+    if stopped():
+        raise StoppedError
+    counts, truth = counts[rows], truth[rows]
+    total = np.bincount(counts.indices, counts.data, minlength=counts.shape[1])
     # the most frequent terms, in column order; the stable sort keeps ties the same on every machine
     columns = np.sort(np.argsort(-total, kind="stable")[: min(MAX_TERMS, int((total > 0).sum()))])
     counts = counts[:, columns]
     idf = inverse_document_frequency(counts)
+    present, code = np.unique(truth, return_inverse=True)
     weights = np.zeros((len(columns), n_classes), dtype=np.float32)
     bias = np.full(n_classes, -np.inf, dtype=np.float32)
-    features = tf_idf(counts, idf)
-    present = np.unique(truth)
-    for c in present:
-        if len(present) == 1 or (len(present) == 2 and c == present[0]):
-            bias[c] = 0.0
-        else:
-            # primal: the dual solver draws from one generator for all threads, so no two fits would be alike
-            one = LogisticRegression(solver="liblinear", C=INVERSE_REGULARISATION, tol=1e-3)
-            one.fit(features, truth == c)
-            weights[:, c], bias[c] = one.coef_[0], one.intercept_[0]
+    weights[:, present], bias[present] = fit_softmax(tf_idf(counts, idf), code, len(present), stopped=stopped)
     return FastClassifier(tuple(terms[columns]), idf, weights, bias), columns
 
 

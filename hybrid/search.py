@@ -1,0 +1,450 @@
+"""Search: the cheapest thresholds that are accurate enough, or the most accurate that are cheap enough, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.curves import surface, sweep
+from hybrid.errors import TierError
+from hybrid.flips import Chain, chain_thresholds, require_rows, with_threshold
+from hybrid.lattice import locate
+from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing import Policy
+from hybrid.tally import below, bit_code, cells
+
+SAMPLE = 1 << 14  # confidences that the bins are laid by
+PAIRS = 1 << 20  # pairs of thresholds that are looked at together
+GRID = 65  # thresholds on each axis where nothing better than a grid is known
+CENT = 1e-12  # relative: sums of the same costs in another order are the same cost
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What thresholds are wanted: the least cost at an accuracy, or the most accuracy at a cost.
+
+    Parameters
+    ----------
+    min_accuracy
+        In [0, 1]: find the cheapest policy at or above it.
+    max_cost_per_1000
+        USD: find the most accurate policy at or below it. Exactly one of the two is given.
+    """
+
+    min_accuracy: float | None = None
+    max_cost_per_1000: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.min_accuracy is None) == (self.max_cost_per_1000 is None):
+            raise TierError("Give either a least accuracy or a highest cost per 1,000.")
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise TierError(f"The least accuracy is {self.min_accuracy}: it must be in [0, 1]. Percent? Divide by 100.")
+        if self.max_cost_per_1000 is not None and not self.max_cost_per_1000 >= 0:
+            raise TierError(f"The highest cost per 1,000 is {self.max_cost_per_1000}: it must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """The best thresholds of a policy for a goal, on the rows that were searched.
+
+    Parameters
+    ----------
+    policy
+        With these thresholds.
+    accuracy, cost_per_1000
+        Theirs.
+    exact
+        Whether no other thresholds at all do better; else none of the grid that was tried does.
+    opened
+        Cells of the lattice that had to be looked into.
+    """
+
+    policy: Policy
+    accuracy: float
+    cost_per_1000: float
+    exact: bool
+    n_rows: int
+    opened: int = 0
+
+
+def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Optimum | None:
+    """Find the best values of all thresholds of a policy; None where no value of them reaches the goal.
+
+    Of equally good ones the cheaper, or more accurate, is returned. With one threshold, of any pattern, and with the
+    two of a cascade of three tiers the answer is exact; else it is the best of a grid.
+
+    Parameters
+    ----------
+    policy
+        Whose thresholds to choose; the values that it has do not matter.
+    predictions, truth
+        Rows that every tier of the policy has answered.
+
+    Raises
+    ------
+    TierError
+        If there is no row, or the policy has no threshold.
+
+    Notes
+    -----
+    One threshold: a policy changes at the values of `sweep` only, and all of them are compared.
+
+    Two thresholds s, t of a cascade. Let a row be *passed by s* when its first confidence is below s, and *by t* when
+    its second is below t. Accuracy is a constant plus one term a row: 0 if s keeps it, ok₂ − ok₁ if s passes it and t
+    keeps it, ok₃ − ok₁ if both pass it.
+
+    *Which thresholds matter.* A row can gain from s only if tier 1 is wrong and tier 2 or 3 is right. Take an optimum
+    (s, t), and the largest first confidence below s. If no row that has it can gain, then keeping these rows at tier 1
+    loses no right answer and, as costs are not negative, costs no more: a lower s is as good. Repeat until the rows
+    last passed include one that can gain, or none is passed. Likewise for t, where a gain is ok₃ > ok₂. So some
+    optimum has each threshold right after a row that can gain, or passes nothing at it, and these alone are tried.
+
+    *Which cells are opened.* Edges e cut both axes into bins. For s in (eᵢ, eᵢ₊₁] and t in (eⱼ, eⱼ₊₁] every row outside
+    of bin i on the first axis and of bin j on the second has a known end, and of the others each adds at most its best
+    possible term. Their sum bounds the accuracy in the cell from above. Thresholds that rise only ever pass more on,
+    and a pair that matters passes at least one row of bin i on, or else lies in a lower cell: the cost at (eᵢ, eⱼ) plus
+    the least that tier 2 costs bounds the cost from below. (Passing nothing on at s is the pair (0, 0), an edge.) A
+    cell is left shut only if by these bounds it holds nothing that
+    meets the goal, or nothing better than what is known. All others are opened and all their pairs that matter
+    compared. So nothing better exists, and the edges, wherever they lie, decide about the time only.
+    """
+    require_rows(truth)
+    lines = policy.thresholds()
+    if not lines:
+        raise TierError(f"{policy.pattern.title} has no threshold to choose.")
+    if len(lines) == 1:
+        return _best_of_one(policy, predictions, truth, goal)
+    if len(lines) == 2:
+        chain = Chain.of(policy, predictions, truth) if chain_thresholds(policy.pattern) is not None else None
+        if chain is not None:
+            found = _Pairs.of(chain, goal).search()
+            return None if found is None else _placed(policy, chain, found)
+        return _best_of_grid(policy, predictions, truth, goal, held=())
+    return _best_of_grid(policy, predictions, truth, goal, held=tuple(lines[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Better:
+    """Compares (right answers, USD) pairs by a goal, on n rows."""
+
+    need: float  # right answers
+    limit: float  # USD
+    by_cost: bool  # which of the two is made best, the other being the goal
+
+    @classmethod
+    def by(cls, goal: Goal, n_rows: int) -> _Better:
+        if goal.min_accuracy is not None:
+            return cls(float(np.ceil(goal.min_accuracy * n_rows * (1 - CENT))), np.inf, True)
+        assert goal.max_cost_per_1000 is not None
+        return cls(0.0, goal.max_cost_per_1000 / 1000 * n_rows * (1 + CENT) + 1e-15, False)
+
+    def can(self, right: Floats, cost: Floats) -> Bools:
+        """Return which pairs meet the goal."""
+        met: Bools = (right >= self.need) & (cost <= self.limit)
+        return met
+
+    def than(self, right: Floats, cost: Floats, known: tuple[float, float] | None) -> Bools:
+        """Return which pairs meet the goal and beat the one that is known."""
+        met = self.can(right, cost)
+        if known is None:
+            return met
+        cheaper = cost < known[1] * (1 - CENT)
+        as_cheap = cost <= known[1] * (1 + CENT)
+        if self.by_cost:
+            better: Bools = cheaper | (as_cheap & (right > known[0]))
+        else:
+            better = (right > known[0]) | ((right == known[0]) & cheaper)
+        return met & better
+
+    def best(self, right: Floats, cost: Floats) -> int | None:
+        """Return the best pair, the first of equals; None where none meets the goal."""
+        at = np.flatnonzero(self.can(right, cost))
+        if not len(at):
+            return None
+        right, cost = right[at], cost[at]
+        if self.by_cost:
+            equal = np.flatnonzero(cost <= cost.min() * (1 + CENT))
+            return int(at[equal[np.argmax(right[equal])]])
+        equal = np.flatnonzero(right == right.max())
+        return int(at[equal[np.argmin(cost[equal])]])
+
+
+def _best_of_one(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Optimum | None:
+    (line,) = policy.thresholds()
+    curve = sweep(policy, predictions, truth, name=line.name, index=line.index)
+    n = curve.n_rows
+    right, cost = np.rint(curve.accuracy * n), curve.cost_per_1000 / 1000 * n
+    at = _Better.by(goal, n).best(right, cost)
+    if at is None:
+        return None
+    chosen = with_threshold(policy, line.name, line.index, float(curve.threshold[at]))
+    return Optimum(chosen, float(curve.accuracy[at]), float(curve.cost_per_1000[at]), True, n)
+
+
+def _best_of_grid(
+    policy: Policy, predictions: Predictions, truth: Labels, goal: Goal, *, held: tuple[object, ...]
+) -> Optimum | None:
+    """Try a grid over two thresholds, within a coarse one over any further ones."""
+    one, two, *others = policy.thresholds()
+    steps = [np.unique(np.concatenate([np.linspace(0, 1, 9), [0.95, 0.99, 0.999]]))] * len(others)
+    better = _Better.by(goal, len(truth))
+    found: Optimum | None = None
+    grids = [_levels(policy.pattern.gauge(predictions.select(policy.names), x.name, x.index), GRID) for x in (one, two)]
+    for at in np.ndindex(*(len(s) for s in steps)):
+        moved = policy
+        for line, values, i in zip(others, steps, at, strict=True):
+            moved = with_threshold(moved, line.name, line.index, float(values[i]))
+        s = surface(moved, predictions, truth, axes=(one, two), first=grids[0], second=grids[1])
+        right, cost = np.rint(s.accuracy * s.n_rows).ravel(), (s.cost_per_1000 / 1000 * s.n_rows).ravel()
+        known = None if found is None else (found.accuracy * s.n_rows, found.cost_per_1000 / 1000 * s.n_rows)
+        best = better.best(right, cost)
+        if best is None or not better.than(right[best : best + 1], cost[best : best + 1], known)[0]:
+            continue
+        j, i = np.unravel_index(best, s.accuracy.shape)
+        chosen = with_threshold(moved, one.name, one.index, float(s.first[i]))
+        chosen = with_threshold(chosen, two.name, two.index, float(s.second[j]))
+        found = Optimum(chosen, float(s.accuracy[j, i]), float(s.cost_per_1000[j, i]), False, s.n_rows)
+    return found
+
+
+def _levels(values: Floats, most: int) -> Floats:
+    """Return thresholds from 0 to 1 that part the values into about equal shares."""
+    sample = np.sort(values[:: max(1, len(values) // SAMPLE)])
+    sample = np.clip(sample[np.isfinite(sample)], 0.0, 1.0)
+    inner = sample[np.linspace(0, len(sample) - 1, most).astype(np.intp)] if len(sample) else sample
+    return np.unique(np.concatenate([[0.0], inner, [1.0]]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A pair of thresholds as the values after which they stand; None: nothing is passed on at that tier."""
+
+    after: tuple[float | None, float | None]
+    right: float
+    cost: float
+    opened: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """All pairs of thresholds of a cascade of three tiers, cut into cells by edges on both axes."""
+
+    chain: Chain
+    better: _Better
+    edges: tuple[Floats, Floats]
+    bins: tuple[NDArray[np.int16], NDArray[np.int16]]
+    code: NDArray[np.uint8]  # which tiers are right, tier j as bit j
+    counts: NDArray[np.int64]  # rows by bins and code
+
+    @classmethod
+    def of(cls, chain: Chain, goal: Goal) -> _Pairs:
+        n = chain.n_rows
+        most = int(np.clip(n // 128, 8, 256))
+        edges = tuple(_levels(c, most) for c in chain.confidence[:2])
+        bins = [(locate(e, c) - 1).astype(np.int16) for e, c in zip(edges, chain.confidence[:2], strict=True)]
+        code = bit_code(chain.right)
+        size = max(len(e) for e in edges)
+        cell = cells(bins, size, code, 8)
+        counts = np.bincount(cell, minlength=size * size * 8).reshape(size, size, 8)
+        counts = counts[: len(edges[0]), : len(edges[1])]
+        return cls(chain, _Better.by(goal, n), (edges[0], edges[1]), (bins[0], bins[1]), code, counts)
+
+    def search(self) -> _Found | None:
+        right, cost = self._at_edges()
+        at = self.better.best(right.ravel(), cost.ravel())
+        found: _Found | None = None
+        if at is not None:
+            i, j = np.unravel_index(at, right.shape)
+            after = tuple(self._last_before(axis, int(b)) for axis, b in enumerate((i, j)))
+            found = _Found((after[0], after[1]), float(right[i, j]), float(cost[i, j]))
+        most = self._most(right)
+        least = cost + float(np.min(self.chain.cost[1]))  # every pair inside passes a row on
+        open_ = np.flatnonzero(self.better.than(most.ravel(), least.ravel(), _known(found)))
+        # the most promising first: what they hold shuts others
+        order = np.lexsort((least.ravel()[open_], -most.ravel()[open_]))
+        if self.better.by_cost:
+            order = np.lexsort((-most.ravel()[open_], least.ravel()[open_]))
+        if not len(open_):
+            return found
+        strips = tuple(_Strips.of(b, len(e)) for b, e in zip(self.bins, self.edges, strict=True))
+        opened = 0
+        for flat in open_[order]:
+            i, j = np.unravel_index(flat, right.shape)
+            if not self.better.than(most[i, j : j + 1], least[i, j : j + 1], _known(found))[0]:
+                continue
+            opened += 1
+            for seen in self._inside(int(i), int(j), strips, float(right[i, j]), float(cost[i, j])):
+                if self.better.than(np.array([seen.right]), np.array([seen.cost]), _known(found))[0]:
+                    found = seen
+        return None if found is None else replace(found, opened=opened)
+
+    def _at_edges(self) -> tuple[Floats, Floats]:
+        """Return right answers and USD with both thresholds at edges."""
+        ok = _weights()
+        first = (self.counts @ (ok[1] - ok[0])).sum(axis=1)
+        right = float((self.counts.sum(axis=(0, 1)) * ok[0]).sum()) + below(first)[:, None]
+        right = right + below(self.counts @ (ok[2] - ok[1]))
+        costs = [self._costs(j) for j in range(3)]
+        return right.astype(float), costs[0] + _below(costs[1])[:, None] + _below(costs[2])
+
+    def _costs(self, tier: int) -> Floats:
+        """Return USD of a tier by the bins of the tiers before it."""
+        value = self.chain.cost[tier]
+        if isinstance(value, float):
+            rows = self.counts.sum(axis=tuple(range(tier, 3)))
+            return np.asarray(rows * value)
+        if tier == 0:
+            return np.asarray(value.sum())
+        shape = self.counts.shape[:tier]
+        size = max(shape)
+        cell = cells(self.bins[:tier], size, np.zeros(len(value), dtype=np.uint8), 1)
+        table = np.bincount(cell, value, minlength=size**tier).reshape((size,) * tier)
+        return table[: shape[0]] if tier == 1 else table[: shape[0], : shape[1]]
+
+    def _most(self, right: Floats) -> Floats:
+        """Return the most right answers that thresholds inside each cell can give."""
+        ok = _weights().astype(bool)
+        # rows of bin j that are passed on at the first threshold for sure: the second may pass just those that gain
+        column = below(self.counts @ (ok[2] & ~ok[1]).astype(np.int64), axes=(0,))
+        # rows of bin i: passed on just if that gains, wherever they end
+        at_2, at_3 = (self.counts @ (ok[j] & ~ok[0]).astype(np.int64) for j in (1, 2))
+        corner = self.counts @ ((ok[1] | ok[2]) & ~ok[0]).astype(np.int64)
+        above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
+        most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
+        most[-1, :] = most[:, -1] = -1  # thresholds above 1
+        return most
+
+    def _last_before(self, axis: int, edge: int) -> float | None:
+        """Return the greatest confidence below an edge, None where none is."""
+        values = self.chain.confidence[axis]
+        lower = values[values < self.edges[axis][edge]]
+        return float(lower.max()) if len(lower) else None
+
+    def _inside(self, i: int, j: int, strips: tuple[_Strips, ...], right: float, cost: float) -> Iterator[_Found]:
+        """Compare the pairs of a cell that matter; yields the best of each part of them.
+
+        `right` and `cost` are those at the cell's lower corner.
+        """
+        chain = self.chain
+        rows = strips[0].rows(i)
+        side = self.bins[1][rows]
+        ok1, ok2, ok3 = (x[rows].astype(np.int64) for x in chain.right)
+        firsts = _candidates(chain.confidence[0][rows], (ok1 == 0) & (ok2 + ok3 > 0))
+        column = strips[1].rows(j)
+        column = column[self.bins[0][column] < i]
+        corner = rows[side == j]
+        lasting = np.concatenate([column, corner])
+        gains = chain.right[2][lasting] & ~chain.right[1][lasting]
+        seconds = _candidates(chain.confidence[1][lasting], gains)
+
+        # what passing on at the first threshold changes; rows of the corner go to the second tier, for now
+        to_3 = side < j
+        gain = np.where(to_3, ok3, ok2) - ok1
+        paid = _of(chain.cost[1], rows) + np.where(to_3, _of(chain.cost[2], rows), 0.0)
+        at = np.searchsorted(firsts, chain.confidence[0][rows])
+        right_1, cost_1 = (_prefix(at, w, len(firsts)) for w in (gain, paid))
+        # what passing on at the second changes, for rows that the first has passed on for sure
+        at = np.searchsorted(seconds, chain.confidence[1][column])
+        gain = chain.right[2][column].astype(np.int64) - chain.right[1][column]
+        right_2, cost_2 = (_prefix(at, w, len(seconds)) for w in (gain, _of(chain.cost[2], column)))
+        # and for the corner: rows that both pass on
+        at_1, at_2 = (np.searchsorted(v, chain.confidence[a][corner]) for a, v in enumerate((firsts, seconds)))
+        gain = chain.right[2][corner].astype(np.int64) - chain.right[1][corner]
+        more = _of(chain.cost[2], corner)
+        step = max(1, PAIRS // (len(seconds) + 1))
+        carry = np.zeros(len(seconds) + 1), np.zeros(len(seconds) + 1)
+        none = 0 if j == 0 else 1  # passing nothing on at the second belongs to the first cell of a row
+        for start in range(1, len(firsts) + 1, step):
+            part = slice(start, min(start + step, len(firsts) + 1))
+            crossed_right, crossed_cost = (
+                _crossed(part, (at_1, at_2), w, len(seconds), before)
+                for w, before in zip((gain, more), carry, strict=True)
+            )
+            carry = crossed_right[-1], crossed_cost[-1]
+            total_right = (right + right_1[part, None] + right_2[None, :] + crossed_right)[:, none:]
+            total_cost = (cost + cost_1[part, None] + cost_2[None, :] + crossed_cost)[:, none:]
+            best = self.better.best(total_right.ravel(), total_cost.ravel())
+            if best is None:
+                continue
+            a, b = (int(x) for x in np.unravel_index(best, total_right.shape))
+            after_1, after_2 = float(firsts[start + a - 1]), float(seconds[b + none - 1]) if b + none else None
+            yield _Found((after_1, after_2), float(total_right[a, b]), float(total_cost[a, b]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strips:
+    """Rows grouped by their bin."""
+
+    order: Rows
+    starts: Rows
+
+    @classmethod
+    def of(cls, bins: NDArray[np.int16], n_bins: int) -> _Strips:
+        order = np.argsort(bins.astype(np.uint16), kind="stable")  # a radix sort
+        return cls(order, np.concatenate([[0], np.cumsum(np.bincount(bins, minlength=n_bins))]))
+
+    def rows(self, b: int) -> Rows:
+        return self.order[self.starts[b] : self.starts[b + 1]]
+
+
+def _weights() -> NDArray[np.int64]:
+    """Return whether each tier is right under each code, shape ``(3, 8)``."""
+    return np.arange(8) >> np.arange(3)[:, None] & 1
+
+
+def _candidates(values: Floats, gains: Bools) -> Floats:
+    """Return the values of rows that can gain, ascending; a row at 1 is passed on at no threshold."""
+    found = np.unique(values[gains])
+    return found[found < 1]
+
+
+def _of(value: Floats | float, rows: Rows) -> Floats:
+    return np.full(len(rows), value) if isinstance(value, float) else value[rows]
+
+
+def _prefix(at: Rows, weight: Floats | NDArray[np.int64], size: int) -> Floats:
+    """Return the sum of weights when nothing, or up to each candidate, is passed on: shape ``(size + 1,)``."""
+    sums = np.bincount(at, weight, minlength=size + 1)[:size]
+    return np.concatenate([[0.0], np.cumsum(sums)])
+
+
+def _crossed(
+    part: slice, at: tuple[Rows, Rows], weight: Floats | NDArray[np.int64], n_seconds: int, carry: Floats
+) -> Floats:
+    """Return the sum of weights over rows that both thresholds pass on, for a part of the first candidates.
+
+    `carry` is the last line of the part before; shape ``(len(part), n_seconds + 1)``.
+    """
+    first, second = at[0] + 1, at[1] + 1  # the candidate from which on each row is passed
+    inside = (first >= part.start) & (first < part.stop) & (second <= n_seconds)
+    width = n_seconds + 1
+    cell = (first[inside] - part.start) * width + second[inside]
+    table = np.bincount(cell, weight[inside], minlength=(part.stop - part.start) * width).reshape(-1, width)
+    summed: Floats = table.cumsum(axis=0).cumsum(axis=1)
+    return summed + carry
+
+
+def _below(table: Floats) -> Floats:
+    """Return the sums over all bins before each on all axes; shape as given."""
+    for axis in range(table.ndim):
+        table = np.roll(np.cumsum(table, axis=axis), 1, axis=axis)
+        np.moveaxis(table, axis, 0)[0] = 0.0
+    return table
+
+
+def _known(found: _Found | None) -> tuple[float, float] | None:
+    return None if found is None else (found.right, found.cost)
+
+
+def _placed(policy: Policy, chain: Chain, found: _Found) -> Optimum:
+    """Return the optimum with each threshold at the next confidence in the data, as `sweep` places them."""
+    chosen = policy
+    for line, after, values in zip(policy.thresholds(), found.after, chain.confidence, strict=False):
+        above = values[values > after] if after is not None else values[:0]
+        value = 0.0 if after is None else float(above.min()) if len(above) else 1.0
+        chosen = with_threshold(chosen, line.name, line.index, value)
+    n = chain.n_rows
+    return Optimum(chosen, found.right / n, 1000 * found.cost / n, True, n, found.opened)

@@ -1,0 +1,137 @@
+"""The optimum: never beaten by any thresholds, found without trying them all."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import cases, table, tiers_of
+from hypothesis import given
+from hypothesis import strategies as st
+from test_tally import many
+
+from hybrid import search
+from hybrid.errors import TierError
+from hybrid.flips import with_threshold
+from hybrid.metrics import summarize
+from hybrid.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.routing import Policy, replay
+from hybrid.search import Goal, optimum
+
+
+def brute(policy, predictions, truth, goal):
+    """Try every combination of distinct confidences, by replay; returns the best (accuracy, cost), or None."""
+    lines = policy.thresholds()
+    levels = [
+        sorted({0.0, 1.0, *policy.pattern.gauge(predictions.select(policy.names), x.name, x.index)}) for x in lines
+    ]
+    best = None
+    for values in product(*levels):
+        moved = policy
+        for line, value in zip(lines, values, strict=True):
+            moved = with_threshold(moved, line.name, line.index, float(value))
+        o = replay(moved, predictions)
+        accuracy, cost = (o.label == truth).mean(), 1000 * o.cost.mean()
+        if goal.min_accuracy is not None:
+            if accuracy >= goal.min_accuracy - 1e-12 and (best is None or (cost, -accuracy) < (best[1], -best[0])):
+                best = accuracy, cost
+        elif cost <= goal.max_cost_per_1000 + 1e-9 and (best is None or (accuracy, -cost) > (best[0], -best[1])):
+            best = accuracy, cost
+    return best
+
+
+def check(found, policy, predictions, truth, goal):
+    expected = brute(policy, predictions, truth, goal)
+    if expected is None:
+        assert found is None
+        return
+    assert found.exact
+    assert (found.accuracy, found.cost_per_1000) == pytest.approx(expected, abs=1e-9)
+    s = summarize(replay(found.policy, predictions), truth)  # the thresholds say what the numbers say
+    assert s.accuracy.value == pytest.approx(found.accuracy)
+    assert s.cost_per_1000.value == pytest.approx(found.cost_per_1000)
+
+
+goals = st.one_of(
+    st.sampled_from((0.0, 0.4, 0.5, 0.6, 0.75, 1.0)).map(lambda a: Goal(min_accuracy=a)),
+    st.sampled_from((0.0, 0.5, 1.0, 1.5, 2.0, 9.0)).map(lambda c: Goal(max_cost_per_1000=c)),
+)
+
+
+@given(cases(names=("triage", "triage_ensemble", "ensemble")), goals)
+def test_the_best_single_threshold_of_any_pattern(case, goal):
+    policy, predictions, truth = case
+    check(optimum(policy, predictions, truth, goal), policy, predictions, truth, goal)
+
+
+def three(n, seed, *, levels, steady):
+    """Draw a cascade of three tiers; few levels make ties common."""
+    rng = np.random.default_rng(seed)
+    predictions, truth = many(n, 3, seed)
+    confidence = np.round(predictions.confidence * levels) / levels
+    cost = np.broadcast_to([0.0, 0.001, 0.003], (n, 3)).copy() if steady else np.round(rng.random((n, 3)), 2) / 100
+    label = rng.integers(-1, 3, (n, 3)) if seed % 2 else predictions.label
+    confidence = np.where(label < 0, 0.0, confidence)
+    return (
+        Policy(Cascade((0.5, 0.5)), predictions.tiers),
+        replace(predictions, label=label, confidence=confidence, cost=cost),
+        truth,
+    )
+
+
+@given(
+    st.integers(1, 25), st.integers(0, 10_000), st.sampled_from((3, 10, 1000)), st.booleans(), goals, st.integers(1, 9)
+)
+def test_the_best_pair_of_thresholds_is_that_of_all_pairs(n, seed, levels, steady, goal, most):
+    policy, predictions, truth = three(n, seed, levels=levels, steady=steady)
+    with pytest.MonkeyPatch.context() as patch:  # however the axes are cut, and in however many parts pairs are seen
+        patch.setattr(search, "PAIRS", most)
+        patch.setattr(search, "_levels", lambda values, _: np.unique(np.append(np.linspace(0, 1, most + 1), [0, 1])))
+        found = optimum(policy, predictions, truth, goal)
+    check(found, policy, predictions, truth, goal)
+
+
+@pytest.mark.parametrize("goal", [Goal(min_accuracy=0.8), Goal(max_cost_per_1000=1.2)])
+@pytest.mark.parametrize("seed", range(2))
+def test_bounds_shut_most_cells_and_none_that_wins(seed, goal):
+    policy, predictions, truth = three(900, 2 * seed, levels=30, steady=True)
+    found = optimum(policy, predictions, truth, goal)
+    check(found, policy, predictions, truth, goal)
+    assert found.opened < 64
+
+
+def test_more_thresholds_than_two_are_searched_on_a_grid():
+    predictions, truth = many(200, 4)
+    cascade = Policy(Cascade((0.5, 0.5, 0.5)), predictions.tiers)
+    found = optimum(cascade, predictions, truth, Goal(min_accuracy=0.5))
+    assert not found.exact
+    s = summarize(replay(found.policy, predictions), truth)
+    assert s.accuracy.value == pytest.approx(found.accuracy)
+    assert found.accuracy >= 0.5
+    assert s.cost_per_1000.value == pytest.approx(found.cost_per_1000)
+    gates = replace(predictions, tiers=tiers_of(4, gate=True))
+    routed = optimum(Policy(Router((0.5, 0.5)), gates.tiers), gates, truth, Goal(max_cost_per_1000=1200.0))
+    assert summarize(replay(routed.policy, gates), truth).accuracy.value == pytest.approx(routed.accuracy)
+
+
+def test_a_goal_out_of_reach_has_no_optimum():
+    tiers = tiers_of(2)
+    wrong = table(tiers, [[(1, 0.5), (1, 1.0)]] * 4)
+    assert optimum(Policy(Triage(0.5), tiers), wrong, np.zeros(4, dtype=int), Goal(min_accuracy=0.1)) is None
+    three_tiers = tiers_of(3)
+    wrong = table(three_tiers, [[(1, 0.5), (1, 0.5), (1, 1.0)]] * 4)
+    policy = Policy(Cascade((0.5, 0.5)), three_tiers)
+    assert optimum(policy, wrong, np.zeros(4, dtype=int), Goal(min_accuracy=0.1)) is None
+
+
+def test_a_goal_that_makes_no_sense_is_refused():
+    for wrong in ({}, {"min_accuracy": 0.9, "max_cost_per_1000": 1.0}):
+        with pytest.raises(TierError, match="either"):
+            Goal(**wrong)
+    with pytest.raises(TierError, match="Divide by 100"):
+        Goal(min_accuracy=90)
+    with pytest.raises(TierError, match="0 or more"):
+        Goal(max_cost_per_1000=-1.0)
+    predictions, truth = many(20, 3)
+    with pytest.raises(TierError, match="no row"):
+        optimum(Policy(Ensemble(), predictions.tiers), predictions.take(np.arange(0)), truth[:0], Goal(min_accuracy=0))
