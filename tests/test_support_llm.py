@@ -238,8 +238,8 @@ def test_values_are_as_the_rules_write_them(server):
 def test_a_bundle_names_its_reader_but_not_the_key(server, monkeypatch):
     from dataclasses import asdict
 
-    config = default_config(CLASSES).model_copy(update={"llm": asdict(settings(server, key_variable="READER_KEY"))})
-    monkeypatch.setenv("READER_KEY", "sk-from-environment")
+    config = default_config(CLASSES).model_copy(update={"llm": asdict(settings(server, key_variable="READER_API_KEY"))})
+    monkeypatch.setenv("READER_API_KEY", "sk-from-environment")
     content = add_to_bundle(keyword_bundle(), config)
     assert b"sk-from-environment" not in part(content, "support.json")
     flow = SupportPipeline.load(content, models=say("general"))

@@ -36,6 +36,7 @@ def many(n, k, seed=0):
 @given(cases(names=("triage",)))
 def test_a_tallied_curve_is_the_sweep_at_its_edges(case):
     policy, predictions, truth = case
+    policy = replace(policy, pattern=Triage(policy.pattern.threshold))  # one for all classes
     sums = tallied.tally_of(policy, predictions, truth, lattice=COARSE, classes=True)
     found = tallied.curve(sums)
     exact = sweep(policy, predictions, truth, name="threshold").on(COARSE.edges)
