@@ -17,7 +17,6 @@ import numpy as np
 
 from hybrid.columns import guess_columns
 from hybrid.dataset import Dataset, Split, build, split
-
 from hybrid.local_server import small_model
 from hybrid.metrics import Interval, share, summarize
 from hybrid.patterns import Cascade
