@@ -175,7 +175,6 @@ def _describe(embedder: Embedder) -> dict[str, Any]:
                 "model": embedder.model,
                 "base_url": embedder.base_url,
                 "price": embedder.price,
-                "key_variable": embedder.key_variable,
             }
 
 
@@ -184,5 +183,5 @@ def _embedder(stored: Mapping[str, Any]) -> Embedder:
         case "minilm":
             return MiniLM(stored["package_version"], stored["sha256"], stored["tokenizer_sha256"])
         case "endpoint":
-            return EndpointEmbedder(stored["model"], stored["base_url"], float(stored["price"]), stored["key_variable"])
+            return EndpointEmbedder(stored["model"], stored["base_url"], float(stored["price"]))
     raise BundleError(f"The bundle's embeddings come from {stored['kind']!r}, unknown here. Upgrade hybrid-tuner.")

