@@ -49,6 +49,10 @@ def show(data: Loaded) -> None:
     names = list(llm_session.tiers())
     if data.llms:
         _show_answers(data)
+    if "llm.pick" in st.session_state:  # the tier that was connected just now
+        st.session_state["llm.picked"] = st.session_state.pop("llm.pick")
+    if st.session_state.get("llm.picked", NEW) not in [*names, NEW]:
+        del st.session_state["llm.picked"]
     picked = st.selectbox("LLM tier", [*names, NEW], key="llm.picked") if names else NEW
     before = llm_session.tiers().get(picked)
     settings = _draw_settings(data, before)
@@ -276,8 +280,9 @@ def _draw_buttons(
         except HybridError as error:
             st.error(str(error), icon=":material/error:")
             return
-        st.session_state.pop(f"{key}.key", None)
-        st.session_state.pop("llm.picked", None)
+        for typed_in in [k for k in st.session_state if str(k).startswith(f"{key}.")]:
+            del st.session_state[typed_in]  # the key above all
+        st.session_state["llm.pick"] = settings.name
         st.rerun()
 
 

@@ -69,7 +69,8 @@ def connect(data: Loaded, settings: LLMSettings, key: str | None, *, before: str
     others = {t.name for t in base.predictions.tiers} | {n for n in tiers() if n != before} | {"what-if LLM"}
     if settings.name in others:
         raise TierError(f"There is already a tier called {settings.name!r}: give this one another name.")
-    kept_key = key or (key_of(tiers()[before]) if before in tiers() else None)
+    url, typed = _keys().get(before or "", ("", ""))
+    kept_key = key or (typed if url == settings.base_url else None)  # a key does not follow to another server
     if before is not None:
         forget(before)
     tiers()[settings.name] = settings
