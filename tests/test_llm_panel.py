@@ -255,6 +255,19 @@ def test_a_server_from_the_secrets_is_offered(server, monkeypatch):
     assert KEY not in said(at)
 
 
+def test_a_batch_is_sent_and_fetched_on_the_page(server, filled):
+    at = press(filled, "Connect")
+    at = at.button(key="llm.batch.send").click().run()
+    assert "200 questions sent" in said(at)
+    assert "1 batch under way" in said(at)
+    for _ in range(2):
+        at = at.button(key="llm.batch.look").click().run()
+    assert not at.exception
+    assert "199 fetched now" in said(at)
+    assert "0 batches under way" in said(at)
+    assert at.session_state["loaded"].llms[0].n_answered == 200
+
+
 def test_break_even():
     assert break_even_share(0.0, 0.0, 1.0) == 0.0
     assert break_even_share(0.3, 0.1, 1.1) == 0.3
