@@ -21,6 +21,8 @@ from hybrid.recording import CLASSIFIER
 from hybrid.tiers.llm import OPENAI_URL, LLMSettings, Reply
 from hybrid.tiers.llm_client import LLMClient, key_from_environment
 
+MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
+
 TIERS, KEYS, ROWS, JOB = "llm.tiers", "llm.keys", "llm.rows", "llm.job"
 
 
@@ -173,7 +175,7 @@ def with_answers(data: Loaded) -> Loaded:
         for name, settings in tiers().items():
             asked = asked_about(data, settings, rows_of(name, data.recording.dataset.n_rows))
             kept = replies(asked, store)
-            if name not in taken and any(r is not None for r in kept):
+            if name not in taken and sum(r is not None for r in kept) >= MIN_ANSWERS:
                 found.append(answered(settings, base, asked.rows, kept, cheap=CLASSIFIER))
     if [one.key for one in found] == [one.key for one in data.llms]:
         return data
