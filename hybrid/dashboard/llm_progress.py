@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pandas as pd
 import streamlit as st
 
@@ -173,8 +171,6 @@ def _show_progress(progress: JobProgress) -> None:
 
 def wording_time(seconds: float) -> str:
     """Return a stretch of time as a person says it."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else time.strftime("%-H:%M:%S" if seconds >= 3600 else "%-M:%S min", time.gmtime(seconds))
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
