@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, run TEXT NOT NULL, cost REAL NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
     until REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, run TEXT NOT NULL, id TEXT, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, paid REAL NOT NULL, lost REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -69,13 +70,18 @@ def default_path() -> Path:
 class AnswerStore:
     """The store, opened; use it in the thread that opened it, and close it, or use it in a ``with``.
 
+    Parameters
+    ----------
+    holder
+        Who claims questions: this process, unless a batch does, which outlives it.
+
     Raises
     ------
     TierError
         If the file cannot be opened or is not a store.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None, *, holder: str | None = None) -> None:
         self.path = Path(path) if path is not None else default_path()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +94,7 @@ class AnswerStore:
                 f"The answers that were paid for are kept in {str(self.path)!r}, which cannot be used: {error}. Free "
                 f"or mend it, or name another file in the environment variable {PATH_VARIABLE}."
             ) from error
-        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._host, self._pid = (socket.gethostname(), os.getpid()) if holder is None else (holder, 0)
 
     def close(self) -> None:
         self._db.close()
@@ -166,6 +172,26 @@ class AnswerStore:
         (flying,) = self._db.execute("SELECT COALESCE(SUM(cost), 0.0) FROM claims WHERE run = ?", (run,)).fetchone()
         return Spending(row[0], row[1], flying)
 
+    def begin_batch(self, token: str, run: str) -> None:
+        """Note that a batch is about to be sent: a kill between sending and `name_batch` does not lose it."""
+        with self._transaction():
+            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL, ?)", (token, run, time.time()))
+
+    def name_batch(self, token: str, name: str) -> None:
+        """Note the server's name of a batch."""
+        with self._transaction():
+            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (name, token))
+
+    def end_batch(self, token: str) -> None:
+        """Forget a batch, and give back the questions that it claimed and did not answer."""
+        with self._transaction():
+            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
+            self._db.execute("DELETE FROM claims WHERE host = ?", (self._host,))
+
+    def batches(self, run: str) -> list[tuple[str, str | None]]:
+        """Return the batches of a run that are under way: token, and the server's name for it if it is known."""
+        return self._db.execute("SELECT token, id FROM batches WHERE run = ? ORDER BY at", (run,)).fetchall()
+
     def _spend(self, run: str, *, paid: float = 0.0, lost: float = 0.0) -> None:
         self._db.execute(
             "INSERT INTO runs VALUES (?, ?, ?) "
@@ -194,7 +220,7 @@ class AnswerStore:
 
 def _alive(pid: int) -> bool:
     """Whether a process of this machine runs; where that cannot be told, it is taken to run until its lease ends."""
-    if os.name != "posix":
+    if os.name != "posix" or not pid:
         return True
     try:
         os.kill(pid, 0)

@@ -27,7 +27,7 @@ class Tier:
     name
         Unique among the tiers of a table, and what the user reads.
     kind
-        ``rules``, ``classifier``, ``recorded``, ``whatif`` or ``gate``.
+        ``rules``, ``classifier``, ``llm``, ``recorded``, ``whatif`` or ``gate``.
     price
         List price in USD per answer; decides who is "cheap" in a cost-aware vote.
         What a row really cost stands in `Predictions.cost`.

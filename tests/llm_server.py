@@ -2,7 +2,8 @@
 
 `python llm_server.py` prints its port. The right answer to a text is the class whose name it contains, else the first.
 `POST /control` sets what comes next: ``script``, a list of faults for the next calls; ``always``, a fault for all
-others; ``delay``, seconds; ``key``, the only one that is accepted; ``revoke_after``, calls. `GET /served` returns how
+others; ``delay``, seconds; ``key``, the only one that is accepted; ``revoke_after``, calls; ``looks``, until
+a batch is done. `GET /served` returns how
 often each text was answered.
 """
 
@@ -19,7 +20,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 
-STATE = {"script": [], "always": None, "delay": 0.0, "key": None, "revoke_after": None, "hang": 0.0, "rules": {}}
+STATE = {"script": [], "always": None, "delay": 0.0, "key": None, "revoke_after": None, "looks": 2, "rules": {}}
 SERVED: dict[str, int] = {}
 LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "resets": 0, "bodies": [], "batches": {}, "files": {}}
 
@@ -128,8 +129,8 @@ async def respond(method, path, headers, raw, writer):
         return True
     if path == "/reset":
         SERVED.clear()
-        LOG.update(calls=0, most_at_once=0, at_once=0, bodies=[], resets=LOG["resets"] + 1)
-        STATE.update(script=[], always=None, delay=0.0, key=None, revoke_after=None, rules={})
+        LOG.update(calls=0, most_at_once=0, at_once=0, bodies=[], batches={}, files={}, resets=LOG["resets"] + 1)
+        STATE.update(looks=2, script=[], always=None, delay=0.0, key=None, revoke_after=None, rules={})
         send(writer, 200, {}, {})
         return True
     LOG["calls"] += 1
@@ -199,9 +200,9 @@ async def complete(fault, body, writer):
 
 
 def batch(method, path, raw, writer):
-    """Files and batches: a batch is done at the second look at it."""
+    """Files and batches: a batch is done after so many looks at it."""
     if method == "POST" and path == "/v1/files":
-        content = raw[raw.index(b"{") : raw.rindex(b"}") + 1].decode()
+        content = raw[raw.index(b'{"custom_id') : raw.rindex(b"}") + 1].decode()
         name = f"file-{len(LOG['files'])}"
         LOG["files"][name] = content
         send(
@@ -235,6 +236,9 @@ def batch(method, path, raw, writer):
             "metadata": wanted.get("metadata"),
         }
         send(writer, 200, {}, LOG["batches"][name])
+    elif method == "GET" and path.startswith("/v1/batches?"):
+        listed = {"object": "list", "data": list(LOG["batches"].values()), "has_more": False}
+        send(writer, 200, {}, listed)
     elif method == "POST" and path.endswith("/cancel"):
         one = LOG["batches"][path.split("/")[3]]
         one["status"] = "cancelled"
@@ -242,7 +246,7 @@ def batch(method, path, raw, writer):
     else:
         one = LOG["batches"][path.split("/")[3]]
         one["looks"] += 1
-        if one["looks"] >= 2 and one["status"] == "in_progress":
+        if one["looks"] >= STATE["looks"] and one["status"] == "in_progress":
             lines = []
             for line in LOG["files"][one["input_file_id"]].splitlines():
                 asked = json.loads(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import llm_session, wording
+from hybrid.dashboard.llm_progress import draw_recording
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
-from hybrid.llm_recording import PAUSED, RUNNING, JobProgress
 from hybrid.metrics import break_even_share
 from hybrid.predictions import UNKNOWN
 from hybrid.recording import CLASSIFIER
@@ -27,15 +26,6 @@ WHERE_TEXTS_GO = (
     "If you connect an LLM, the texts that you have it answer go to the server that you name; its answers are kept on "
     "disk here, the texts are not."
 )
-EVERY = 0.5  # seconds between looks at a recording
-STATES = {
-    "running": "Recording",
-    "paused": "Paused",
-    "stopping": "Waiting for the calls in flight",
-    "done": "Done",
-    "stopped": "Stopped",
-    "cancelled": "Cancelled",
-}
 
 
 def show(data: Loaded) -> None:
@@ -53,11 +43,15 @@ def show(data: Loaded) -> None:
     names = list(llm_session.tiers())
     if data.llms:
         _show_answers(data)
+    if "llm.pick" in st.session_state:  # the tier that was connected just now
+        st.session_state["llm.picked"] = st.session_state.pop("llm.pick")
+    if st.session_state.get("llm.picked", NEW) not in [*names, NEW]:
+        del st.session_state["llm.picked"]
     picked = st.selectbox("LLM tier", [*names, NEW], key="llm.picked") if names else NEW
     before = llm_session.tiers().get(picked)
     settings = _draw_settings(data, before)
     if before is not None:
-        _draw_recording(data, before, settings)
+        draw_recording(data, before, settings)
 
 
 def _show_answers(data: Loaded) -> None:
@@ -280,8 +274,9 @@ def _draw_buttons(
         except HybridError as error:
             st.error(str(error), icon=":material/error:")
             return
-        st.session_state.pop(f"{key}.key", None)
-        st.session_state.pop("llm.picked", None)
+        for typed_in in [k for k in st.session_state if str(k).startswith(f"{key}.")]:
+            del st.session_state[typed_in]  # the key above all
+        st.session_state["llm.pick"] = settings.name
         st.rerun()
 
 
@@ -306,116 +301,3 @@ def _test(data: Loaded, settings: LLMSettings, key: str | None) -> None:
         st.success(said, icon=":material/check:")
     else:
         st.warning(f"{said}  \n{MEANING[reply.kind]}", icon=":material/warning:")
-
-
-def _draw_recording(data: Loaded, tier: LLMSettings, edited: LLMSettings | None) -> None:
-    """Draw how many rows to ask about, what it will cost, the cap, and the recording under way."""
-    job = llm_session.job()
-    if job is not None and job.alive:
-        st.fragment(_watch, run_every=EVERY)()
-        return
-    if edited is not None and edited != tier:
-        st.info("Keep the changes above to record with them.", icon=":material/info:")
-        return
-    n_rows = data.recording.dataset.n_rows
-    left, middle, right = st.columns([1, 1, 2], vertical_alignment="bottom")
-    n = left.number_input(
-        "Rows to ask about",
-        1,
-        n_rows,
-        llm_session.rows_of(tier.name, n_rows),
-        step=50,
-        key=f"llm.n.{tier.name}",
-        help="A sample, stratified by label and side of the split; a larger one holds the smaller.",
-    )
-    if n != llm_session.rows_of(tier.name, n_rows):
-        llm_session.ask_about(tier.name, int(n))
-        if llm_session.sync(data):
-            st.rerun()
-    try:
-        asked = llm_session.asked_about(data, tier, int(n))
-        will, spent = llm_session.expected(asked)
-    except HybridError as error:
-        st.error(str(error), icon=":material/error:")
-        return
-    cap = middle.number_input(
-        "Cap, USD",
-        0.0,
-        1e6,
-        1.0,
-        key=f"llm.cap.{tier.name}",
-        format="%g",
-        help="For this tier on this data, earlier recordings included. Not exceeded by more than the calls in flight.",
-    )
-    basis = "from the answers so far" if will.measured else "at most, by the lengths of the prompts"
-    right.caption(
-        (
-            f"**{will.answered:,}** answered, **{will.to_ask:,}** to ask: about **{wording.dollars(will.cost)}** "
-            f"({basis}); {wording.dollars(spent)} spent so far."
-        ).replace("$", r"\$")
-    )
-    if job is not None and job.questions.settings.name == tier.name:
-        _show_progress(job.progress())
-    if st.button(
-        "Record" if not will.answered else "Record the rest",
-        icon=":material/fiber_manual_record:",
-        key="llm.record",
-        disabled=not will.to_ask,
-    ):
-        llm_session.start(asked, llm_session.key_of(tier), float(cap))
-        st.rerun()
-
-
-def _watch() -> None:
-    """Draw the recording under way, again and again; when it ends, the page is drawn with its answers."""
-    job = llm_session.job()
-    if job is None:
-        return
-    progress = job.progress()
-    if not job.alive:
-        st.rerun()
-    _show_progress(progress)
-    with st.container(horizontal=True):
-        if progress.state == RUNNING and st.button("Pause", icon=":material/pause:", key="llm.pause"):
-            job.pause()
-            st.rerun(scope="fragment")
-        if progress.state == PAUSED and st.button("Resume", icon=":material/play_arrow:", key="llm.resume"):
-            job.resume()
-            st.rerun(scope="fragment")
-        if progress.state in (RUNNING, PAUSED) and st.button("Cancel", icon=":material/close:", key="llm.cancel"):
-            job.cancel()
-            st.rerun(scope="fragment")
-    st.caption("It goes on if you leave the page, up to the cap.")
-
-
-def _show_progress(progress: JobProgress) -> None:
-    left = progress.seconds_left
-    time_left = "" if left is None or progress.state != RUNNING else f", {wording_time(left)} left"
-    spent = progress.spending
-    st.progress(
-        progress.done / progress.total if progress.total else 1.0,
-        f"{STATES[progress.state]}: {progress.done:,} of {progress.total:,} answered, "
-        f"{wording.dollars(spent.paid)} paid{f', {wording.dollars(spent.lost)} perhaps lost' if spent.lost else ''}, "
-        f"{progress.rate:.1f} answers/s{time_left}".replace("$", r"\$"),
-    )
-    if progress.message:
-        place = st.error if progress.state == "stopped" else st.info
-        place(progress.message.replace("$", r"\$"), icon=":material/info:")
-    if progress.failed or progress.unusable:
-        rows = [
-            {"What": "Failed calls", "Kind": k, "Count": n, "Meaning": MEANING[k]} for k, n in progress.failed.items()
-        ]
-        rows += [
-            {"What": "Unusable answers", "Kind": k, "Count": n, "Meaning": MEANING[k]}
-            for k, n in progress.unusable.items()
-        ]
-        st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
-
-
-def wording_time(seconds: float) -> str:
-    """Return a stretch of time as a person says it."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else time.strftime("%-H:%M:%S" if seconds >= 3600 else "%-M:%S min", time.gmtime(seconds))
-    )

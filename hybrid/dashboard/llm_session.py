@@ -21,6 +21,8 @@ from hybrid.recording import CLASSIFIER
 from hybrid.tiers.llm import OPENAI_URL, LLMSettings, Reply
 from hybrid.tiers.llm_client import LLMClient, key_from_environment
 
+MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
+
 TIERS, KEYS, ROWS, JOB = "llm.tiers", "llm.keys", "llm.rows", "llm.job"
 
 
@@ -69,7 +71,8 @@ def connect(data: Loaded, settings: LLMSettings, key: str | None, *, before: str
     others = {t.name for t in base.predictions.tiers} | {n for n in tiers() if n != before} | {"what-if LLM"}
     if settings.name in others:
         raise TierError(f"There is already a tier called {settings.name!r}: give this one another name.")
-    kept_key = key or (key_of(tiers()[before]) if before in tiers() else None)
+    url, typed = _keys().get(before or "", ("", ""))
+    kept_key = key or (typed if url == settings.base_url else None)  # a key does not follow to another server
     if before is not None:
         forget(before)
     tiers()[settings.name] = settings
@@ -172,7 +175,7 @@ def with_answers(data: Loaded) -> Loaded:
         for name, settings in tiers().items():
             asked = asked_about(data, settings, rows_of(name, data.recording.dataset.n_rows))
             kept = replies(asked, store)
-            if name not in taken and any(r is not None for r in kept):
+            if name not in taken and sum(r is not None for r in kept) >= MIN_ANSWERS:
                 found.append(answered(settings, base, asked.rows, kept, cheap=CLASSIFIER))
     if [one.key for one in found] == [one.key for one in data.llms]:
         return data

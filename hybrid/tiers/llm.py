@@ -264,7 +264,7 @@ class Reply:
     prompt_tokens, completion_tokens
         As the server counted them; `guessed` where it did not.
     latency
-        Seconds of the call that succeeded.
+        Seconds of the call that succeeded; None where it came in a batch.
     calls
         1 and the failed ones before it.
     lost
@@ -277,7 +277,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     guessed: bool = False
-    latency: float = 0.0
+    latency: float | None = 0.0
     calls: int = 1
     lost: int = 0
 

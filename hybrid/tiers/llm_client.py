@@ -108,6 +108,11 @@ class LLMClient:
             http_client=openai.DefaultAsyncHttpxClient(verify=_tls()),
         )
 
+    @property
+    def beneath(self) -> openai.AsyncOpenAI:
+        """The client beneath, for what is not a question: files and batches."""
+        return self._client
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -159,7 +164,7 @@ class LLMClient:
     async def call(self, request: Mapping[str, Any], check: Check) -> Reply:
         """Ask once; every failure is a `CallError` of a kind in `MEANING`."""
         while True:
-            body = self._adapted(request)
+            body = self.adapted(request)
             start = time.perf_counter()
             try:
                 data = await self._post(body)
@@ -168,9 +173,10 @@ class LLMClient:
                 continue
             except _ContextError:
                 return Reply("context_too_long", "", latency=time.perf_counter() - start)
-            return _read(data, body, check, time.perf_counter() - start)
+            return read_reply(data, body, check, time.perf_counter() - start)
 
-    def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request without what the server turned out not to know."""
         body = {k: v for k, v in request.items() if k not in self._dropped}
         if "max_tokens" in self._dropped and "max_tokens" in request:
             body["max_completion_tokens"] = request["max_tokens"]
@@ -184,21 +190,25 @@ class LLMClient:
             async with asyncio.timeout(self.settings.timeout):  # the client's own covers each read: a drip never ends
                 # as its chat.completions.create does, less the walk through every message, a quarter of the time
                 raw = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-            data = json.loads(raw.content)
-        except (openai.APITimeoutError, TimeoutError):
-            raise CallError("timeout") from None
-        except openai.APIStatusError as error:
-            raise self._status_error(error, body) from None
-        except openai.APIConnectionError as error:
-            cause = type(error.__cause__).__name__
-            raise CallError("broken_off" if "Read" in cause or "Protocol" in cause else "connection", cause) from None
+            data: dict[str, Any] = json.loads(raw.content)
         except ValueError:
             raise CallError("bad_reply") from None
-        except openai.OpenAIError as error:
-            raise CallError("bad_reply", self._clean(str(error))) from None
-        if not isinstance(data, dict) or not isinstance(data.get("choices"), list) or not data["choices"]:
-            raise CallError("bad_reply")
+        except (openai.OpenAIError, TimeoutError) as error:
+            raise self.explained(error, body) from None
         return data
+
+    def explained(self, error: Exception, body: Mapping[str, Any]) -> Exception:
+        """Return what an error of the client means: a `CallError`, without the key in it."""
+        import openai
+
+        if isinstance(error, openai.APITimeoutError | TimeoutError):
+            return CallError("timeout")
+        if isinstance(error, openai.APIStatusError):
+            return self._status_error(error, body)
+        if isinstance(error, openai.APIConnectionError):
+            cause = type(error.__cause__).__name__
+            return CallError("broken_off" if "Read" in cause or "Protocol" in cause else "connection", cause)
+        return CallError("bad_reply", self._clean(str(error)))
 
     def _status_error(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> Exception:
         status, code = error.status_code, error.code or ""
@@ -265,7 +275,16 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _read(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: float) -> Reply:
+def read_reply(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: float | None) -> Reply:
+    """Return what a chat completion says.
+
+    Raises
+    ------
+    CallError
+        If it is none.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("choices"), list) or not data["choices"]:
+        raise CallError("bad_reply")
     choice = data["choices"][0] if isinstance(data["choices"][0], dict) else {}
     message = choice.get("message")
     if not isinstance(message, dict):

@@ -81,8 +81,15 @@ def as_answers(
         np.array(codes, dtype=np.int64),
         rounded,
         np.array([cost_of(settings, r) for r in replies], dtype=np.float64),
-        np.array([r.latency for r in replies], dtype=np.float64),
+        _latencies(replies),
     )
+
+
+def _latencies(replies: Sequence[Reply]) -> Floats:
+    """Return the seconds of each reply; one that came in a batch gets the median of the others, 0 if there are none."""
+    known = [r.latency for r in replies if r.latency is not None]
+    usual = float(np.median(known)) if known else 0.0
+    return np.array([usual if r.latency is None else r.latency for r in replies], dtype=np.float64)
 
 
 def cost_of(settings: LLMSettings, reply: Reply) -> float:

@@ -1,0 +1,288 @@
+"""The LLM panel of the Data page, without a browser: connect, test, record, and what then stands there."""
+
+import time
+
+import llm_server
+import pytest
+from test_dashboard import open_page, press
+
+from hybrid.dashboard import llm_session
+from hybrid.metrics import break_even_share
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(scope="module")
+def running():
+    with llm_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running, monkeypatch, tmp_path):
+    running.reset()
+    monkeypatch.setenv("HYBRID_TUNER_STORE", str(tmp_path / "answers.sqlite"))
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    return running
+
+
+def fill(at, tier="new", **values):
+    for name, value in values.items():
+        key = f"llm.{tier}.{name}"
+        kinds = (at.text_input, at.text_area, at.number_input, at.selectbox, at.checkbox)
+        widget = next(w for kind in kinds for w in kind if w.key == key or str(w.key).startswith(f"{key}."))
+        widget.set_value(value)
+    return at.run()
+
+
+def price(at, inwards, outwards):
+    boxes = [w for w in at.number_input if ".price." in str(w.key)]
+    boxes[0].set_value(inwards)
+    boxes[1].set_value(outwards)
+    return at.run()
+
+
+@pytest.fixture
+def filled(server):
+    """The sample loaded, and the fields of a new tier filled."""
+    at = press(open_page(), "Use the sample data")
+    return price(fill(at, model="mock-1", url=server.url, key=KEY), 1.0, 2.0)
+
+
+def record(at):
+    at.button(key="llm.record").click()
+    at = at.run()
+    job = at.session_state["llm.job"]
+    assert job.wait(60)
+    return at.run()
+
+
+def said(at):
+    return " ".join(
+        [e.value for kind in (at.markdown, at.caption, at.success, at.warning, at.error, at.info) for e in kind]
+    )
+
+
+def test_connect_record_and_tune(server, filled):
+    server.control(key=KEY)
+    at = press(filled, "Connect")
+    assert not at.exception
+    assert list(at.session_state["llm.tiers"]) == ["llm"]
+    at = record(at)
+    assert not at.exception
+    table = at.session_state["loaded"].recording.predictions
+    assert table.tiers[table.index("llm")].kind == "llm"
+    assert table.asked[:, table.index("llm")].sum() == 200
+    assert "answered 200 of" in said(at)
+    assert server.served()["calls"] == 200
+    at.switch_page("pages/1_Tune.py")
+    at.run()
+    assert not at.exception
+    assert at.session_state["choice"].policy.names[-1] == "llm"
+    assert at.session_state["choice"].whatif is None  # a real LLM takes the simulated one's place
+    at.switch_page("pages/6_Export.py")
+    at.run()
+    assert not at.exception
+    assert "OPENAI_API_KEY" in said(at)
+    assert "the key is not in it" in said(at)
+
+
+def test_the_key_stands_on_no_page_and_in_no_setting(server, filled):
+    at = record(press(filled, "Connect"))
+    assert at.session_state["llm.keys"]["llm"] == (server.url, KEY)
+    assert KEY not in repr(at.session_state["llm.tiers"]) + repr(at.session_state["loaded"].llms)
+    for page in ("app.py", "pages/6_Export.py"):
+        at.switch_page(page)
+        at.run()
+        assert KEY not in repr(at.main)
+
+
+def test_a_test_call_shows_answer_tokens_cost_and_latency(server, filled):
+    at = press(filled, "Test it")
+    shown = at.success[0].value
+    for part in ("100 + 10 tokens", "counted by the server", "0.000120", " s, probability 0."):
+        assert part in shown
+    assert server.served()["calls"] == 1
+    at = press(at, "Connect")
+    assert not at.session_state["loaded"].llms  # one answer makes no tier that could be tuned
+    at = record(at)
+    assert server.served()["calls"] == 200  # the test call was kept, and is not paid for twice
+
+
+@pytest.mark.parametrize(("fault", "words"), [("401", "refuses the key"), ("404", "does not know this model")])
+def test_a_test_call_that_fails_says_what_to_do(server, filled, fault, words):
+    server.control(always=fault)
+    at = press(filled, "Test it")
+    assert words in at.error[0].value
+    assert KEY not in said(at)
+
+
+def test_a_bad_answer_of_a_test_call_is_explained(server, filled):
+    server.control(always="truncated")
+    at = press(filled, "Test it")
+    assert "cut off" in at.warning[0].value
+
+
+def test_an_unknown_model_asks_for_its_price(server):
+    at = press(open_page(), "Use the sample data")
+    at = fill(at, model="mock-1", url=server.url)
+    assert "No list price is known for mock-1" in said(at)
+    assert next(b for b in at.button if b.label == "Connect").disabled
+    at = fill(at, model="gpt-4o-mini", url="https://api.openai.com/v1")
+    assert [w.value for w in at.number_input if ".price." in str(w.key)] == [0.15, 0.6]
+    assert not next(b for b in at.button if b.label == "Connect").disabled
+
+
+def test_a_bad_address_or_prompt_says_so(server, filled):
+    at = fill(filled, url="http://me:secret@host/v1")
+    at = price(at, 1.0, 1.0)
+    assert "user, a password" in at.error[0].value
+    at = price(fill(at, url=server.url, prompt="Say something."), 1.0, 1.0)
+    assert "{classes}" in at.error[0].value
+
+
+def test_the_cap_stops_a_recording_and_the_page_says_so(server, filled):
+    at = press(filled, "Connect")
+    next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.001)
+    at = record(at.run())
+    assert any("cap" in e.value for e in at.error)
+    assert 0 < at.session_state["loaded"].llms[0].n_answered < 200
+
+
+def test_failed_calls_are_shown_by_kind(server, filled):
+    at = press(filled, "Connect")
+    server.control(script=["500", "wrong_label"])
+    at = record(at)
+    tables = [t.value for t in at.dataframe if "Kind" in t.value.columns]
+    assert dict(zip(tables[0]["Kind"], tables[0]["Count"], strict=True)) == {"server": 1, "unknown_label": 1}
+
+
+def test_pause_resume_and_cancel_on_the_page(server, filled):
+    server.control(delay=0.1)
+    at = press(press(filled, "Connect"), "Record")
+    at = press(at, "Pause")
+    job = at.session_state["llm.job"]
+    assert job.progress().state == "paused"
+    at = press(at.run(), "Resume")
+    assert job.progress().state == "running"
+    press(at.run(), "Cancel")
+    assert job.wait(10)
+    assert job.progress().state == "cancelled"
+    at = at.run()
+    assert not at.exception
+    assert 0 < at.session_state["loaded"].llms[0].n_answered == job.progress().asked < 200
+
+
+def test_several_llms_stand_from_cheap_to_dear_and_vote(server, filled):
+    at = record(press(filled, "Connect"))
+    at.selectbox(key="llm.picked").set_value("Connect another")
+    at = fill(at.run(), name="large", model="mock-2", url=server.url)
+    at = price(at, 10.0, 20.0)
+    at = record(press(at, "Connect"))
+    table = at.session_state["loaded"].recording.predictions
+    assert [t.name for t in table.tiers if t.kind == "llm"] == ["llm", "large"]
+    at.switch_page("pages/1_Tune.py")
+    at.run()
+    assert not at.exception
+
+
+def test_an_llm_gate_breaks_even_somewhere(server, filled):
+    at = record(press(filled, "Connect"))
+    at.selectbox(key="llm.picked").set_value("Connect another")
+    at = at.run()
+    at.selectbox(key="llm.new.role").set_value("gate")
+    at = fill(at.run(), model="mock-gate", url=server.url)
+    at = record(press(price(at, 0.1, 0.2), "Connect"))
+    assert not at.exception
+    table = at.session_state["loaded"].recording.predictions
+    assert table.tiers[-1].name == "LLM gate"
+    shown = next(t.value for t in at.dataframe if "Breaks even at" in t.value.columns)
+    share = break_even_share(table.tiers[-1].price, 0.0, table.tiers[table.index("llm")].price)
+    by_gate = dict(zip(shown["Gate"], shown["Breaks even at"], strict=True))
+    assert by_gate["LLM gate"] == f"{share:.1%}"
+    assert by_gate["heuristic gate"] == "0.0%"
+
+
+def test_a_disconnected_tier_leaves_the_table_and_comes_back_for_nothing(server, filled):
+    at = record(press(filled, "Connect"))
+    calls = server.served()["calls"]
+    at = press(at, "Disconnect")
+    assert "llm" not in [t.name for t in at.session_state["loaded"].recording.predictions.tiers]
+    assert not at.exception
+    at = press(price(fill(at, model="mock-1", url=server.url), 1.0, 2.0), "Connect")
+    assert at.session_state["loaded"].llms[0].n_answered == 200
+    assert server.served()["calls"] == calls
+
+
+def test_answers_stay_when_the_rules_are_edited(server, filled):
+    at = record(press(filled, "Connect"))
+    at = press(at, "Apply the rules")
+    assert not at.exception
+    assert at.session_state["loaded"].llms[0].n_answered == 200
+
+
+def test_a_key_that_was_typed_goes_to_its_own_server_alone(server, filled):
+    at = press(filled, "Connect")
+    at = fill(at, tier="llm", url="http://127.0.0.1:9/v1")
+    at = press(price(at, 1.0, 1.0), "Keep the changes")
+    assert at.session_state["llm.tiers"]["llm"].base_url == "http://127.0.0.1:9/v1"
+    assert "llm" not in at.session_state["llm.keys"]
+
+
+def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_MODEL", "mock-1")
+    server.control(key=KEY)
+    at = press(open_page(), "Use the sample data")
+    assert at.text_input(key="llm.new.model").value == "mock-1"
+    assert at.text_input(key="llm.new.url").value == server.url
+    assert at.text_input(key="llm.new.key").value == ""
+    at = press(price(at, 1.0, 1.0), "Test it")
+    assert at.success
+
+
+def test_a_server_from_the_secrets_is_offered(server, monkeypatch):
+    secrets = {"llm": {"house": {"base_url": server.url, "model": "mock-1", "key": KEY}}}
+    monkeypatch.setattr(llm_session.st, "secrets", secrets)
+    server.control(key=KEY)
+    at = press(open_page(), "Use the sample data")
+    assert at.text_input(key="llm.new.url").value == server.url
+    at = press(price(at, 1.0, 1.0), "Test it")
+    assert at.success
+    at = fill(at, url="http://127.0.0.1:9/v1")
+    at = press(price(at, 1.0, 1.0), "Test it")
+    assert "cannot be reached" in at.error[0].value
+    assert KEY not in said(at)
+
+
+def test_a_batch_is_sent_and_fetched_on_the_page(server, filled):
+    at = press(filled, "Connect")
+    at = at.button(key="llm.batch.send").click().run()
+    assert "200 questions sent" in said(at)
+    assert "1 batch under way" in said(at)
+    for _ in range(2):
+        at = at.button(key="llm.batch.look").click().run()
+    assert not at.exception
+    assert "199 fetched now" in said(at)
+    assert "0 batches under way" in said(at)
+    assert at.session_state["loaded"].llms[0].n_answered == 200
+
+
+def test_break_even():
+    assert break_even_share(0.0, 0.0, 1.0) == 0.0
+    assert break_even_share(0.3, 0.1, 1.1) == 0.3
+    assert break_even_share(0.3, 0.0, 0.2) is None
+    assert break_even_share(0.3, 0.2, 0.2) is None
+
+
+def test_a_recording_is_watched_while_it_runs(server, filled):
+    server.control(delay=0.05)
+    at = press(press(filled, "Connect"), "Record")
+    time.sleep(0.5)
+    at = at.run()
+    assert not at.exception
+    assert any(b.label == "Pause" for b in at.button)
+    at.session_state["llm.job"].cancel()
+    at.session_state["llm.job"].wait(5)
