@@ -33,7 +33,7 @@ def test_from_pasted_tickets_to_a_running_pipeline(server, page, tmp_path):
     settle(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Results as JSON lines").click()
-    rows = [json.loads(line) for line in open(download.value.path(), encoding="utf-8")]
+    rows = [json.loads(line) for line in download.value.path().read_text(encoding="utf-8").splitlines()]
     assert [r["action"] for r in rows[1:]] == ["create_tracking_inquiry", "route_to_agent"]
     assert rows[2]["rule"] == "row 2: category is billing and amount >= 500"
 
@@ -46,7 +46,7 @@ def test_from_pasted_tickets_to_a_running_pipeline(server, page, tmp_path):
     for row in rows:
         again = flow(row["text"])
         assert (again.category, again.action, again.rule) == (row["category"], row["action"], row["rule"])
-        assert again.to_dict()["fields"] == tuple(row["fields"]) or list(again.to_dict()["fields"]) == row["fields"]
+        assert list(again.to_dict()["fields"]) == row["fields"]
 
 
 def test_a_cell_of_the_action_table_is_edited_in_place(server, page):
@@ -63,7 +63,7 @@ def test_a_cell_of_the_action_table_is_edited_in_place(server, page):
     page.keyboard.type("pay_it_back")
     page.keyboard.press("Enter")
     settle(page)
-    assert page.get_by_test_id("stMetric").filter(has_text="Action").first.inner_text().split("\n")[1] == "pay_it_back"
+    page.get_by_test_id("stMetricValue").filter(has_text="pay_it_back").wait_for()
 
 
 @pytest.mark.parametrize("width", [380, 768])

@@ -225,11 +225,12 @@ def show_downloads(
             st.download_button(
                 label, partial(make, analyses), name, mime, icon=":material/download:", on_click="ignore"
             )
+        content = export.bundle(data, choice)  # made here: what a button calls has no session to cache it in
         name = export.file_name(choice.policy).replace(".zip", "-support.zip")
         texts = [text for _, text in batch.tickets[:200]]
         st.download_button(
             "The pipeline in its bundle",
-            lambda: add_to_bundle(export.bundle(data, choice), config, texts),
+            partial(add_to_bundle, content, config, texts),
             name,
             "application/zip",
             type="primary",
