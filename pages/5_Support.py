@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from hybrid.dashboard import controls, human_panel, state, support_page, support_settings, wording
+from hybrid.dashboard import controls, human_panel, state, support_page, support_quality, support_settings, wording
 from hybrid.errors import HybridError
 
 controls.open_page("Support")
@@ -32,4 +32,4 @@ support_page.show_totals(analyses, policy)
 human_panel.show_tickets(choice, analyses, support_page.scale())
 support_page.show_ticket(analyses)
 support_page.show_downloads(data, choice, config, batch, analyses)
-support_page.show_quality(data, config)
+support_quality.show(config)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 def test_every_page_opens_by_its_own_url_on_a_fresh_server(server, page):
     errors = []
     page.on("pageerror", lambda e: errors.append(str(e)))
-    for path in ("Tune", "Compare", "Inspect", "Try", "Export", ""):
+    for path in ("Tune", "Compare", "Inspect", "Try", "Support", "Export", ""):
         page.goto(f"{server}/{path}")
         settle(page)
         assert page.get_by_role("button", name="Use the sample data").is_visible()
@@ -343,7 +343,7 @@ def test_axe_finds_no_serious_violation_on_any_page(server, browser, scheme):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     open_sample(page, server)
-    for name in ("Data", "Tune", "Compare", "Inspect", "Try", "Export"):
+    for name in ("Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export"):
         if name != "Data":
             go(page, name)
             if name == "Compare":

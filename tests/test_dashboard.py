@@ -30,6 +30,7 @@ PAGES = [
     "pages/2_Compare.py",
     "pages/3_Inspect.py",
     "pages/4_Try.py",
+    "pages/5_Support.py",
     "pages/6_Export.py",
 ]
 

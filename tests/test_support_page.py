@@ -14,7 +14,8 @@ from test_support import keyword_bundle, say
 
 import hybrid
 from hybrid.dashboard import support_run, support_settings, support_view
-from hybrid.dashboard.support_page import EXAMPLES, GOLD, gold_texts
+from hybrid.dashboard.support_page import EXAMPLES
+from hybrid.dashboard.support_quality import GOLD, gold_of, gold_texts, llm_scores, rule_scores
 from hybrid.errors import SupportError
 from hybrid.support import FIELDS, Extraction, Field, Insight, RuleExtractor, SupportPipeline
 from hybrid.support.evaluation import ALL, read_gold, right_of, score
@@ -342,10 +343,7 @@ def test_the_gold_fields_stand_where_they_say():
 
 def test_rules_read_the_gold_tickets_of_the_test_part():
     """Far below what was measured, so that only a broken rule fails it."""
-    texts = gold_texts()
-    gold = [t for t in read_gold(GOLD.read_bytes()) if t.part == "test"]
-    rules = RuleExtractor()
-    scores = score([t.fields for t in gold], [rules.fields(texts[t.ticket_id]) for t in gold], list(FIELDS))
+    scores = rule_scores(gold_of("test"), RuleExtractor())
     assert scores[0].f1.value > 0.9
     assert all(s.f1.value > 0.75 for s in scores)
 
@@ -354,3 +352,22 @@ def test_rules_read_the_gold_tickets_of_the_test_part():
 def test_gold_that_cannot_be_read_names_its_line(line):
     with pytest.raises(SupportError, match="Line 2 of the gold fields"):
         read_gold(b'{"id": "1", "part": "dev", "fields": []}\n' + line.encode())
+
+
+def test_an_llms_words_are_scored_beside_the_rules(tmp_path, monkeypatch):
+    from hybrid.dashboard import support_quality
+
+    ticket = next(t for t in gold_of("test") if len(t.fields) == 1)
+    said = {"field": ticket.fields[0].name, "text": ticket.fields[0].text}
+    reading = {"urgency": "low", "sentiment": 0, "key_issues": [], "requires_human": False, "entities": [said]}
+    words = [("good", "ok", json.dumps(reading)), ("bad", "truncated", '{"urg')]
+    rows = [{"id": ticket.ticket_id, "model": m, "kind": k, "content": c} for m, k, c in words]
+    path = tmp_path / "words.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(support_quality, "LLM_WORDS", path)
+    good, bad = llm_scores()
+    assert (good.model, good.tickets, good.scores[0].f1.value) == ("good", 1, 1.0)
+    assert (bad.scores[0].found, bad.scores[0].recall.value) == (0, 0.0)
+    assert bad.rules[0] == good.rules[0]
+    monkeypatch.setattr(support_quality, "LLM_WORDS", tmp_path / "none")
+    assert llm_scores() == []

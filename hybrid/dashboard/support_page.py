@@ -7,19 +7,17 @@ from functools import partial
 import streamlit as st
 
 from hybrid.dashboard import export, support_llm, support_run, support_view, trying, wording
-from hybrid.dashboard.state import SAMPLE, Choice, Loaded, evaluate_on
+from hybrid.dashboard.state import Choice, Loaded, evaluate_on
 from hybrid.dashboard.support_run import NOT_YET, Batch, Kept
 from hybrid.dashboard.tiles import Scale
 from hybrid.routing import Policy
-from hybrid.support import FIELDS, RuleExtractor, SupportConfig, TicketAnalysis
-from hybrid.support.evaluation import FieldScore, read_gold, score
+from hybrid.support import SupportConfig, TicketAnalysis
 from hybrid.support.fields import RULES
 from hybrid.support.llm_extraction import LLMExtractor
 from hybrid.support.packaging import add_to_bundle
 from hybrid.support.pipeline import NO_LLM
 from hybrid.support.results import to_csv, to_jsonl, total_by
 
-GOLD = SAMPLE.with_name("support_fields.jsonl")
 EXAMPLES = (
     "Please refund $49.99 charged on 2025-01-15\n"
     "My package tracking number XY123 shows no updates\n"
@@ -227,11 +225,12 @@ def show_downloads(
             st.download_button(
                 label, partial(make, analyses), name, mime, icon=":material/download:", on_click="ignore"
             )
+        content = export.bundle(data, choice)  # made here: what a button calls has no session to cache it in
         name = export.file_name(choice.policy).replace(".zip", "-support.zip")
         texts = [text for _, text in batch.tickets[:200]]
         st.download_button(
             "The pipeline in its bundle",
-            lambda: add_to_bundle(export.bundle(data, choice), config, texts),
+            partial(add_to_bundle, content, config, texts),
             name,
             "application/zip",
             type="primary",
@@ -247,37 +246,3 @@ def show_downloads(
         "print(ticket.category, ticket.action, ticket.extracted, ticket.cost)",
         language="python",
     )
-
-
-def show_quality(data: Loaded, config: SupportConfig) -> None:
-    """Draw how well fields are read, against what a person read in the sample's tickets."""
-    with st.expander("How well are fields read?"):
-        scores, n = rule_scores(config)
-        st.caption(
-            f"Rules, with your patterns, on {n} tickets of the sample whose fields were marked by hand and that "
-            "the rules were not written on. The interval of F1 is the wider of a bootstrap over tickets and Wilson's."
-        )
-        st.dataframe(support_view.score_table(scores), hide_index=True, height="content")
-
-
-def rule_scores(config: SupportConfig, part: str = "test") -> tuple[list[FieldScore], int]:
-    """Score rules on one part of the gold tickets; returns the scores and the number of tickets."""
-    return _rule_scores(config.extraction.model_dump_json(), part, config)
-
-
-@st.cache_data(max_entries=20, show_spinner=False)
-def _rule_scores(key: str, part: str, _config: SupportConfig) -> tuple[list[FieldScore], int]:
-    gold = [t for t in read_gold(GOLD.read_bytes()) if t.part == part]
-    rules = RuleExtractor(_config.extraction)
-    texts = gold_texts()
-    found = [rules.fields(texts[t.ticket_id]) for t in gold]
-    return score([t.fields for t in gold], found, list(FIELDS)), len(gold)
-
-
-@st.cache_data(max_entries=1, show_spinner=False)
-def gold_texts() -> dict[str, str]:
-    """Return the sample's tickets by id."""
-    from hybrid.tables import read
-
-    table = read(SAMPLE.name, SAMPLE.read_bytes())
-    return dict(zip(table["id"].astype(str), table["text"].astype(str), strict=True))

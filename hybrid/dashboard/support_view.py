@@ -94,19 +94,34 @@ def ticket_table(analyses: Sequence[TicketAnalysis]) -> pd.DataFrame:
 
 def score_table(scores: Sequence[FieldScore]) -> pd.DataFrame:
     """Return how well fields are found, one a row."""
-
-    def said(i: Interval) -> str:
-        return "–" if i.value != i.value else f"{i.value:.3f} ({i.low:.2f} to {i.high:.2f})"
-
     return pd.DataFrame(
         {
             "Field": s.name,
             "In the tickets": s.gold,
             "Found": s.found,
             "Right": s.right,
-            "Precision (95% CI)": said(s.precision),
-            "Recall (95% CI)": said(s.recall),
-            "F1 (95% CI)": said(s.f1),
+            "Precision (95% CI)": _with_interval(s.precision),
+            "Recall (95% CI)": _with_interval(s.recall),
+            "F1 (95% CI)": _with_interval(s.f1),
         }
         for s in scores
     )
+
+
+def score_pair_table(llm: Sequence[FieldScore], rules: Sequence[FieldScore]) -> pd.DataFrame:
+    """Put an LLM beside rules on the same tickets."""
+    return pd.DataFrame(
+        {
+            "Field": a.name,
+            "In the tickets": a.gold,
+            "LLM: precision": _with_interval(a.precision),
+            "LLM: recall": _with_interval(a.recall),
+            "LLM: F1": _with_interval(a.f1),
+            "Rules: F1": _with_interval(b.f1),
+        }
+        for a, b in zip(llm, rules, strict=True)
+    )
+
+
+def _with_interval(i: Interval) -> str:
+    return "–" if i.value != i.value else f"{i.value:.3f} ({i.low:.2f} to {i.high:.2f})"
