@@ -1,7 +1,8 @@
-"""Intervals: how far a share that was counted may be from the truth."""
+"""Intervals: how far a share that was counted may be from the truth, and what many tests at once are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,3 +48,23 @@ def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[
     low = np.where(none | (p == 0), 0.0, np.clip(centre - half, 0, 1))
     high = np.where(none | (p == 1), 1.0, np.clip(centre + half, 0, 1))
     return low, high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being many, in the order given.
+
+    References
+    ----------
+    Holm 1979, A simple sequentially rejective multiple test procedure.
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = so_far
+    return adjusted

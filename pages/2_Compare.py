@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, state, views, wording
+from hybrid.dashboard import cached, controls, state, telling_apart, views, wording
 
 controls.open_page("Compare")
 data = controls.require_data()
@@ -48,6 +48,9 @@ else:
         f"Differences are against {pins[0].name}, paired on the same rows."
     )
     st.table(views.comparison_table(pins, results, scale))
+    several = telling_apart.many([p.name for p in pins[1:]], [d for _, d in results if d], pins[0].name)
+    if several:
+        st.caption(several)
     st.plotly_chart(
         views.trade_off(data, pins, results, side, current if side == "tune" else None),
         key="trade_off",
@@ -62,6 +65,7 @@ else:
         f"{references.strong} is right and {references.cheap} is not)."
     )
 
+telling_apart.draw(data, pins, side)
 st.subheader("Pinned")
 for kept in list(pins):
     with st.container(horizontal=True, vertical_alignment="center"):

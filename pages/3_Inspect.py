@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, charts, controls, state, wording
+from hybrid.dashboard import cached, calibration_panel, charts, controls, state, wording
 from hybrid.dashboard.rows import Filters, frame_of, matching
 from hybrid.inspection import KINDS, confusion, per_class
 
@@ -132,3 +132,4 @@ st.dataframe(
         "USD per 1,000": st.column_config.NumberColumn(format="$%.3f"),
     },
 )
+calibration_panel.draw(data, choice, side)

@@ -5,7 +5,7 @@ import json
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, export, report, state, wording
+from hybrid.dashboard import cached, controls, export, report, shift_panel, state, wording
 from hybrid.dashboard.tiles import Scale
 from hybrid.errors import HybridError
 
@@ -89,3 +89,4 @@ st.subheader("Policy")
 st.json(json.loads(export.policy_json(content)), expanded=2)
 with st.expander("Evidence"):
     st.json(json.loads(export.member(content, "evidence.json")), expanded=1)
+shift_panel.draw(data, choice)

@@ -177,3 +177,62 @@ def test_candidates_cover_every_pattern_that_the_tiers_allow(tune):
     assert all(p.pattern == defaults(type(p.pattern), p.names) for p in found)
     assert Goal("cheapest").words == "cheapest"
     assert certify_panel.RISKS.keys() == {"selective", "system"}
+
+
+def pin_at(at, threshold):
+    at.slider(key="triage.threshold").set_value(threshold).run()
+    return press(at, "Pin to compare")
+
+
+def test_any_two_pins_can_be_told_apart_or_the_rows_that_would_are_named(tune):
+    at = tune
+    for threshold in (0.5, 0.52, 0.95):
+        at = pin_at(at, threshold)
+    at.switch_page("pages/2_Compare.py").run()
+    assert not at.exception
+    assert "2 policies are compared with A" in said(at)
+    assert "Holm" in said(at)
+    assert "exact McNemar p" in said(at)
+    at.selectbox(key="tell_one").set_value("C").run()
+    at.selectbox(key="tell_two").set_value("B").run()
+    at.number_input(key="tell_delta").set_value(2.0).run()
+    assert not at.exception
+    text = said(at)
+    assert "**C** against **B**" in text
+    assert "would tell a difference of 2 points" in text
+    assert "within ±2 points" in text
+
+
+def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field(tune):
+    tune.number_input(key="whatif_accuracy").set_value(100.0).run()  # then it claims the same about every text
+    at = tune.switch_page("pages/3_Inspect.py").run()
+    assert not at.exception
+    (table,) = (t.value for t in at.table if "before" in t.value.columns)
+    assert list(table.columns) == ["before", "after"]
+    assert "ECE, 15 equal-mass bins (95% CI)" in table.index
+    (numbers,) = (d.value for d in at.dataframe if "Number" in d.value.columns)
+    for name in ("APGR", "CostSave", "CPT(50%)", "Ceiling of any router", "PGR of the policy"):
+        assert name in set(numbers["Number"])
+    assert "AURC" in said(at)
+    at.segmented_control(key="reliability_tier").set_value("what-if LLM").run()
+    assert not at.exception
+    assert "carries no information" in said(at)
+
+
+def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tune):
+    at = tune.switch_page("pages/6_Export.py").run()
+    recording = at.session_state["loaded"].recording
+    unseen = recording.dataset.texts[recording.split.test]  # of rows that the models were fitted on they are too sure
+    same = "id,text\n" + "\n".join(f'{i},"{t}"' for i, t in enumerate(t.replace('"', "") for t in unseen))
+    at.file_uploader(key="shift_file").upload("july.csv", same.encode())
+    at.run()
+    assert not at.exception
+    assert any("Steady" in m.value or "Watch" in m.value for m in (*at.success, *at.info))
+    other = "id,text\n" + "\n".join(f"{i},zyx wvu {i}" for i in range(300))
+    at.file_uploader(key="shift_file").upload("august.csv", other.encode())
+    at.run()
+    assert any("Alarm" in m.value for m in at.warning)
+    at.file_uploader(key="shift_file").upload("none.csv", b"id,text\n")
+    at.run()
+    assert not at.exception
+    assert at.error

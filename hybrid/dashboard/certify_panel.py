@@ -101,8 +101,12 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
         covered = promised.certificate_for(data, choice) is not None
         place = ""
         if found.lowest is not None and found.highest is not None:
-            place = f" Certified thresholds: **{found.lowest:.4g} to {found.highest:.4g}**, in steps of 0.001."
-        st.markdown(f":material/verified: {found.words}{place}")
+            place = f" Certified thresholds: **{found.lowest:.4g} to {found.highest:.4g}**."
+        if len(found.parts) == 1:
+            (part,) = found.parts
+            place += f" At the lowest {part.wrong:,} of {part.n:,} are wrong: at most {part.bound:.1%}."
+        mark = ":orange-badge[simulated] " if choice.policy.simulated and found.risk == SYSTEM else ""
+        st.markdown(f"{mark}:material/verified: {found.words}{place}")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
                 ":green-badge[the policy as set has this promise]"
@@ -118,18 +122,23 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
             )
         if found.left_out:
             st.caption(f"Nothing certifies for {', '.join(found.left_out)}: there all goes to the strong tier.")
-        table = pd.DataFrame(
-            {
-                "For": p.name,
-                "Rows tested": f"{p.n:,}",
-                "Mistakes": f"{p.wrong:,}",
-                "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",
-                "Risk at most": f"{p.bound:.1%}",
-                "Its share of δ": f"{p.delta:.2%}",
-            }
-            for p in found.parts
-        )
-        st.dataframe(table, hide_index=True, height="content" if len(table) < 9 else 300)
+        if len(found.parts) > 1:
+            with st.expander(f"{len(found.parts)} classes, δ divided among them", key="certificate_details"):
+                st.dataframe(_parts(found), hide_index=True)
+
+
+def _parts(found: Certificate) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "For": p.name,
+            "Rows tested": f"{p.n:,}",
+            "Mistakes": f"{p.wrong:,}",
+            "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",
+            "Risk at most": f"{p.bound:.1%}",
+            "Its share of δ": f"{p.delta:.2%}",
+        }
+        for p in found.parts
+    )
 
 
 def mark(figure: go.Figure, axis: Axis, found: Certificate | None) -> go.Figure:

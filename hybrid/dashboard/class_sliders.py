@@ -32,6 +32,8 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
                 f"{wording.signed_dollars(cost.value)} ({wording.signed_dollars(cost.low)} to "
                 f"{wording.signed_dollars(cost.high)}).".replace("$", r"\$")
             )
+        if all(c in class_table.kept(pattern) for c in classes):
+            st.caption("Every class has its own: the line on the chart moves none of them.")
         counts = cached.by_predicted_class(data, choice)
         st.button("Share the threshold above again", key=f"{pattern}.by_class.reset", on_click=_share, args=(pattern,))
         with st.container(height=420 if len(classes) > 8 else "content", border=False):

@@ -200,33 +200,38 @@ def result(data: Loaded, choice: Choice, scale: Scale) -> None:
             classes = data.recording.dataset.classes
             st.button("Back to it", key="suggest_again", on_click=put, args=(found.policy, classes))
         return
+    mark = ":orange-badge[simulated] " if found.policy.simulated else ""
+    said = f"{mark}**Suggested: {found.goal.words}** · {wording.describe(found.policy)}."
+    if not found.feasible:
+        said += f" **Out of reach on these rows: {', '.join(found.binding)}**; this policy comes nearest."
+    elif found.binding:
+        said += f" Binding: **{', '.join(found.binding)}**."
+    elif found.goal.limits:
+        said += " No limit binds."
+    if found.test is not None and found.optimism is not None:
+        said += (
+            f" Accuracy {wording.percent(found.tune.accuracy.value)} on tune, "
+            f"**{wording.percent(found.test.accuracy.value)}** on test ({wording.interval_text(found.test.accuracy)}): "
+            f"optimism {wording.signed(found.optimism)}."
+        )
     with st.container(border=True, key="suggestion"):
-        st.markdown(f"**Suggested: {found.goal.words}** · {wording.describe(found.policy)}".replace("$", r"\$"))
-        if not found.feasible:
-            st.warning(
-                f"Out of reach on these rows: {', '.join(found.binding)}. This policy comes nearest.".replace(
-                    "$", r"\$"
-                ),
-                icon=":material/block:",
-            )
-        elif found.binding:
-            st.markdown(
-                f"Binding: **{', '.join(found.binding)}**; without it a better one is there.".replace("$", r"\$")
-            )
-        elif found.goal.limits:
-            st.markdown("No limit binds: the best policy keeps them all.")
-        st.caption(f"Found {found.method}.{'' if found.exact else ' Not proven to be the best.'}")
-        st.table(sides(found, scale))
-        if found.test and found.optimism is not None:
-            st.caption(
-                f"Optimism: {wording.signed(found.optimism)} points of accuracy between tune, where it was chosen, and "
-                "test. A floor that is met on tune by a point estimate is often missed on new data; Certify promises."
-            )
-        if st.toggle("Stability: choose again on 200 resamples of the tune rows", key="suggest_stability"):
-            _draw_band(_stability(data.key, repr(kept), data, choice, found))
-        if len(found.candidates) > 1:
-            with st.expander("The best of every way of routing"):
-                st.dataframe(_candidates(found), hide_index=True)
+        st.markdown(said.replace("$", r"\$"))
+        with st.expander("Tune beside test, stability, alternatives", key="suggestion_details"):
+            _details(data, choice, kept, scale)
+
+
+def _details(data: Loaded, choice: Choice, kept: promised.Suggested, scale: Scale) -> None:
+    found = kept.found
+    st.caption(
+        f"Found {found.method}.{'' if found.exact else ' Not proven to be the best.'} A floor that is met on tune by a "
+        "point estimate is often missed on new data; Certify promises."
+    )
+    st.table(sides(found, scale))
+    if st.toggle("Stability: choose again on 200 resamples of the tune rows", key="suggest_stability"):
+        _draw_band(_stability(data.key, repr(kept), data, choice, found))
+    if len(found.candidates) > 1:
+        st.markdown("**The best of every way of routing**, on tune")
+        st.dataframe(_candidates(found), hide_index=True)
 
 
 def sides(found: Recommendation, scale: Scale) -> pd.DataFrame:

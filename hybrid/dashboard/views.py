@@ -56,6 +56,7 @@ def comparison_table(pins: Sequence[Pin], results: Results, scale: Scale) -> pd.
             f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
             "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
             f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
+            "Exact McNemar p": f"{difference.p_value:.3g}" if difference else "reference",
             f"Cost against {first}": wording.cheaper(results[0][0], s, difference) if difference else "reference",
             "Per month": wording.dollars(cost.value / 1000 * scale.volume),
             "Per month with mistakes": wording.dollars(with_mistakes(s.accuracy.value, cost.value, scale)),

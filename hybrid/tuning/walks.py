@@ -19,6 +19,7 @@ from hybrid.tuning.sizes import rows_to_certify
 SELECTIVE, SYSTEM = "selective", "system"
 # fixed before any data are seen: thousandths, and ever finer towards 1, where confidences crowd
 GRID = np.unique(np.round(np.concatenate([np.arange(1001) / 1000, 1 - 10 ** -np.linspace(3, 9, 121)]), 12))
+SELECTIVE_STARTS_UNTIL = 0.75  # of the rows kept; none for the selective risk starts beyond
 SYSTEM_STARTS = (0.0, 0.25, 0.5, 0.75)  # shares kept at which a walk for the system risk starts
 
 
@@ -148,7 +149,11 @@ class Walks:
     def _starts(self, n: Rows, share: Floats) -> list[int]:
         if self.risk == SYSTEM:
             return sorted({min(int(np.searchsorted(share, s)), len(n) - 1) for s in SYSTEM_STARTS})
-        return [min(int(np.searchsorted(n, enough_to_start(self.alpha, self.delta, self.n_rows))), len(n) - 1)]
+        # one dip must not end everything: further walks start at twice as many rows, and twice that
+        wanted = [enough_to_start(self.alpha, self.delta, self.n_rows)]
+        while 2 * wanted[-1] <= SELECTIVE_STARTS_UNTIL * self.n_rows:
+            wanted.append(2 * wanted[-1])
+        return sorted({min(int(np.searchsorted(n, w)), len(n) - 1) for w in wanted})
 
     def cheapest(self) -> Chosen | None:
         """Return the certified policy that keeps most."""
