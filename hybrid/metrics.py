@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 from scipy.stats import binomtest
 
+from hybrid.distinct import counted
 from hybrid.errors import TierError
 from hybrid.intervals import wilson
-from hybrid.predictions import Bools, Floats, Labels, Predictions
+from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Outcomes
 
 REPLICATES = 2_000  # of the bootstrap
@@ -70,8 +71,13 @@ class Summary:
 
 def share(hits: Bools) -> Interval:
     """Return the share of True with its Wilson interval."""
-    low, high = wilson(hits.sum(), hits.size)
-    return Interval(float(hits.mean()) if hits.size else float("nan"), float(low), float(high))
+    return share_of(int(hits.sum()), hits.size)
+
+
+def share_of(hits: int, n: int) -> Interval:
+    """Return a share that was counted with its Wilson interval."""
+    low, high = wilson(hits, n)
+    return Interval(hits / n if n else float("nan"), float(low), float(high))
 
 
 def summarize(outcomes: Outcomes, truth: Labels, *, seed: int = 0) -> Summary:
@@ -115,17 +121,22 @@ def mean_interval(values: Floats, *, seed: int = 0) -> Interval:
     More than `MAX_VALUES` distinct values are first grouped into as many groups of equal mass, each standing for
     its mean.
     """
-    distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) > MAX_VALUES:
+    found = counted(values, most=MAX_VALUES)
+    if found is None:
         parts = np.array_split(np.sort(values), MAX_VALUES)
-        distinct, counts = np.array([p.mean() for p in parts]), np.array([p.size for p in parts])
-    n = values.size
+        found = np.array([p.mean() for p in parts]), np.array([p.size for p in parts])
+    return counted_interval(*found, float(values.mean()), seed=seed)
+
+
+def counted_interval(distinct: Floats, counts: Rows, mean: float, *, seed: int = 0) -> Interval:
+    """Return a mean with its bootstrap interval, from the values that occur and how often each does."""
+    n = int(counts.sum())
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
     tail = (1 - LEVEL) / 2
     if n > 1:  # few rows vary less than the truth: expanded percentiles, Hesterberg 2015
         tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail)))
     low, high = np.quantile(draws @ distinct / n, [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(mean, float(low), float(high))
 
 
 def macro_f1(label: Labels, truth: Labels) -> float:
@@ -177,9 +188,13 @@ def paired_difference(a: Outcomes, b: Outcomes, truth: Labels, *, seed: int = 0)
     """
     right_a, right_b = a.label == truth, b.label == truth
     uplift, regression = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    n = len(truth)
     gain = mean_interval(right_b.astype(float) - right_a, seed=seed)
     cost = mean_interval(b.cost - a.cost, seed=seed)
+    return difference(len(truth), uplift, regression, gain, cost)
+
+
+def difference(n: int, uplift: int, regression: int, gain: Interval, cost: Interval) -> PairedDifference:
+    """Return the comparison of two policies on n rows whose counts and intervals are known; `cost` is per row."""
     discordant = uplift + regression
     p_value = float(binomtest(uplift, discordant).pvalue) if discordant else 1.0
     rows = None

@@ -59,7 +59,7 @@ def _read_tier(
     asked = ~blank | r.blank_is_failure
     if not (~blank).any():
         raise DatasetError(f"Column {r.label!r} of {r.name} is blank in every row: pick another or leave the tier out.")
-    label = _match(said, classes)
+    label = match(said, classes)
     _note_answers(r, said, label, blank, notes)
     confidence = _confidence(table, r, row, label, blank, truth, ~on_test, notes)
     cost = _cost(table, r, row, blank, notes)
@@ -73,7 +73,7 @@ def _read_tier(
     return Tier(r.name, "recorded", price=round(float(cost[asked].mean()), 12)), answers
 
 
-def _match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
+def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
     """Return class codes: by exact name, then by the name in any case where that is unique."""
     codes = {c: i for i, c in enumerate(classes)}
     folded: dict[str, int] = {}

@@ -14,7 +14,7 @@ from hybrid.flips import Chain, chain_thresholds, require_rows, with_threshold
 from hybrid.lattice import locate
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy
-from hybrid.tally import below, bit_code, cells
+from hybrid.tally import Tally, below, bit_code, cells
 
 SAMPLE = 1 << 14  # confidences that the bins are laid by
 PAIRS = 1 << 20  # pairs of thresholds that are looked at together
@@ -260,7 +260,7 @@ class _Pairs:
             i, j = np.unravel_index(at, right.shape)
             after = tuple(self._last_before(axis, int(b)) for axis, b in enumerate((i, j)))
             found = _Found((after[0], after[1]), float(right[i, j]), float(cost[i, j]))
-        most = self._most(right)
+        most = _most(self.counts, right)
         least = cost + float(np.min(self.chain.cost[1]))  # every pair inside passes a row on
         open_ = np.flatnonzero(self.better.than(most.ravel(), least.ravel(), _known(found)))
         # the most promising first: what they hold shuts others
@@ -303,19 +303,6 @@ class _Pairs:
         cell = cells(self.bins[:tier], size, np.zeros(len(value), dtype=np.uint8), 1)
         table = np.bincount(cell, value, minlength=size**tier).reshape((size,) * tier)
         return table[: shape[0]] if tier == 1 else table[: shape[0], : shape[1]]
-
-    def _most(self, right: Floats) -> Floats:
-        """Return the most right answers that thresholds inside each cell can give."""
-        ok = _weights().astype(bool)
-        # rows of bin j that are passed on at the first threshold for sure: the second may pass just those that gain
-        column = below(self.counts @ (ok[2] & ~ok[1]).astype(np.int64), axes=(0,))
-        # rows of bin i: passed on just if that gains, wherever they end
-        at_2, at_3 = (self.counts @ (ok[j] & ~ok[0]).astype(np.int64) for j in (1, 2))
-        corner = self.counts @ ((ok[1] | ok[2]) & ~ok[0]).astype(np.int64)
-        above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
-        most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
-        most[-1, :] = most[:, -1] = -1  # thresholds above 1
-        return most
 
     def _last_before(self, axis: int, edge: int) -> float | None:
         """Return the greatest confidence below an edge, None where none is."""
@@ -388,6 +375,68 @@ class _Strips:
 
     def rows(self, b: int) -> Rows:
         return self.order[self.starts[b] : self.starts[b + 1]]
+
+
+def _most(counts: NDArray[np.int64], right: Floats) -> Floats:
+    """Return the most right answers that thresholds inside each cell of three tiers can give.
+
+    `right` has those with both thresholds at edges.
+    """
+    ok = _weights().astype(bool)
+    # rows of bin j that are passed on at the first threshold for sure: the second may pass just those that gain
+    column = below(counts @ (ok[2] & ~ok[1]).astype(np.int64), axes=(0,))
+    # rows of bin i: passed on just if that gains, wherever they end
+    at_2, at_3 = (counts @ (ok[j] & ~ok[0]).astype(np.int64) for j in (1, 2))
+    corner = counts @ ((ok[1] | ok[2]) & ~ok[0]).astype(np.int64)
+    above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
+    most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
+    most[-1, :] = most[:, -1] = -1  # thresholds above 1
+    return most
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeOptimum:
+    """The best thresholds at the edges of a tally's lattice, and how much better any others can be.
+
+    Parameters
+    ----------
+    thresholds
+        One for each tier but the last.
+    bound
+        No thresholds at all are cheaper per 1,000 than this, where the goal is an accuracy; or more accurate, where it
+        is a cost. None with more than two thresholds.
+    """
+
+    thresholds: tuple[float, ...]
+    accuracy: float
+    cost_per_1000: float
+    bound: float | None
+    n_rows: int
+
+
+def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
+    """Find the best thresholds among the edges; None where none of them reaches the goal.
+
+    The bound is that of `optimum`: of every cell between edges, by what its rows can gain at best.
+    """
+    n = sums.n_rows
+    right, cost = sums.correct().astype(np.float64), sums.cost_grid()
+    better = _Better.by(goal, n)
+    at = better.best(right.ravel(), cost.ravel())
+    if at is None:
+        return None
+    index = np.unravel_index(at, right.shape)
+    found = float(right[index]) / n, 1000 * float(cost[index]) / n
+    bound = None
+    if sums.n_tiers <= 3:
+        most = right + sums.right[:, 0b10] if sums.n_tiers == 2 else _most(sums.right, right)
+        inside = better.can(most.ravel(), cost.ravel())
+        reach, least = most.ravel()[inside] / n, 1000 * cost.ravel()[inside] / n
+        if better.by_cost:
+            bound = min(found[1], float(least.min(initial=np.inf)))
+        else:
+            bound = max(found[0], float(reach.max(initial=0.0)))
+    return EdgeOptimum(tuple(float(sums.lattice.edges[i]) for i in index), *found, bound, n)
 
 
 def _weights() -> NDArray[np.int64]:

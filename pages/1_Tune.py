@@ -156,7 +156,7 @@ if any(p.per_class for p in kind.params()):
     class_sliders.draw(data, choice, pattern)
 if line.value is None:
     st.caption(f"“{line.title}” is off: the curves show what it would do when on, the dotted lines the policy as set.")
-(on,) = state.evaluate_on(data, (choice,), "tune")
+on = cached.evaluation(data, choice, "tune")
 st.caption(
     f"Drag the line, or step with the arrow keys through every threshold at which something changes. Measured on "
     f"{summary.n_rows:,} of {on.n_side:,} tune rows (those that every tier answered"

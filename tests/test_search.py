@@ -13,10 +13,12 @@ from test_tally import many
 from hybrid import search
 from hybrid.errors import TierError
 from hybrid.flips import with_threshold
+from hybrid.lattice import Lattice
 from hybrid.metrics import summarize
 from hybrid.patterns import Cascade, Ensemble, Router, Triage
 from hybrid.routing import Policy, replay
-from hybrid.search import Goal, optimum
+from hybrid.search import Goal, optimum, optimum_at_edges
+from hybrid.tallied import tally_of
 
 
 def brute(policy, predictions, truth, goal):
@@ -135,3 +137,24 @@ def test_a_goal_that_makes_no_sense_is_refused():
     predictions, truth = many(20, 3)
     with pytest.raises(TierError, match="no row"):
         optimum(Policy(Ensemble(), predictions.tiers), predictions.take(np.arange(0)), truth[:0], Goal(min_accuracy=0))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("goal", [Goal(min_accuracy=0.88), Goal(max_cost_per_1000=600.0)])
+def test_the_bound_between_edges_holds_for_the_exact_optimum(k, goal):
+    predictions, truth = many(2_000, k, seed=3)
+    pattern = Triage(0.5) if k == 2 else Cascade((0.5, 0.5))
+    policy = Policy(pattern, predictions.tiers)
+    at_edges = optimum_at_edges(tally_of(policy, predictions, truth, lattice=Lattice(5, 4)), goal)
+    exact = optimum(policy, predictions, truth, goal)
+    if goal.min_accuracy is not None:
+        assert at_edges.bound - 1e-6 <= exact.cost_per_1000 <= at_edges.cost_per_1000 + 1e-6
+        assert at_edges.accuracy >= 0.88
+    else:
+        assert at_edges.bound + 1e-9 >= exact.accuracy >= at_edges.accuracy
+    moved = policy
+    for line, value in zip(policy.thresholds(), at_edges.thresholds, strict=True):
+        moved = with_threshold(moved, line.name, line.index, value)
+    s = summarize(replay(moved, predictions), truth)
+    assert s.accuracy.value == pytest.approx(at_edges.accuracy)
+    assert s.cost_per_1000.value == pytest.approx(at_edges.cost_per_1000, abs=1e-6)

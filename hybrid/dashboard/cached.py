@@ -4,16 +4,49 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 from hybrid.curves import Curve, Surface, latency_quantiles, sweep, with_threshold
 from hybrid.curves import surface as measure_surface
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
+from hybrid.flips import Chain, chain_thresholds, flips
 from hybrid.inspection import Inspection, PredictedClass, inspect, per_predicted_class
 from hybrid.metrics import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
+from hybrid.order import Order
 from hybrid.patterns import Cascade, Triage
 from hybrid.predictions import Floats, Rows
+from hybrid.quick import chain_against_one, summarize_chain
 from hybrid.routing import Policy, Threshold, replay
+
+
+def evaluation(data: Loaded, choice: Choice, side: str) -> Evaluation:
+    """Return the rows that a choice is measured on; wherever its thresholds stand, they are the same ones."""
+    return _evaluation(data.key, _rows_of(choice), side, data, choice)
+
+
+@st.cache_resource(scope="session", max_entries=6, show_spinner=False)
+def _evaluation(key: str, rows: str, side: str, _data: Loaded, _choice: Choice) -> Evaluation:
+    (on,) = evaluate_on(_data, (_choice,), side)
+    return on
+
+
+def _chain(data: Loaded, choice: Choice, side: str) -> Chain | None:
+    """Return the choice's columns, read and checked, if its pattern is one that can be measured straight off them."""
+    if chain_thresholds(choice.policy.pattern) is None:
+        return None
+    return _columns(data.key, _rows_of(choice), side, data, choice)
+
+
+@st.cache_resource(scope="session", max_entries=6, show_spinner=False)
+def _columns(key: str, rows: str, side: str, _data: Loaded, _choice: Choice) -> Chain | None:
+    on = evaluation(_data, _choice, side)
+    return Chain.of(_choice.policy, on.predictions, on.truth) if len(on.truth) else None
+
+
+def _rows_of(choice: Choice) -> str:
+    """Tell choices apart by what decides their rows and columns: the tiers, and the terms."""
+    return repr((choice.policy.tiers, choice.whatif, choice.terms))
 
 
 def summary(data: Loaded, choice: Choice, side: str) -> Summary | None:
@@ -23,7 +56,10 @@ def summary(data: Loaded, choice: Choice, side: str) -> Summary | None:
 
 @st.cache_data(scope="session", max_entries=500, show_spinner=False)
 def _summary(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> Summary | None:
-    (on,) = evaluate_on(_data, (_choice,), side)
+    on = evaluation(_data, _choice, side)
+    chain, cuts = _chain(_data, _choice, side), chain_thresholds(_choice.policy.pattern)
+    if chain is not None and cuts is not None:
+        return summarize_chain(chain, cuts, on.truth)
     return summarize(replay(_choice.policy, on.predictions), on.truth) if len(on.truth) else None
 
 
@@ -36,12 +72,35 @@ def curve(data: Loaded, choice: Choice, line: Threshold, side: str = "tune") -> 
     return _curve(data.key, repr(held), line.name, line.index, side, data, held)
 
 
-@st.cache_data(scope="session", max_entries=100, show_spinner=False)
+@st.cache_resource(scope="session", max_entries=40, show_spinner=False)  # not copied at every rerun: it may be long
 def _curve(
     key: str, choice: str, name: str, index: int | None, side: str, _data: Loaded, _choice: Choice
 ) -> Curve | None:
-    (on,) = evaluate_on(_data, (_choice,), side)
-    return sweep(_choice.policy, on.predictions, on.truth, name=name, index=index) if len(on.truth) else None
+    on = evaluation(_data, _choice, side)
+    if not len(on.truth):
+        return None
+    order = _order(key, _order_of(_choice), name, index, side, _data, _choice)
+    return sweep(_choice.policy, on.predictions, on.truth, name=name, index=index, order=order)
+
+
+def _order_of(choice: Choice) -> str:
+    """Tell choices apart by what the order of their rows rests on: of chains, not the prices and the latencies."""
+    free = replace(choice.whatif, price=0.0, latency=0.0) if choice.whatif else None
+    steady = chain_thresholds(choice.policy.pattern) is not None
+    return repr((choice.policy.pattern, choice.policy.names if steady else choice.policy.tiers, free, choice.terms.mix))
+
+
+@st.cache_resource(scope="session", max_entries=12, show_spinner=False)
+def _order(key: str, choice: str, name: str, index: int | None, side: str, _data: Loaded, _choice: Choice) -> Order:
+    """Sort the rows once: another price or latency finds them sorted, another mix of classes leaves some out."""
+    on = evaluation(_data, _choice, side)
+    if not _choice.terms.mix:
+        return Order.of(flips(_choice.policy, on.predictions, on.truth, name=name, index=index).gauge)
+    every = replace(_choice, terms=replace(_choice.terms, mix=()))
+    whole = evaluation(_data, every, side)
+    kept = np.isin(whole.rows, on.rows, assume_unique=True)
+    order = _order(key, _order_of(every), name, index, side, _data, every)
+    return order.take(kept, flips(_choice.policy, whole.predictions, whole.truth, name=name, index=index).gauge)
 
 
 def latencies(data: Loaded, choice: Choice, line: Threshold, thresholds: Floats) -> Floats | None:
@@ -54,7 +113,7 @@ def latencies(data: Loaded, choice: Choice, line: Threshold, thresholds: Floats)
 def _latencies(
     key: str, choice: str, name: str, index: int | None, _data: Loaded, _choice: Choice, _thresholds: Floats
 ) -> Floats | None:
-    (on,) = evaluate_on(_data, (_choice,), "tune")
+    on = evaluation(_data, _choice, "tune")
     return latency_quantiles(
         _choice.policy, on.predictions, on.truth, name=name, index=index, thresholds=_thresholds, q=(0.5, 0.95)
     )
@@ -62,7 +121,7 @@ def _latencies(
 
 def gauge(data: Loaded, choice: Choice, line: Threshold) -> Floats:
     """Return what a threshold is compared with on every tune row."""
-    (on,) = evaluate_on(data, (choice,), "tune")
+    on = evaluation(data, choice, "tune")
     return choice.policy.pattern.gauge(on.predictions.select(choice.policy.names), line.name, line.index)
 
 
@@ -84,7 +143,7 @@ def _surface(
     _axes: tuple[Threshold, Threshold],
     _levels: tuple[Floats, Floats],
 ) -> Surface:
-    (on,) = evaluate_on(_data, (_choice,), "tune")
+    on = evaluation(_data, _choice, "tune")
     return measure_surface(_choice.policy, on.predictions, on.truth, axes=_axes, first=_levels[0], second=_levels[1])
 
 
@@ -95,12 +154,12 @@ def _held(choice: Choice, line: Threshold) -> Choice:
 
 def references(data: Loaded, choice: Choice, side: str) -> Baselines:
     """Measure the choice's tiers alone, and the oracle between its cheap and its dearest tier."""
-    return _references(data.key, repr(choice), side, data, choice)
+    return _references(data.key, _rows_of(choice), side, data, choice)
 
 
 @st.cache_data(scope="session", max_entries=100, show_spinner=False)
-def _references(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> Baselines:
-    (on,) = evaluate_on(_data, (_choice,), side)
+def _references(key: str, rows: str, side: str, _data: Loaded, _choice: Choice) -> Baselines:
+    on = evaluation(_data, _choice, side)
     tiers = _choice.policy.tiers
     table = on.predictions.select(_choice.policy.names)
     return baselines(table, on.truth, cheap=cheap_of(tiers).name, strong=tiers[-1].name)
@@ -113,8 +172,11 @@ def gain_over_cheap(data: Loaded, choice: Choice, side: str) -> PairedDifference
 
 @st.cache_data(scope="session", max_entries=500, show_spinner=False)
 def _gain(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> PairedDifference:
-    (on,) = evaluate_on(_data, (_choice,), side)
+    on = evaluation(_data, _choice, side)
     cheap = cheap_of(_choice.policy.tiers)
+    chain, cuts = _chain(_data, _choice, side), chain_thresholds(_choice.policy.pattern)
+    if chain is not None and cuts is not None:
+        return chain_against_one(chain, cuts, _choice.policy.tiers.index(cheap))
     alone = Policy(Triage(threshold=0.0), (cheap, _choice.policy.tiers[-1]))  # at 0 every answer is kept
     return paired_difference(replay(alone, on.predictions), replay(_choice.policy, on.predictions), on.truth)
 
@@ -160,7 +222,7 @@ def inspection(data: Loaded, choice: Choice, side: str) -> Inspection:
 
 @st.cache_data(scope="session", max_entries=8, show_spinner=False)
 def _inspection(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> Inspection:
-    (on,) = evaluate_on(_data, (_choice,), side)
+    on = evaluation(_data, _choice, side)
     outcomes = replay(_choice.policy, on.predictions)
     return inspect(outcomes, on.predictions, on.truth, cheap=cheap_of(_choice.policy.tiers).name)
 
@@ -175,5 +237,4 @@ def by_predicted_class(data: Loaded, choice: Choice) -> list[PredictedClass]:
 
 def rows(data: Loaded, choice: Choice, side: str) -> Rows:
     """Return the dataset's row of every row that a choice is measured on."""
-    (on,) = evaluate_on(data, (choice,), side)
-    return on.rows
+    return evaluation(data, choice, side).rows

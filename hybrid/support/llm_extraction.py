@@ -192,14 +192,15 @@ class LLMExtractor:
     def read(self, text: str, reply: Reply) -> Extraction:
         """Turn a reply into an extraction; one that is no reading has no insight, and says what is wrong."""
         cost = cost_of(self.settings, reply)
+        latency = 0.0 if reply.latency is None else reply.latency  # None is of a batch, where a reader never is
         reading = reading_of(reply.content) if reply.kind == OK else None
         if reading is None:
             why = MEANING.get(reply.kind, MEANING["malformed"])
-            return Extraction((), source=LLM, cost=cost, latency=reply.latency, problem=why)
+            return Extraction((), source=LLM, cost=cost, latency=latency, problem=why)
         insight = Insight(
             reading.urgency, reading.sentiment, tuple(i[:200] for i in reading.key_issues), reading.requires_human
         )
-        return Extraction(self._located(text, reading.entities), insight, LLM, cost, reply.latency)
+        return Extraction(self._located(text, reading.entities), insight, LLM, cost, latency)
 
     def _located(self, text: str, entities: Sequence[Entity]) -> tuple[Field, ...]:
         """Return the entities whose words stand in the ticket, each at the first place that is not taken."""

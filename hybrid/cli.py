@@ -1,0 +1,216 @@
+"""Command line: tune on a log of any size, route a file with a bundle, check that a bundle keeps its promise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybrid.errors import DatasetError, HybridError
+
+HOLDS, BROKEN, UNUSABLE = 0, 1, 2  # exit codes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code.
+
+    0: done, or the promise holds. 1: no threshold reaches the goal, or the promise is broken. 2: something cannot be
+    used, and the message on the standard error says what.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except HybridError as error:
+        print(f"hybrid: {error}", file=sys.stderr)
+        return UNUSABLE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hybrid", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    tune = commands.add_parser("tune", help="find thresholds on a file of scored, labelled rows")
+    tune.add_argument("data", help="Parquet, CSV or JSONL, or a folder of one of them: labels and models' answers")
+    tune.add_argument("--pattern", choices=("triage", "cascade"), default="triage")
+    tune.add_argument("--tiers", help="names of the tiers from cheap to dear, with commas; default: all in the file")
+    goal = tune.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--min-accuracy", type=float, help="find the cheapest thresholds at or above this, such as 0.9")
+    goal.add_argument("--max-cost", type=float, help="find the most accurate thresholds up to this, USD per 1,000")
+    tune.add_argument("--label", help="column of the true label; default: guessed")
+    tune.add_argument("--price", action="append", default=[], metavar="TIER=USD", help="per answer, without a column")
+    tune.set_defaults(run=_tune)
+
+    route = commands.add_parser("route", help="decide every text of a file with a bundle")
+    route.add_argument("bundle")
+    route.add_argument("texts", help="Parquet, CSV or JSONL, or a folder of one of them")
+    route.add_argument("--out", required=True, help="Parquet file to write; a run that was broken off goes on")
+    route.add_argument("--text", help="column of the texts; default: guessed")
+    route.add_argument("--keep", default="", help="columns to copy beside the decisions, with commas")
+    route.set_defaults(run=_route)
+
+    check = commands.add_parser("evaluate", help="does a bundle keep its promise on labelled rows? exit code 1: no")
+    check.add_argument("bundle")
+    check.add_argument("data", help="a labelled file; may hold answers of the bundle's external tiers as columns")
+    check.add_argument("--min-accuracy", type=float, help="default: lower end of the accuracy on test, from the bundle")
+    check.add_argument("--label", help="column of the true label; default: guessed")
+    check.add_argument("--text", help="column of the texts; default: guessed")
+    check.set_defaults(run=_evaluate)
+
+    for command in (route, check):
+        command.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
+    for command in (tune, route):
+        command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
+    for command in (tune, route, check):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hybrid import streaming
+    from hybrid.lattice import Lattice
+    from hybrid.search import Goal, optimum_at_edges
+
+    goal = Goal(options.min_accuracy, options.max_cost)
+    source = streaming.pieces(options.data)
+    columns = streaming.guess(source)
+    prices = _prices(options.price)
+    recorded = tuple(replace(r, price=prices.get(r.name, r.price)) for r in columns.recorded)
+    columns = replace(columns, label=options.label or columns.label, recorded=recorded)
+    names = options.tiers.split(",") if options.tiers else [r.name for r in recorded]
+    if options.pattern == "triage" and len(names) != 2:
+        raise DatasetError(
+            f"Triage takes two tiers, not {', '.join(names) or 'none'}: name them with --tiers cheap,dear."
+        )
+    if len(names) > MOST_TIERS:
+        raise DatasetError(f"A cascade is tuned over up to {MOST_TIERS} tiers at once: name them with --tiers.")
+    run = streaming.on_dask(options.scheduler) if options.scheduler else None
+    plan = streaming.plan(source, columns, names, run=run)
+    if len(names) == MOST_TIERS:
+        plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
+    sides = streaming.tally_pieces(source, plan, run=run, progress=_progress("pieces read"))
+    found = optimum_at_edges(sides.tune, goal)
+    if found is None:
+        print("No thresholds reach the goal on the tune rows.")
+        return BROKEN
+    at = tuple(int(i) for i in plan.lattice.bin(_array(found.thresholds)))
+    n_test = sides.test.n_rows
+    test = _test_numbers(sides.test, at) if n_test else None
+    said = {
+        "pattern": options.pattern,
+        "tiers": list(names),
+        "thresholds": dict(zip(names, found.thresholds, strict=False)),
+        "tune": {"rows": found.n_rows, "accuracy": found.accuracy, "cost_per_1000": found.cost_per_1000},
+        "test": test,
+        "bound": found.bound,
+    }
+    if options.json:
+        print(json.dumps(said, indent=2))
+        return HOLDS
+    for name, threshold in zip(names, found.thresholds, strict=False):
+        print(f"{name}: keep at or above {threshold:.9g}")
+    print(f"tune  {found.accuracy:.2%} accurate, ${found.cost_per_1000:.4g} per 1,000, {found.n_rows:,} rows")
+    if test:
+        print(
+            f"test  {test['accuracy']:.2%} accurate (95% {test['low']:.2%} to {test['high']:.2%}), "
+            f"${test['cost_per_1000']:.4g} per 1,000, {n_test:,} rows"
+        )
+    if found.bound is not None:
+        best = f"${found.bound:.4g} per 1,000" if options.min_accuracy is not None else f"{found.bound:.2%} accurate"
+        print(f"no other thresholds do better than {best} on the tune rows")
+    return HOLDS
+
+
+MOST_TIERS = 4
+
+
+def _test_numbers(sums: Any, at: tuple[int, ...]) -> dict[str, float]:
+    from hybrid.intervals import wilson
+
+    n, right = sums.n_rows, int(sums.correct()[at])
+    low, high = wilson(right, n)
+    cost = 1000 * float(sums.cost_grid()[at]) / n
+    return {"rows": n, "accuracy": right / n, "low": float(low), "high": float(high), "cost_per_1000": cost}
+
+
+def _route(options: argparse.Namespace) -> int:
+    from hybrid import streaming
+    from hybrid.scoring import Job, score_file
+
+    source = streaming.pieces(options.texts)
+    text = options.text or _text_column(streaming.guess(source).text)
+    keep = tuple(c for c in options.keep.split(",") if c)
+    run = streaming.on_dask(options.scheduler) if options.scheduler else None
+    job = Job(str(Path(options.bundle).resolve()), options.models, text, keep)
+    start = time.perf_counter()
+    n = score_file(job, source, options.out, run=run, progress=_progress("pieces decided"))
+    seconds = time.perf_counter() - start
+    if options.json:
+        print(json.dumps({"rows": n, "seconds": seconds, "out": options.out}))
+    else:
+        print(f"{n:,} texts decided in {seconds:.1f} s → {options.out}")
+    return HOLDS
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from hybrid.evaluation import evaluate, read_labelled
+    from hybrid.scoring import load_models
+
+    labelled = read_labelled(options.data, label=options.label, text=options.text)
+    found = evaluate(options.bundle, labelled, models=load_models(options.models))
+    promised = options.min_accuracy if options.min_accuracy is not None else found.promised
+    if promised is None:
+        raise DatasetError("The bundle's evidence names no accuracy on test: say what must hold with --min-accuracy.")
+    # broken only where chance does not explain it: the whole interval lies below the promise
+    accuracy = found.accuracy
+    holds = accuracy.high >= promised
+    if options.json:
+        said = {"rows": found.n_rows, "accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+        print(json.dumps({**said, "cost_per_1000": found.cost_per_1000, "promised": promised, "holds": holds}))
+    else:
+        print(
+            f"{accuracy.value:.2%} accurate (95% {accuracy.low:.2%} to {accuracy.high:.2%}) on {found.n_rows:,} rows, "
+            f"${found.cost_per_1000:.4g} per 1,000; promised {promised:.2%}: {'holds' if holds else 'BROKEN'}"
+        )
+    return HOLDS if holds else BROKEN
+
+
+def _text_column(found: str | None) -> str:
+    if found is None:
+        raise DatasetError("No column looks like texts: name it with --text.")
+    return found
+
+
+def _prices(given: Sequence[str]) -> dict[str, float]:
+    prices = {}
+    for one in given:
+        name, _, value = one.rpartition("=")
+        try:
+            prices[name] = float(value)
+        except ValueError:
+            raise DatasetError(f"--price {one}: write TIER=USD, such as llm=0.003.") from None
+    return prices
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    def show(done: int, of: int) -> None:
+        end = "\n" if done == of else "\r"
+        print(f"{done:,} of {of:,} {what}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _array(values: Sequence[float]) -> Any:
+    import numpy as np
+
+    return np.array(values, dtype=np.float64)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""The command line: what a user types, what comes out, and which exit code CI sees."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from test_bundle import export, llm_of, policy_of
+from test_streaming import scored
+
+import hybrid
+from hybrid import scoring
+from hybrid.bundle import save
+from hybrid.cli import main
+from hybrid.metrics import summarize
+from hybrid.patterns import Triage
+from hybrid.routing import Policy, replay
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "log.parquet"
+    scored(4_000).to_parquet(path, row_group_size=500, index=False)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def exported(recording, tmp_path_factory):
+    """A bundle with evidence as the Export page writes it, and the texts of its test rows."""
+    folder = tmp_path_factory.mktemp("bundle")
+    rows = recording.split.test
+    policy = policy_of(recording, "triage", threshold=0.8)
+    table, truth = recording.predictions.take(rows), recording.dataset.truth[rows]
+    accuracy = summarize(replay(policy, table), truth).accuracy
+    content = save(
+        policy=policy,
+        classes=recording.dataset.classes,
+        models=recording.models,
+        texts=list(recording.dataset.texts[rows]),
+        recorded=table,
+        evidence={"metrics": {"test": {"accuracy": {"value": accuracy.value, "low": accuracy.low}}}},
+    )
+    bundle = folder / "triage.zip"
+    bundle.write_bytes(content)
+    names = np.array([*recording.dataset.classes, None], dtype=object)
+    said = table.answers(table.index("llm"))
+    frame = pd.DataFrame(
+        {
+            "text": recording.dataset.texts[rows],
+            "label": names[truth],
+            "llm_label": names[said.label],
+            "llm_confidence": said.confidence,
+            "llm_cost": said.cost,
+        }
+    )
+    return folder, bundle, frame, accuracy
+
+
+def test_tune_finds_thresholds_that_do_what_it_prints(log, capsys):
+    assert main(["tune", log, "--tiers", "fast,llm", "--min-accuracy", "0.88", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["tune"]["accuracy"] >= 0.88
+    assert said["bound"] <= said["tune"]["cost_per_1000"]
+    assert said["tune"]["rows"] + said["test"]["rows"] == 4_000
+    threshold = said["thresholds"]["fast"]
+    frame = pd.read_parquet(log)
+    final = np.where(
+        frame["fast_confidence"].where(frame["fast_label"].notna(), 0) >= threshold,
+        frame["fast_label"] == frame["label"],
+        frame["llm_label"] == frame["label"],
+    )
+    both = said["tune"]["rows"] * said["tune"]["accuracy"] + said["test"]["rows"] * said["test"]["accuracy"]
+    assert both == pytest.approx(final.sum())
+
+
+def test_tune_speaks_plainly_and_takes_a_budget(log, capsys):
+    assert main(["tune", log, "--pattern", "cascade", "--tiers", "fast,llm", "--max-cost", "300"]) == 0
+    out = capsys.readouterr()
+    assert "fast: keep at or above" in out.out
+    assert "no other thresholds do better" in out.out
+    assert "8 of 8 pieces read" in out.err
+
+
+def test_a_goal_out_of_reach_has_exit_code_1(log, capsys):
+    assert main(["tune", log, "--tiers", "fast,llm", "--min-accuracy", "1.0"]) == 1
+    assert "No thresholds reach" in capsys.readouterr().out
+
+
+def test_a_mistake_is_a_message_and_exit_code_2(log, capsys):
+    for wrong in (
+        ["tune", "nowhere.parquet", "--min-accuracy", "0.9"],
+        ["tune", log, "--tiers", "fast", "--min-accuracy", "0.9"],
+        ["tune", log, "--tiers", "fast,llm", "--min-accuracy", "90"],
+        ["tune", log, "--tiers", "fast,llm", "--min-accuracy", "0.9", "--price", "llm"],
+        ["route", "nowhere.zip", log, "--out", "x.parquet", "--text", "label"],
+        ["evaluate", "nowhere.zip", log],
+    ):
+        assert main(wrong) == 2, wrong
+        error = capsys.readouterr().err
+        assert error.splitlines()[-1].startswith("hybrid: ")
+        assert "Traceback" not in error
+
+
+def test_evaluate_tells_ci_whether_the_promise_holds(exported, tmp_path, capsys):
+    _, bundle, frame, accuracy = exported
+    path = tmp_path / "labelled.csv"
+    frame.to_csv(path, index=False)
+    assert main(["evaluate", str(bundle), str(path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["accuracy"] == pytest.approx(accuracy.value)
+    assert said["promised"] == pytest.approx(accuracy.low)
+    frame.assign(label=np.roll(frame["label"], 1)).to_csv(path, index=False)  # the world has changed
+    assert main(["evaluate", str(bundle), str(path)]) == 1
+    assert "BROKEN" in capsys.readouterr().out
+    frame[["text", "label"]].to_csv(path, index=False)
+    assert main(["evaluate", str(bundle), str(path)]) == 2
+    assert "llm_label" in capsys.readouterr().err
+
+
+@pytest.fixture
+def models(recording, monkeypatch):
+    """A module with the recorded LLM as a function, and a count of what it was asked."""
+    answer = llm_of(recording)
+    asked = []
+
+    def counting(texts):
+        asked.extend(texts)
+        return answer(texts)
+
+    module = type(sys)("answering")
+    module.models = {"llm": counting}
+    module.nothing = 3
+    monkeypatch.setitem(sys.modules, "answering", module)
+    scoring._runtime.cache_clear()
+    yield asked
+    scoring._runtime.cache_clear()
+
+
+def route(bundle, texts, out):
+    return ["route", str(bundle), str(texts), "--out", str(out), "--models", "answering:models", "--keep", "label"]
+
+
+def test_a_routed_file_is_what_the_runtime_decides(exported, models, recording, tmp_path, capsys):
+    _, bundle, frame, _ = exported
+    texts, out = tmp_path / "texts.parquet", tmp_path / "decisions.parquet"
+    frame.to_parquet(texts, row_group_size=20, index=False)
+    assert main(route(bundle, texts, out)) == 0
+    found = pd.read_parquet(out)
+    pipeline = hybrid.load(bundle, models={"llm": llm_of(recording)})
+    decisions = pipeline.decide(list(frame["text"]))
+    assert found["tier"].tolist() == [d.tier for d in decisions]
+    assert [x if isinstance(x, str) else None for x in found["decision"]] == [d.label for d in decisions]
+    assert found["confidence"].tolist() == [d.confidence for d in decisions]
+    assert found["cost"].tolist() == [d.cost for d in decisions]
+    assert not out.with_name(out.name + ".parts").exists()
+    capsys.readouterr()
+    assert main(["evaluate", str(bundle), str(texts), "--models", "answering:models"]) == 0
+
+
+def test_a_broken_run_goes_on_where_it_stopped(exported, models, recording, tmp_path, monkeypatch, capsys):
+    _, bundle, frame, _ = exported
+    texts, out = tmp_path / "texts.parquet", tmp_path / "decisions.parquet"
+    frame.to_parquet(texts, row_group_size=10, index=False)
+    whole = tmp_path / "whole.parquet"
+    assert main(route(bundle, texts, whole)) == 0
+    models.clear()
+    decide, calls = scoring._decide, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return decide(*args)
+
+    monkeypatch.setattr(scoring, "_decide", dies)
+    with pytest.raises(KeyboardInterrupt):
+        main(route(bundle, texts, out))
+    assert not out.exists()
+    before = len(models)
+    other = tmp_path / "other.zip"
+    other.write_bytes(export(recording, Policy(Triage(0.1), policy_of(recording, "triage").tiers)))
+    assert main(route(other, texts, out)) == 2
+    assert "parts of another run" in capsys.readouterr().err
+    assert main(route(bundle, texts, out)) == 0
+    assert before > 0
+    assert len(set(models)) == len(models)  # no text was asked about twice
+    assert pq.read_table(out).equals(pq.read_table(whole))
+
+
+def test_a_cluster_routes_to_the_same_file(recording, exported, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    _, _, frame, _ = exported
+    tiers = recording.predictions.select(["rules", "classifier"]).tiers
+    bundle = tmp_path / "local.zip"
+    bundle.write_bytes(export(recording, Policy(Triage(0.6), tiers)))
+    texts = tmp_path / "texts.parquet"
+    frame.to_parquet(texts, row_group_size=15, index=False)
+    assert main(["route", str(bundle), str(texts), "--out", str(tmp_path / "here.parquet")]) == 0
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
+    with cluster:
+        there = ["--out", str(tmp_path / "there.parquet"), "--scheduler", cluster.scheduler_address]
+        assert main(["route", str(bundle), str(texts), *there]) == 0
+    assert pq.read_table(tmp_path / "there.parquet").equals(pq.read_table(tmp_path / "here.parquet"))
+
+
+def test_models_that_cannot_be_imported_are_said(exported, models, tmp_path, capsys):
+    _, bundle, frame, _ = exported
+    texts = tmp_path / "texts.csv"
+    frame.to_csv(texts, index=False)
+    for spec, says in (("nowhere:models", "cannot be imported"), ("answering:nothing", "not a dict")):
+        command = ["route", str(bundle), str(texts), "--out", str(tmp_path / "x.parquet"), "--models", spec]
+        assert main(command) == 2
+        assert says in capsys.readouterr().err
+    assert main(["route", str(bundle), str(texts), "--out", str(tmp_path / "x.parquet")]) == 2
+    assert "Supply it" in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""Quick numbers are those of the replay."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from conftest import cases
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.flips import Chain, chain_thresholds
+from hybrid.metrics import paired_difference, summarize
+from hybrid.patterns import Triage
+from hybrid.quick import chain_against_one, summarize_chain
+from hybrid.routing import Policy, replay
+
+
+def close(a, b):
+    """Compare nested numbers; nan equals nan."""
+    for name, x in asdict(a).items():
+        y = asdict(b)[name]
+        flat = [v if v is not None else -1 for v in (x.values() if isinstance(x, dict) else np.atleast_1d(x))]
+        other = [v if v is not None else -1 for v in (y.values() if isinstance(y, dict) else np.atleast_1d(y))]
+        assert flat == pytest.approx(other, abs=1e-9, nan_ok=True), name
+
+
+def draw(case, data):
+    policy, predictions, truth = case
+    if data.draw(st.booleans()):
+        predictions.cost[:], predictions.latency[:] = [0.25, 0.5, 0.75, 1.0][: predictions.cost.shape[1]], 0.1
+    return policy, predictions, truth, Chain.of(policy, predictions, truth)
+
+
+@given(cases(names=("triage", "cascade")), st.data())
+def test_a_chain_is_summarized_as_its_replay(case, data):
+    policy, predictions, truth, chain = draw(case, data)
+    found = summarize_chain(chain, chain_thresholds(policy.pattern), truth)
+    close(found, summarize(replay(policy, predictions), truth))
+
+
+@given(cases(names=("triage", "cascade")), st.data())
+def test_a_chain_is_compared_with_a_tier_alone_as_the_replays_are(case, data):
+    policy, predictions, truth, chain = draw(case, data)
+    first, last = policy.tiers[0], policy.tiers[-1]
+    alone = replay(Policy(Triage(threshold=0.0), (first, last)), predictions)
+    close(
+        chain_against_one(chain, chain_thresholds(policy.pattern), 0),
+        paired_difference(alone, replay(policy, predictions), truth),
+    )

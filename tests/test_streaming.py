@@ -1,0 +1,185 @@
+"""Streaming: the same sums whatever holds the rows, and whatever dies meanwhile."""
+
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CLASSES
+from test_tally import many
+
+from hybrid import streaming, tallied
+from hybrid.columns import Columns, RecordedColumns
+from hybrid.dataset import build
+from hybrid.errors import DatasetError, TierError
+from hybrid.patterns import Triage
+from hybrid.routing import Policy
+
+
+def scored(n, seed=0):
+    """A table of two models' answers, as a log of scored texts holds them."""
+    predictions, truth = many(n, 2, seed)
+    names = np.array([*CLASSES, None], dtype=object)
+    return pd.DataFrame(
+        {
+            "label": names[truth],
+            "fast_label": names[predictions.label[:, 0]],
+            "fast_confidence": predictions.confidence[:, 0],
+            "llm_label": names[predictions.label[:, 1]],
+            "llm_confidence": predictions.confidence[:, 1],
+            "llm_cost": predictions.cost[:, 1],
+            "llm_latency": np.round(predictions.cost[:, 1] * 3, 3),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return scored(6_000)
+
+
+@pytest.fixture(scope="module")
+def parquet(frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scored") / "log.parquet"
+    frame.to_parquet(path, row_group_size=250, index=False)
+    return path
+
+
+def plan_of(source):
+    columns = streaming.guess(source)
+    return streaming.plan(source, columns, ["fast", "llm"])
+
+
+def same(a, b):
+    if isinstance(a, streaming.Sides):
+        same(a.tune, b.tune)
+        same(a.test, b.test)
+        return
+    np.testing.assert_array_equal(a.right, b.right)
+    for x, y in zip((*a.cost, *a.latency), (*b.cost, *b.latency), strict=True):
+        np.testing.assert_array_equal(x, y)
+    for field in ("true", "said", "both"):
+        np.testing.assert_array_equal(getattr(a.classes, field), getattr(b.classes, field))
+
+
+def test_a_streamed_file_is_what_the_loaded_table_says(frame, parquet):
+    source = streaming.pieces(parquet)
+    assert len(source) == 24
+    streamed = streaming.tally_pieces(source, plan_of(source))
+    table = frame.fillna("").astype(str)
+    tiers = (
+        RecordedColumns("fast", "fast_label", confidence="fast_confidence"),
+        RecordedColumns("llm", "llm_label", confidence="llm_confidence", cost="llm_cost", latency="llm_latency"),
+    )
+    dataset = build(table, Columns("label", recorded=tiers))
+    recorded = dataset.recorded.select(["fast", "llm"])
+    loaded = tallied.tally_of(Policy(Triage(0.5), recorded.tiers), recorded, dataset.truth, classes=True)
+    same(streamed.tune + streamed.test, loaded)
+    assert 0.27 < streamed.test.n_rows / loaded.n_rows < 0.33
+
+
+def test_formats_and_batch_sizes_make_no_difference(frame, parquet, tmp_path, monkeypatch):
+    source = streaming.pieces(parquet)
+    whole = streaming.tally_pieces(source, plan_of(source))
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    frame.to_json(tmp_path / "log.jsonl", orient="records", lines=True)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for i, part in enumerate(np.array_split(np.arange(len(frame)), 3)):
+        frame.iloc[part].to_parquet(folder / f"{i}.parquet", index=False)
+    monkeypatch.setattr(streaming, "BATCH", 77)
+    for path in (tmp_path / "log.csv", tmp_path / "log.jsonl", folder):
+        source = streaming.pieces(path)
+        sides = streaming.tally_pieces(source, plan_of(source))
+        same(sides.tune + sides.test, whole.tune + whole.test)
+
+
+def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
+    distributed = pytest.importorskip("distributed")
+    source = streaming.pieces(parquet)
+    plan = plan_of(source)
+    expected = streaming.tally_pieces(source, plan)
+    cluster = distributed.LocalCluster(
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    )
+    killed = []
+
+    def progress(done, of):
+        if done == 1 and not killed:
+            victim = next(iter(cluster.workers.values()))
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+
+    with cluster:
+        assert len({w.pid for w in cluster.workers.values()}) == 3
+        run = streaming.on_dask(cluster.scheduler_address)
+        found = streaming.tally_pieces(source, plan, run=run, progress=progress)
+        assert streaming.plan(source, streaming.guess(source), ["fast", "llm"], run=run) == plan
+    assert killed
+    same(found, expected)
+
+
+def test_no_scheduler_is_an_error_that_says_so(parquet, monkeypatch):
+    pytest.importorskip("distributed")
+    run = streaming.on_dask("tcp://127.0.0.1:9")
+    with pytest.raises(TierError, match="No Dask scheduler"):
+        next(run(len, streaming.pieces(parquet), lambda done, of: None))
+
+
+def write(tmp_path, frame, **columns):
+    path = tmp_path / "bad.parquet"
+    frame.assign(**columns).to_parquet(path, index=False)
+    return streaming.pieces(path)
+
+
+def test_a_value_that_cannot_be_used_is_named(frame, tmp_path):
+    small = frame.head(300)
+    percent = small["fast_confidence"].where(small.index != 7, 95.0)
+    source = write(tmp_path, small, fast_confidence=percent)
+    with pytest.raises(DatasetError, match=r"row 8, fast_confidence = 95.0.*Divide by 100"):
+        streaming.tally_pieces(source, plan_of(source))
+    hole = small["llm_cost"].where(small.index != 3)
+    known = small["llm_label"].fillna("billing")
+    source = write(tmp_path, small, llm_cost=hole, llm_label=known)
+    with pytest.raises(DatasetError, match="row 4, llm_cost"):
+        streaming.tally_pieces(source, plan_of(source))
+    source = write(tmp_path, small, fast_confidence="sure")
+    with pytest.raises(DatasetError, match="must hold numbers"):
+        streaming.tally_pieces(source, plan_of(source))
+
+
+def test_what_cannot_be_planned_is_said(frame, tmp_path):
+    small = frame.head(300)
+    source = write(tmp_path, small)
+    columns = streaming.guess(source)
+    with pytest.raises(DatasetError, match="no tier 'gpt'"):
+        streaming.plan(source, columns, ["fast", "gpt"])
+    with pytest.raises(DatasetError, match="lie between tiers"):
+        streaming.plan(source, columns, ["fast"])
+    without = write(tmp_path, small.drop(columns="fast_confidence"))
+    with pytest.raises(DatasetError, match="needs a column fast_confidence"):
+        streaming.plan(without, streaming.guess(without), ["fast", "llm"])
+    for path in (tmp_path / "nowhere.parquet", tmp_path / "log.xlsx"):
+        with pytest.raises(DatasetError):
+            streaming.pieces(path)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        streaming.pieces(tmp_path / "broken.parquet")
+
+
+def test_rows_without_a_label_or_never_asked_are_left_out(frame, tmp_path):
+    small = frame.head(600).copy()
+    small.loc[:9, "label"] = None
+    small.loc[small.index >= 300, ["llm_label", "llm_confidence", "llm_cost", "llm_latency"]] = None
+    source = write(tmp_path, small)
+    sums = streaming.tally_pieces(source, plan_of(source))
+    kept = small["label"].notna() & small["llm_label"].notna()
+    assert sums.tune.n_rows + sums.test.n_rows == kept.sum()
+
+
+def test_a_split_column_is_honoured(frame, tmp_path):
+    side = np.where(frame.index % 4 == 0, "test", "train")
+    source = write(tmp_path, frame, split=side)
+    sums = streaming.tally_pieces(source, plan_of(source))
+    assert sums.test.n_rows == (side == "test").sum()
