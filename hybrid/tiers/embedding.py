@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from hybrid.errors import TierError
 from hybrid.predictions import Answers, Floats, Labels
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed
-from hybrid.tiers.embedding_cache import EmbeddingCache, Vectors
+
+if TYPE_CHECKING:  # production has no cache, and loads no database
+    from hybrid.tiers.embedding_cache import EmbeddingCache, Vectors
 
 INVERSE_REGULARISATION = 10.0  # scikit-learn's C
 MAX_ITERATIONS = 300
