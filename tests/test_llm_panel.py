@@ -144,7 +144,7 @@ def test_a_bad_address_or_prompt_says_so(server, filled):
 
 def test_the_cap_stops_a_recording_and_the_page_says_so(server, filled):
     at = press(filled, "Connect")
-    next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.001)
+    next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.006)
     at = record(at.run())
     assert any("cap" in e.value for e in at.error)
     assert 0 < at.session_state["loaded"].llms[0].n_answered < 200
