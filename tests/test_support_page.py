@@ -10,20 +10,30 @@ import pandas as pd
 import pytest
 from conftest import labelled
 from test_dashboard import ROOT, open_page, press
-from test_support import keyword_bundle, say
+from test_support import CLASSES, keyword_bundle, say
 
 import hybrid
 from hybrid.dashboard import support_run, support_settings, support_view
 from hybrid.dashboard.support_page import EXAMPLES
 from hybrid.dashboard.support_quality import GOLD, gold_of, gold_texts, llm_scores, rule_scores
 from hybrid.errors import SupportError
-from hybrid.support import FIELDS, Extraction, Field, Insight, RuleExtractor, SupportPipeline
+from hybrid.support import (
+    FIELDS,
+    Extraction,
+    ExtractionSettings,
+    Field,
+    Insight,
+    Pattern,
+    RuleExtractor,
+    SupportPipeline,
+    default_config,
+)
 from hybrid.support.evaluation import ALL, read_gold, right_of, score
 from hybrid.support.results import to_csv, to_jsonl, total_by
 
 EVIL = (
     "<img src=x onerror=alert(1)> <script>alert(1)</script> **bold** [x](javascript:alert(1)) $x^2$ "
-    '$49.99 "><mark onmouseover=alert(1)> :red[red] mail a@example.com'
+    '$49.99 "><mark onmouseover=alert(1)> :red[red] mail a@example.com <b>end</b>'
 )
 
 
@@ -208,10 +218,17 @@ class Texts(HTMLParser):
 
 def test_a_ticket_is_never_markup():
     parser = Texts()
-    parser.feed(support_view.marked(flow()(EVIL)))
+    named = Pattern(name="tag", expression="<script>.*</script>")  # a field may be markup itself, and so may its value
+    config = default_config(CLASSES).model_copy(update={"extraction": ExtractionSettings(patterns=(named,))})
+    parser.feed(support_view.marked(flow(config=config)(EVIL)))
     assert set(parser.tags) == {"style", "p", "mark", "small"}
     assert set(parser.attributes) == {"class", "style", "title"}
-    shown = parser.shown.split("</style>")[-1].replace("amount", "").replace("email", "")
+    shown = (
+        parser.shown.split("</style>")[-1]
+        .replace("amount", "")
+        .replace("email", "")
+        .replace("</script>tag", "</script>")
+    )
     assert EVIL in shown
 
 

@@ -37,7 +37,7 @@ button[kind="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-
 .st-key-tiles [data-testid="stMetricValue"] { font-size: 1.7rem; font-weight: 600; }
 .tile-detail { font-size: 0.85rem; line-height: 1.45; opacity: 0.8; font-variant-numeric: tabular-nums; }
 .tile-detail .strong { font-weight: 600; }
-body[data-dragging] .not-live, body[data-dragging] .st-key-verdict, body[data-dragging="map"] .st-key-tile_latency,
+body[data-dragging] :is(.not-live, .st-key-verdict, .st-key-human_load), body[data-dragging="map"] .st-key-tile_latency,
 body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
 body[data-dragging="map"] [data-live^="test_"] { visibility: hidden; }
 .st-key-threshold_line { position: absolute; height: 0; overflow: hidden; }
