@@ -132,7 +132,7 @@ def _draw_numbers(data: Loaded, choice: Choice, side: str) -> None:
     frame = numbers(data.key, repr(choice), side, data, choice)
     cheap, strong = cheap_of(choice.policy.tiers).name, choice.policy.names[-1]
     st.markdown(f"**Routing between {cheap} and {strong}** · {side} rows, every threshold of triage")
-    st.dataframe(frame, hide_index=True)
+    st.dataframe(frame, hide_index=True, height="content")
 
 
 @st.cache_data(scope="session", max_entries=30, show_spinner=False)

@@ -14,7 +14,9 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
     triage = choice.policy.pattern
     assert isinstance(triage, Triage)
     classes = data.recording.dataset.classes
-    with st.expander("One threshold for each predicted class", icon=":material/view_list:", key="by_class"):
+    opened = bool(triage.by_class)
+    title = "One threshold for each predicted class"
+    with st.expander(title, expanded=opened, icon=":material/view_list:", key="by_class"):
         on = st.toggle(
             "Classes have thresholds of their own",
             key=class_table.switch_key(pattern),
