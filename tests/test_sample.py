@@ -61,7 +61,7 @@ def test_recorded_minilm_answers_are_out_of_fold(answers, tickets):
         n_classes=7,
         embedder=MiniLM.installed(),
         fast=fast,
-        cache=embedders.EmbeddingCache(MiniLM.installed().identity),
+        cache=EmbeddingCache(MiniLM.installed().identity),
     )
     again = np.array(dataset.classes)[fitted.answers.label]
     assert (again == answers["minilm_label"].to_numpy(dtype=str)).mean() > 0.99  # int8 sums differ between cores

@@ -14,7 +14,8 @@ from hybrid.tuning import Goal
 
 @pytest.fixture
 def tune():
-    return press(open_page("pages/1_Tune.py"), "Use the sample data")
+    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
+    return at.toggle(key="whatif").set_value(True).run()  # a tier that costs something
 
 
 def click(at, key):
