@@ -163,25 +163,27 @@ class Runtime:
     def explain(self, outcomes: Outcomes) -> list[Decision]:
         """Turn outcomes into decisions with names and traces."""
         names, seen = self.policy.names, outcomes.seen
+        # plain lists: reading one number of an array takes longer than building the decision
+        label = [self._label(c) for c in outcomes.label.tolist()]
+        tier, confidence = outcomes.tier.tolist(), outcomes.confidence.tolist()
+        cost, latency, asked = outcomes.cost.tolist(), outcomes.latency.tolist(), outcomes.asked.tolist()
+        said = list(
+            zip(seen.label.tolist(), seen.confidence.tolist(), seen.cost.tolist(), seen.latency.tolist(), strict=True)
+        )
         return [
             Decision(
-                self._label(outcomes.label[i]),
-                float(outcomes.confidence[i]),
-                names[outcomes.tier[i]],
-                float(outcomes.cost[i]),
-                float(outcomes.latency[i]),
+                label[i],
+                confidence[i],
+                names[tier[i]],
+                cost[i],
+                latency[i],
                 tuple(
-                    Step(
-                        names[j],
-                        self._label(seen.label[i, j]),
-                        float(seen.confidence[i, j]),
-                        float(seen.cost[i, j]),
-                        float(seen.latency[i, j]),
-                    )
-                    for j in np.flatnonzero(outcomes.asked[i])
+                    Step(names[j], self._label(codes[j]), sure[j], paid[j], waited[j])
+                    for j, was_asked in enumerate(asked[i])
+                    if was_asked
                 ),
             )
-            for i in range(len(outcomes.label))
+            for i, (codes, sure, paid, waited) in enumerate(said)
         ]
 
     def _label(self, code: Any) -> str | None:

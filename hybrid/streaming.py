@@ -51,7 +51,8 @@ class Piece:
         if missing:
             raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(source.schema.names)}.")
         if self.format == "parquet":
-            texts = {c for c in coded if pa.types.is_string(source.schema.field(c).type)}
+            kinds = {c: source.schema.field(c).type for c in coded}
+            texts = {c for c, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)}
             source = ds.dataset(self.path, format=ds.ParquetFileFormat(dictionary_columns=texts))
         for fragment in source.get_fragments():
             part = fragment if self.row_group is None else fragment.subset(row_group_ids=[self.row_group])
