@@ -300,7 +300,7 @@ def main() -> None:
         ](int(n)):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             limit = sorting(int(n))
-            ratio = f"{theirs / mine:,.0f}×" if theirs == theirs else ""
+            ratio = f"{theirs / mine:,.{0 if theirs > 9.5 * mine else 1}f}×" if theirs == theirs else ""
             beside_it = f"{1000 * theirs:,.0f} ms" if theirs == theirs else ""
             print(
                 f"| {int(n):,} | {what} | {1000 * mine:,.1f} ms | {other} | {beside_it} | {ratio} | "
