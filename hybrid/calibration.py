@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
-from scipy.special import expit, logit, logsumexp, softmax, xlogy
+from scipy.special import expit, logit, softmax, xlogy
 
 from hybrid.predictions import Bools, Floats, Labels
 
@@ -67,10 +67,12 @@ def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
     if not usable.any():
         return Calibrator()
     logits, own = logits[usable], own[usable]
+    top = logits.max(axis=1)
+    gaps, own = logits - top[:, None], own - top  # whatever the temperature, the greatest exponential is 1
 
     def log_loss(log_temperature: float) -> float:
         t = np.exp(log_temperature)
-        return float(np.mean(logsumexp(logits / t, axis=1) - own / t))
+        return float(np.mean(np.log(np.exp(gaps / t).sum(axis=1)) - own / t))
 
     best = minimize_scalar(log_loss, bounds=(np.log(0.01), np.log(100.0)), method="bounded", options={"xatol": 1e-5})
     return Calibrator(float(np.exp(best.x)))

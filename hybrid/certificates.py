@@ -8,6 +8,8 @@ from scipy.special import bdtr
 from hybrid.errors import TierError
 from hybrid.predictions import Floats, Rows
 
+PART = 1 << 12  # hypotheses that are tested together
+
 
 def binomial_p_values(errors: Rows, trials: Rows, *, risk: float) -> Floats:
     """Return the chance of seeing so few errors if the true rate were `risk`: P(Bin(trials, risk) ≤ errors).
@@ -28,8 +30,7 @@ def binomial_p_values(errors: Rows, trials: Rows, *, risk: float) -> Floats:
     ----------
     Clopper & Pearson 1934; the exact binomial test.
     """
-    if not 0 < risk < 1:
-        raise TierError(f"The risk is {risk}: it must be between 0 and 1. Percent? Divide by 100.")
+    _check_risk(risk)
     errors, trials = np.asarray(errors, dtype=np.float64), np.asarray(trials, dtype=np.int64)
     found = np.ones(trials.shape)
     some = (trials > 0) & (errors < trials)
@@ -73,14 +74,15 @@ def certified(errors: Rows, trials: Rows, *, risk: float, delta: float) -> int |
     Parameters
     ----------
     errors, trials
-        Counts at every threshold, from the strictest to the most lenient.
+        Counts at every threshold, from the strictest to the most lenient; neither ever falls.
     risk, delta
         The promise: the true error rate is at most `risk` with probability at least ``1 − delta``.
 
     Notes
     -----
     Testing starts at the first threshold with `least_trials` rows: before it not even a flawless record would do. How
-    many rows a threshold keeps does not depend on their errors, so starting there breaks nothing.
+    many rows a threshold keeps does not depend on their errors, so starting there breaks nothing. Only points where an
+    error was added are computed: between two of them the p-value falls.
 
     Examples
     --------
@@ -89,12 +91,24 @@ def certified(errors: Rows, trials: Rows, *, risk: float, delta: float) -> int |
     >>> certified(np.array([0, 0, 1]), np.array([10, 29, 30]), risk=0.1, delta=0.05)
     1
     """
+    _check_risk(risk)
     if not 0 < delta < 1:
         raise TierError(f"delta is {delta}: it must be between 0 and 1.")
-    p_values = binomial_p_values(errors, trials, risk=risk)
     enough = np.flatnonzero(np.asarray(trials) >= least_trials(risk, delta))
     if not len(enough):
         return None
     start = int(enough[0])
-    n = fixed_sequence(p_values, delta=delta, start=start)
-    return start + n - 1 if n else None
+    errors, trials = np.asarray(errors)[start:], np.asarray(trials)[start:]
+    # more trials without an error only lower the p-value: what fails first fails where an error was added
+    tested = np.flatnonzero(np.diff(errors, prepend=-1) > 0)
+    for at in range(0, len(tested), PART):
+        part = tested[at : at + PART]
+        passed = fixed_sequence(binomial_p_values(errors[part], trials[part], risk=risk), delta=delta)
+        if passed < len(part):
+            return start + int(part[passed]) - 1 if at + passed else None
+    return start + len(errors) - 1
+
+
+def _check_risk(risk: float) -> None:
+    if not 0 < risk < 1:
+        raise TierError(f"The risk is {risk}: it must be between 0 and 1. Percent? Divide by 100.")

@@ -122,7 +122,10 @@ def guess_columns(table: pd.DataFrame) -> Columns:
     row_id = next(iter(_named(free, _ID)), None)
     group = next(iter(_named(free, _GROUP)), None)
     free = [c for c in free if c not in (row_id, group)]
-    text = next(iter(_named(free, _TEXT)), None) or _prose(table, free)
+    classes = {v.strip().casefold() for v in table[label].unique()} - {""}
+    # answers such as "late delivery" are several words, and still no texts
+    wordy = [c for c in free if not table[c].str.strip().str.casefold().isin(classes).mean() > 0.5]
+    text = next(iter(_named(free, _TEXT)), None) or _prose(table, wordy)
     free = [c for c in free if c != text]
     return Columns(label, text, row_id, group, split, _guess_recorded(table, label, free))
 

@@ -231,27 +231,29 @@ class Runtime:
     def _explain(self, outcomes: Outcomes, failures: Failures) -> list[Decision]:
         names, seen = self.policy.names, outcomes.seen
         final = self._with_fallback(outcomes, failures)
+        # plain lists: reading one number of an array takes longer than building the decision
+        label = [self._label(c) for c in final.label.tolist()]
+        tier, confidence = final.tier.tolist(), final.confidence.tolist()
+        fallback = (final.tier != outcomes.tier).tolist()
+        cost, latency, asked = outcomes.cost.tolist(), outcomes.latency.tolist(), outcomes.asked.tolist()
+        said = list(
+            zip(seen.label.tolist(), seen.confidence.tolist(), seen.cost.tolist(), seen.latency.tolist(), strict=True)
+        )
         return [
             Decision(
-                self._label(final.label[i]),
-                float(final.confidence[i]),
-                names[final.tier[i]],
-                float(outcomes.cost[i]),
-                float(outcomes.latency[i]),
+                label[i],
+                confidence[i],
+                names[tier[i]],
+                cost[i],
+                latency[i],
                 tuple(
-                    Step(
-                        names[j],
-                        self._label(seen.label[i, j]),
-                        float(seen.confidence[i, j]),
-                        float(seen.cost[i, j]),
-                        float(seen.latency[i, j]),
-                        failures.get((i, int(j))),
-                    )
-                    for j in np.flatnonzero(outcomes.asked[i])
+                    Step(names[j], self._label(codes[j]), sure[j], paid[j], waited[j], failures.get((i, j)))
+                    for j, was_asked in enumerate(asked[i])
+                    if was_asked
                 ),
-                bool(final.tier[i] != outcomes.tier[i]),
+                fallback[i],
             )
-            for i in range(len(outcomes.label))
+            for i, (codes, sure, paid, waited) in enumerate(said)
         ]
 
     def _with_fallback(self, outcomes: Outcomes, failures: Failures) -> Verdict:

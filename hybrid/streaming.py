@@ -21,7 +21,7 @@ from hybrid.predictions import UNKNOWN, Bools, Floats, Labels
 from hybrid.recorded_answers import match
 from hybrid.tally import Tally, tally
 
-BATCH = 1 << 16  # rows in memory at a time
+BATCH = 1 << 17  # rows in memory at a time
 TEST_SHARE = 0.3
 HEAD = 1_000  # rows that columns are guessed from
 FORMATS = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "ndjson": "json"}
@@ -51,7 +51,8 @@ class Piece:
         if missing:
             raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(source.schema.names)}.")
         if self.format == "parquet":
-            texts = {c for c in coded if pa.types.is_string(source.schema.field(c).type)}
+            kinds = {c: source.schema.field(c).type for c in coded}
+            texts = {c for c, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)}
             source = ds.dataset(self.path, format=ds.ParquetFileFormat(dictionary_columns=texts))
         for fragment in source.get_fragments():
             part = fragment if self.row_group is None else fragment.subset(row_group_ids=[self.row_group])
@@ -102,17 +103,24 @@ class Plan:
         Sorted.
     split
         A column that says which rows are test; None: three rows in ten are, by a hash of the row's number.
+    classes_too
+        Whether to count classes, for macro-F1.
     """
 
     label: str
     tiers: tuple[RecordedColumns, ...]
     classes: tuple[str, ...]
     split: str | None = None
+    classes_too: bool = False
     lattice: Lattice = Lattice()  # noqa: RUF009 - frozen, so sharing one is safe
 
     def columns(self) -> list[str]:
         """Return the columns that are read."""
         return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used())]))
+
+    def n_classes(self) -> int | None:
+        """Return how many classes to count; None where they are not asked for."""
+        return len(self.classes) if self.classes_too else None
 
     def coded(self) -> list[str]:
         """Return those that hold labels."""
@@ -238,7 +246,7 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
             paid,
             waited,
             lattice=plan.lattice,
-            n_classes=len(plan.classes),
+            n_classes=plan.n_classes(),
         )
 
     return Sides(side(~test), side(test))
@@ -306,7 +314,7 @@ def _empty(plan: Plan) -> Sides:
     nothing: Floats = np.zeros(0)
     k = len(plan.tiers)
     label, right, confidence, spent = [none] * k, [none == none] * k, [nothing] * (k - 1), [0.0] * k
-    zero = tally(label, right, none, confidence, spent, spent, lattice=plan.lattice, n_classes=len(plan.classes))
+    zero = tally(label, right, none, confidence, spent, spent, lattice=plan.lattice, n_classes=plan.n_classes())
     return Sides(zero, zero)
 
 

@@ -101,10 +101,14 @@ class Tally:
 
     def _over(self, n_axes: int, weight: Ints) -> Ints:
         """Return weighted rows by the bins of the first tiers."""
-        # doubles, whose product is many times faster than that of integers, are exact far beyond any number of rows
-        summed = self.right.reshape(-1, self.right.shape[-1]).astype(np.float64) @ weight.astype(np.float64)
-        by_bins = summed.reshape((self.lattice.n_bins,) * n_axes + (-1,)).sum(axis=n_axes)
-        return np.asarray(by_bins, dtype=np.int64)
+        others = tuple(range(n_axes, self.right.ndim - 1))
+        summed = self.right.sum(axis=others) if others else self.right
+        if (weight == 1).all():
+            return np.asarray(summed.sum(axis=-1))
+        total = np.zeros(summed.shape[:-1], dtype=np.int64)
+        for code in np.flatnonzero(weight):
+            total += weight[code] * summed[..., code]
+        return total
 
     def _grid(self, tables: Sequence[Ints]) -> Ints:
         """Return the sum over tables of what lies below each edge on all of a table's axes."""
@@ -175,7 +179,9 @@ def tally(
     n_bins = lattice.n_bins
     counts = np.bincount(cells(bins, n_bins, bit_code(right), 1 << k), minlength=n_bins ** (k - 1) << k)
     shaped = counts.reshape((n_bins,) * (k - 1) + (1 << k,))
-    rows = [shaped.sum(axis=tuple(range(j, k))) for j in range(k)]
+    rows = [shaped.sum(axis=-1)]
+    for _ in range(k - 1):
+        rows.insert(0, rows[0].sum(axis=-1))
     paid, waited = (
         tuple(_whole_sums(bins[:j], n_bins, rows[j], values, unit) for j, values in enumerate(columns))
         for unit, columns in ((NANO, cost), (MICRO, latency))

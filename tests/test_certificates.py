@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom
 
+from hybrid import certificates
 from hybrid.certificates import binomial_p_values, certified, fixed_sequence, least_trials
 from hybrid.errors import TierError
 
@@ -20,6 +23,19 @@ def test_testing_stops_at_the_first_that_fails():
     assert fixed_sequence(np.array([0.2, 0.01]), delta=0.05) == 0
     assert fixed_sequence(np.array([0.2, 0.01, 0.01]), delta=0.05, start=1) == 2
     assert certified(np.array([9, 20, 0]), np.array([9, 40, 50]), risk=0.1, delta=0.05) is None
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 4096)))
+def test_only_points_where_an_error_was_added_need_a_test(steps, seed, part):
+    trials = np.cumsum(np.array(steps) * 3)
+    errors = np.minimum(np.cumsum(np.random.default_rng(seed).random(len(steps)) < 0.15), trials)
+    p = binomial_p_values(errors, trials, risk=0.2)
+    enough = np.flatnonzero(trials >= least_trials(0.2, 0.3))
+    n = fixed_sequence(p, delta=0.3, start=int(enough[0])) if len(enough) else 0
+    expected = int(enough[0]) + n - 1 if n else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates, "PART", part)
+        assert certified(errors, trials, risk=0.2, delta=0.3) == expected
 
 
 def test_fewer_rows_than_needed_certify_nothing():

@@ -16,6 +16,7 @@ from hybrid.patterns import PATTERNS
 from hybrid.tables import read
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import EndpointEmbedder, MiniLM
+from hybrid.tiers.embedding_cache import EmbeddingCache
 
 ROOT = Path(__file__).parent.parent
 HAS_MINILM = embedders.is_installed()

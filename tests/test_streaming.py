@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def parquet(frame, tmp_path_factory):
 
 def plan_of(source):
     columns = streaming.guess(source)
-    return streaming.plan(source, columns, ["fast", "llm"])
+    return replace(streaming.plan(source, columns, ["fast", "llm"]), classes_too=True)
 
 
 def same(a, b):
@@ -115,7 +116,7 @@ def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
         assert len({w.pid for w in cluster.workers.values()}) == 3
         run = streaming.on_dask(cluster.scheduler_address)
         found = streaming.tally_pieces(source, plan, run=run, progress=progress)
-        assert streaming.plan(source, streaming.guess(source), ["fast", "llm"], run=run) == plan
+        assert streaming.plan(source, streaming.guess(source), ["fast", "llm"], run=run).classes == plan.classes
     assert killed
     same(found, expected)
 
@@ -183,3 +184,11 @@ def test_a_split_column_is_honoured(frame, tmp_path):
     source = write(tmp_path, frame, split=side)
     sums = streaming.tally_pieces(source, plan_of(source))
     assert sums.test.n_rows == (side == "test").sum()
+
+
+def test_labels_of_several_words_are_not_taken_for_texts(frame, tmp_path):
+    words = {c: f"late {c} of parcels" for c in CLASSES}
+    named = frame.assign(**{c: frame[c].map(words) for c in ("label", "fast_label", "llm_label")})
+    columns = streaming.guess(write(tmp_path, named))
+    assert columns.text is None
+    assert [r.name for r in columns.recorded] == ["fast", "llm"]

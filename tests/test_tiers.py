@@ -1,16 +1,26 @@
 """Tiers: fitted on one side, honest on the other, and the same alone as in a batch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import labelled
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 
 from hybrid.calibration import fit_calibrator
 from hybrid.errors import TierError
+from hybrid.metrics import expected_calibration_error
 from hybrid.predictions import UNKNOWN
+from hybrid.tiers import classifier
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.gate import HeuristicGate, fit_gate
 from hybrid.tiers.rules import Edits, check_phrase, fit_rules
+from hybrid.tiers.softmax import StoppedError, fit_softmax, passes
 from hybrid.tiers.whatif import WhatIf
 from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
 
@@ -223,3 +233,65 @@ def test_the_what_if_llm_is_right_as_often_as_it_says():
 def test_an_impossible_what_if_is_refused(bad):
     with pytest.raises(TierError):
         WhatIf(**bad)
+
+
+class EnoughError(Exception):
+    pass
+
+
+def test_a_fit_can_be_cancelled_from_its_progress(data):
+    texts, truth, fold, k = data
+    seen = []
+
+    def progress(share, done):
+        seen.append(share)
+        if share > 0.3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        fit_classifier(texts, truth, fold, n_classes=k, progress=progress)
+    assert seen == sorted(seen)
+    assert seen[-1] < 1
+
+
+def test_a_fit_that_nobody_waits_for_ends_between_two_passes():
+    rows = csr_matrix(np.eye(4))
+    asked = []
+    with pytest.raises(StoppedError):
+        fit_softmax(rows, np.arange(4), 4, stopped=lambda: len(asked) > 2 or asked.append(1))
+    assert len(asked) == 3
+
+
+def test_the_number_of_threads_changes_no_bit(data, monkeypatch):
+    texts, truth, fold, k = data
+    two = fit_classifier(texts, truth, fold, n_classes=k)
+    monkeypatch.setattr(classifier, "ThreadPoolExecutor", lambda n: ThreadPoolExecutor(1))
+    one = fit_classifier(texts, truth, fold, n_classes=k)
+    np.testing.assert_array_equal(one.model.weights, two.model.weights)
+    np.testing.assert_array_equal(one.probabilities, two.probabilities)
+
+
+def test_many_rows_need_fewer_passes():
+    assert passes(1_000) == passes(50_000) == 8
+    assert passes(100_000) == 4
+    assert passes(10_000_000) == 3
+
+
+def test_folds_answer_at_least_as_well_as_the_plain_pipeline():
+    """On the sample data: out of fold, TF-IDF and logistic regression as scikit-learn sets them by default."""
+    frame = pd.read_csv("sample_data/support_tickets.csv")
+    texts = frame["text"].to_numpy(dtype=object)
+    truth = pd.factorize(frame["label"], sort=True)[0].astype(np.int64)
+    splits = list(StratifiedKFold(5, shuffle=True, random_state=0).split(texts, truth))
+    fold = np.empty(len(texts), dtype=np.int64)
+    for f, (_, held) in enumerate(splits):
+        fold[held] = f
+    plain = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression())
+    other = cross_val_predict(plain, texts, truth, cv=splits, method="predict_proba")
+    ours = fit_classifier(texts, truth, fold, n_classes=7)
+    gain = (ours.answers.label == truth).astype(float) - (other.argmax(axis=1) == truth)
+    low = gain.mean() - 1.96 * gain.std() / np.sqrt(len(gain))
+    assert low > -0.01
+    right = ours.answers.label == truth
+    error = expected_calibration_error(ours.answers.confidence, right)
+    assert error < 0.5 * expected_calibration_error(other.max(axis=1), other.argmax(axis=1) == truth)
