@@ -79,6 +79,7 @@ def test_connect_record_and_tune(server, filled):
     at.switch_page("pages/1_Tune.py")
     at.run()
     assert not at.exception
+    at.selectbox(key="triage.strong").set_value("llm").run()
     assert at.session_state["choice"].policy.names[-1] == "llm"
     assert at.session_state["choice"].whatif is None  # a real LLM takes the simulated one's place
     at.switch_page("pages/6_Export.py")

@@ -15,7 +15,8 @@ from hybrid.tuning import Goal
 @pytest.fixture
 def tune():
     at = press(open_page("pages/1_Tune.py"), "Use the sample data")
-    return at.toggle(key="whatif").set_value(True).run()  # a tier that costs something
+    at.toggle(key="whatif").set_value(True).run()  # a tier that costs something
+    return at.selectbox(key="triage.strong").set_value("what-if LLM").run()
 
 
 def click(at, key):
