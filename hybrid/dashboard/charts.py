@@ -114,7 +114,9 @@ def threshold_figure(
     top = max(float(high.max()), *(a for _, a in references.alone.values()))
     figure.update_yaxes(tickformat=".0%", range=[max(0.0, min(shown_low) - 0.03), min(1.0, top) + 0.04], row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.05], row=2, col=1)
-    figure.update_yaxes(tickprefix="$", range=[0, 1.05 * max(float(curve.cost_per_1000.max()), 1e-9)], row=3, col=1)
+    most = float(curve.cost_per_1000.max())
+    free = {"tickvals": [0]} if most == 0 else {}  # nothing costs anything: no ticks of billionths
+    figure.update_yaxes(tickprefix="$", range=[0, 1.05 * most if most else 1], **free, row=3, col=1)
     figure.update_yaxes(showticklabels=by_share, row=4, col=1)
     figure.update_xaxes(range=[left, right], **axis.ticks())
     scale = {KEPT: "share of texts kept, by ", PLAIN: ""}.get(axis.name, "stretched near 1: ")
@@ -273,7 +275,10 @@ def trade_off_figure(
         references.alone[n][1] for n in (references.cheap, references.strong)
     ]
     top = max([s.accuracy.high for _, s, _ in points] + [references.oracle[1]])
-    figure.update_xaxes(title="cost per 1,000 texts", tickprefix="$", rangemode="tozero")
+    costs = [s.cost_per_1000.value for _, s, _ in points] + [cost for cost, _ in references.alone.values()]
+    most = max(costs) or 1.0
+    # a little room on the left, for the marks of what is free
+    figure.update_xaxes(title="cost per 1,000 texts", tickprefix="$", range=[-0.03 * most, 1.06 * most])
     figure.update_yaxes(title="accuracy", tickformat=".1%", range=[min(shown) - 0.03, min(top, 1.0) + 0.02])
     legend = {"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0}
     figure.update_layout(height=520, margin={"l": 10, "r": 10, "t": 30, "b": 10}, legend=legend)

@@ -83,8 +83,11 @@ def cheaper(reference: Summary, other: Summary, difference: PairedDifference) ->
         return "same" if other.cost_per_1000.value == 0 else f"+{dollars(other.cost_per_1000.value)}"
     if round(change.value / base, 3) == 0:
         return "same"
+    if other.cost_per_1000.value == 0:
+        return "free"
     word, sign = ("dearer", 1) if change.value > 0 else ("cheaper", -1)
     low, high = sorted((sign * change.low / base, sign * change.high / base))
+    high = min(high, 1.0) if change.value < 0 else high  # nothing is more than 100% cheaper
     said = f"{abs(change.value) / base:.0%} {word}"
     return f"{said} ({low:.0%} to {high:.0%})" if low > 0 else f"{said}: cannot be told apart on these rows"
 
