@@ -224,11 +224,13 @@ def test_differences_are_said_with_their_interval():
     assert wording.cheaper(a, b, difference) == "+$0.500"  # from nothing there is no share
     a, b, difference = compared([1] * 100)
     assert wording.verdict(difference) == "−100.0 points (−100.0 to −100.0)"
+    assert wording.cheaper(b, a, paired_difference_of_cost(-0.5, -0.6, -0.4, difference)) == "free"
+    half = replace(a, cost_per_1000=Interval(0.25, 0.2, 0.3))
     assert (
-        wording.cheaper(b, a, paired_difference_of_cost(-0.5, -0.6, -0.4, difference)) == "100% cheaper (80% to 120%)"
+        wording.cheaper(b, half, paired_difference_of_cost(-0.25, -0.6, -0.1, difference)) == "50% cheaper (20% to 100%)"
     )
     assert (
-        wording.cheaper(b, a, paired_difference_of_cost(0.1, -0.1, 0.3, difference))
+        wording.cheaper(b, half, paired_difference_of_cost(0.1, -0.1, 0.3, difference))
         == "20% dearer: cannot be told apart on these rows"
     )
     assert wording.cheaper(b, b, paired_difference_of_cost(0, 0, 0, difference)) == "same"
