@@ -1,6 +1,7 @@
 """The parts that pages are made of, without a page: tiles, axes, the lattice of the line, wording, filters."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Scale, of_points, of_summary
 from hybrid.inspection import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
-from hybrid.metrics import paired_difference, summarize
+from hybrid.metrics import Interval, paired_difference, summarize
 from hybrid.patterns import PATTERNS, Triage
 from hybrid.predictions import UNKNOWN
 from hybrid.routing import Policy, replay
@@ -226,9 +227,8 @@ def test_differences_are_said_with_their_interval():
     assert wording.verdict(difference) == "−100.0 points (−100.0 to −100.0)"
     assert wording.cheaper(b, a, paired_difference_of_cost(-0.5, -0.6, -0.4, difference)) == "free"
     half = replace(a, cost_per_1000=Interval(0.25, 0.2, 0.3))
-    assert (
-        wording.cheaper(b, half, paired_difference_of_cost(-0.25, -0.6, -0.1, difference)) == "50% cheaper (20% to 100%)"
-    )
+    saved = paired_difference_of_cost(-0.25, -0.6, -0.1, difference)
+    assert wording.cheaper(b, half, saved) == "50% cheaper (20% to 100%)"
     assert (
         wording.cheaper(b, half, paired_difference_of_cost(0.1, -0.1, 0.3, difference))
         == "20% dearer: cannot be told apart on these rows"
@@ -239,10 +239,6 @@ def test_differences_are_said_with_their_interval():
 
 
 def paired_difference_of_cost(value, low, high, like):
-    from dataclasses import replace
-
-    from hybrid.metrics import Interval
-
     return replace(like, cost_per_1000=Interval(value, low, high))
 
 
