@@ -53,7 +53,7 @@ def test_the_readme_code_runs(tmp_path, monkeypatch):
         )
     )
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
 
