@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from platformdirs import user_cache_dir
-
+from hybrid.cache_folder import VARIABLE, folder
 from hybrid.errors import TierError
 
-PATH_VARIABLE = "HYBRID_TUNER_STORE"
+FILE = "answers.sqlite"
 ASK, ANSWERED, BUSY, SPENT = "ask", "answered", "busy", "spent"
 _MANY = 500  # keys in one query
 
@@ -62,9 +61,8 @@ class Spending:
 
 
 def default_path() -> Path:
-    """Return where the store lies: `HYBRID_TUNER_STORE`, else the user's cache directory."""
-    given = os.environ.get(PATH_VARIABLE)
-    return Path(given) if given else Path(user_cache_dir("hybrid-tuner", appauthor=False)) / "answers.sqlite"
+    """Return where the store lies unless told otherwise: in the cache folder."""
+    return folder() / FILE
 
 
 class AnswerStore:
@@ -92,7 +90,7 @@ class AnswerStore:
         except (sqlite3.Error, OSError) as error:
             raise TierError(
                 f"The answers that were paid for are kept in {str(self.path)!r}, which cannot be used: {error}. Free "
-                f"or mend it, or name another file in the environment variable {PATH_VARIABLE}."
+                f"or mend it, or name another folder in the environment variable {VARIABLE}."
             ) from error
         self._host, self._pid = (socket.gethostname(), os.getpid()) if holder is None else (holder, 0)
 

@@ -21,7 +21,7 @@ def running():
 @pytest.fixture
 def server(running, monkeypatch, tmp_path):
     running.reset()
-    monkeypatch.setenv("HYBRID_TUNER_STORE", str(tmp_path / "answers.sqlite"))
+    monkeypatch.setenv("HYBRID_CACHE_DIR", str(tmp_path))
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
     return running

@@ -421,14 +421,14 @@ def test_the_claim_of_a_dead_process_is_lost_money_and_free_again(path):
 
 def test_a_file_that_is_no_store_says_how_to_mend_it(tmp_path):
     (tmp_path / "x").write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    with pytest.raises(TierError, match="HYBRID_TUNER_STORE"):
+    with pytest.raises(TierError, match="HYBRID_CACHE_DIR"):
         AnswerStore(tmp_path / "x")
 
 
 def test_the_place_of_the_store_can_be_set(monkeypatch, tmp_path):
-    monkeypatch.setenv("HYBRID_TUNER_STORE", str(tmp_path / "mine.sqlite"))
-    assert default_path() == tmp_path / "mine.sqlite"
-    monkeypatch.delenv("HYBRID_TUNER_STORE")
+    monkeypatch.setenv("HYBRID_CACHE_DIR", str(tmp_path / "mine"))
+    assert default_path() == tmp_path / "mine" / "answers.sqlite"
+    monkeypatch.delenv("HYBRID_CACHE_DIR")
     assert default_path().name == "answers.sqlite"
 
 

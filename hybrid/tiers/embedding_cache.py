@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,22 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-FOLDER_VARIABLE = "HYBRID_CACHE_DIR"  # where it lies; unset: the user's cache folder of this system
+from hybrid.cache_folder import folder
+
 FILE = "embeddings.sqlite"
 WAIT = 10.0  # seconds for another process to finish writing
 AT_ONCE = 500  # keys in one query: below SQLite's smallest limit
 
 Vectors = NDArray[np.float32]
-
-
-def folder() -> Path:
-    """Return the folder of the cache."""
-    given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        return Path(given)
-    import platformdirs  # its place differs between systems
-
-    return Path(platformdirs.user_cache_dir("hybrid-tuner", appauthor=False))
 
 
 class EmbeddingCache:
