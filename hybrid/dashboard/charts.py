@@ -115,7 +115,7 @@ def threshold_figure(
     figure.update_yaxes(tickformat=".0%", range=[max(0.0, min(shown_low) - 0.03), min(1.0, top) + 0.04], row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.05], row=2, col=1)
     most = float(curve.cost_per_1000.max())
-    free = {"tickvals": [0]} if most == 0 else {}  # nothing costs anything: no ticks of billionths
+    free = {"tickvals": [0], "ticktext": ["$0"]} if most == 0 else {}  # nothing costs anything: no ticks of billionths
     figure.update_yaxes(tickprefix="$", range=[0, 1.05 * most if most else 1], **free, row=3, col=1)
     figure.update_yaxes(showticklabels=by_share, row=4, col=1)
     figure.update_xaxes(range=[left, right], **axis.ticks())
