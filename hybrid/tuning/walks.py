@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, betaincinv
 
+from hybrid.certificates import binomial_p_values, fixed_sequence
 from hybrid.predictions import Floats, Rows
 from hybrid.routing import Policy
 from hybrid.tuning.sizes import rows_to_certify
@@ -139,12 +140,11 @@ class Walks:
         starts = self._starts(n, share)
         each = self.delta / of / len(starts)
         self.tested.append((name, n, wrong, share, each))
-        p_value = np.where(n > 0, bdtr(wrong, np.maximum(n, 1), self.alpha), 1.0)
+        p_values = binomial_p_values(wrong, n, risk=self.alpha)
         for start in starts:
-            failed = np.flatnonzero(p_value[start:] > each)
-            end = start + (failed[0] if failed.size else len(n) - start)
-            if end > start:
-                self.passed.append(Chosen(len(self.tested) - 1, int(end) - 1, start))
+            passed = fixed_sequence(p_values, delta=each, start=start)
+            if passed:
+                self.passed.append(Chosen(len(self.tested) - 1, start + passed - 1, start))
 
     def _starts(self, n: Rows, share: Floats) -> list[int]:
         if self.risk == SYSTEM:
