@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,7 @@ PAGES = (
 )
 
 MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
+_T = TypeVar("_T")
 POLL = 0.1  # seconds between looks at long work
 CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
 
@@ -70,14 +71,38 @@ def open_page(title: str) -> None:
 
 
 def load_with_progress(work: Callable[[Progress], state.Loaded]) -> bool:
-    """Run a load under a progress bar with a button that cancels it; returns whether it went through.
+    """Run a load under a progress bar with a button that cancels it; returns whether it went through."""
+    try:
+        state.keep(run_cancellable(work, flag="loading", key="cancel_load", doing="Reading"))
+    except HybridError as error:
+        show_error(error)
+        return False
+    return True
+
+
+def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doing: str) -> _T:
+    """Run long work under a progress bar with a button that cancels it.
 
     The work runs in a thread of its own. A click, on Cancel or anywhere, ends this run of the page at its next look at
     the thread; the work then stops at its next report, and the session keeps what it had.
+
+    Parameters
+    ----------
+    flag
+        Stands in the session's state while the work runs; still there in the next run of a page, it was stopped.
+    key
+        Of the button.
+    doing
+        What the bar says until the first report.
+
+    Raises
+    ------
+    HybridError
+        What the work raised.
     """
-    st.session_state["loading"] = True
+    st.session_state[flag] = True
     place = st.empty()
-    done, doing, cancelled = 0.0, "Reading", threading.Event()
+    done, cancelled = 0.0, threading.Event()
 
     def report(share: float, what: str) -> None:
         nonlocal done, doing
@@ -96,19 +121,14 @@ def load_with_progress(work: Callable[[Progress], state.Loaded]) -> bool:
             bar.progress(done, f"{doing} …")
             if time.monotonic() - started > CANCEL_AFTER:
                 with cancel:
-                    st.button("Cancel", icon=":material/close:", key="cancel_load")
+                    st.button("Cancel", icon=":material/close:", key=key)
                 started = float("inf")
-        problem = job.exception()
     finally:
         cancelled.set()
         pool.shutdown(wait=False)
-    del st.session_state["loading"]  # where this is not reached, the next run says so
+    del st.session_state[flag]  # where this is not reached, the next run says so
     place.empty()
-    if isinstance(problem, HybridError):
-        show_error(problem)
-        return False
-    state.keep(job.result())
-    return True
+    return job.result()
 
 
 def show_error(error: HybridError) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import trying
-from hybrid.dashboard.controls import CANCEL_AFTER, POLL
+from hybrid.dashboard.controls import run_cancellable
 from hybrid.dashboard.state import Choice, Loaded, evaluate_on
 from hybrid.errors import HybridError
 from hybrid.routing import replay
@@ -144,40 +141,18 @@ def with_progress(key: str, work: Callable[[Progress], list[TicketAnalysis]]) ->
     list of TicketAnalysis, or None
         None where it could not be done; the page says why.
     """
-    place = st.empty()
-    done, of, cancelled = 0, 1, threading.Event()
-
-    def report(n: int, total: int) -> None:
-        nonlocal done, of
-        if cancelled.is_set():
-            raise CancelledError
-        done, of = n, max(total, 1)
-
-    pool = ThreadPoolExecutor(1)
-    job = pool.submit(work, report)
-    st.session_state["support_running"] = True
     try:
-        with place.container(horizontal=True, vertical_alignment="center"):
-            bar = st.progress(0.0)
-            cancel = st.empty()
-        started = time.monotonic()
-        while not wait((job,), timeout=POLL).done:
-            bar.progress(done / of, f"{done:,} of {of:,} tickets …")
-            if time.monotonic() - started > CANCEL_AFTER:
-                with cancel:
-                    st.button("Cancel", icon=":material/close:", key="cancel_batch")
-                started = float("inf")
-        problem = job.exception()
-    finally:  # a click anywhere ends this run of the page; the work then stops at its next report
-        cancelled.set()
-        pool.shutdown(wait=False)
-    del st.session_state["support_running"]  # where this is not reached, the next run says so
-    place.empty()
-    if isinstance(problem, HybridError):
-        st.error(str(problem), icon=":material/error:")
+        analyses = run_cancellable(
+            lambda report: work(lambda n, of: report(n / max(of, 1), f"{n:,} of {of:,} tickets")),
+            flag="support_running",
+            key="cancel_batch",
+            doing="0 of 1 tickets",
+        )
+    except HybridError as error:
+        st.error(str(error), icon=":material/error:")
         return None
     results = kept_results()
-    results[key] = job.result()
+    results[key] = analyses
     while len(results) > KEEP:
         del results[next(iter(results))]
     return results[key]
