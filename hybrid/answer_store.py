@@ -23,6 +23,7 @@ from hybrid.errors import TierError
 FILE = "answers.sqlite"
 ASK, ANSWERED, BUSY, SPENT = "ask", "answered", "busy", "spent"
 _MANY = 500  # keys in one query
+_PATIENCE = 30  # seconds to wait for another process that writes
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -83,8 +84,8 @@ class AnswerStore:
         self.path = Path(path) if path is not None else default_path()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            self._write_ahead()
             self._db.execute("PRAGMA synchronous=NORMAL")  # survives a killed process; a power cut may cost the last
             self._db.executescript(_TABLES)
         except (sqlite3.Error, OSError) as error:
@@ -93,6 +94,18 @@ class AnswerStore:
                 f"or mend it, or name another folder in the environment variable {VARIABLE}."
             ) from error
         self._host, self._pid = (socket.gethostname(), os.getpid()) if holder is None else (holder, 0)
+
+    def _write_ahead(self) -> None:
+        """Switch to the write-ahead log, waiting for others that open the same new file: here SQLite itself does not."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def close(self) -> None:
         self._db.close()

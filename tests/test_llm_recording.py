@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -233,6 +234,15 @@ def test_two_processes_at_once_pay_once(server, parts, path):
     assert all(one.wait(20) for one in jobs)
     assert [one.progress().done for one in jobs] == [60, 60]
     assert set(server.served()["served"].values()) == {1}
+
+
+def test_a_store_that_is_being_opened_elsewhere_is_waited_for(path):
+    busy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    busy.execute("CREATE TABLE other (x)")
+    busy.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, busy.commit).start()
+    with AnswerStore(path) as store:
+        assert store.get(["a"]) == {}
 
 
 CHILD = """
