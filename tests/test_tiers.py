@@ -272,9 +272,9 @@ def test_the_number_of_threads_changes_no_bit(data, monkeypatch):
 
 
 def test_many_rows_need_fewer_passes():
-    assert passes(1_000) == passes(50_000) == 8
-    assert passes(100_000) == 4
-    assert passes(10_000_000) == 3
+    assert passes(1_000) == passes(50_000) == 6
+    assert passes(100_000) == 3
+    assert passes(10_000_000) == 2
 
 
 def test_folds_answer_at_least_as_well_as_the_plain_pipeline():

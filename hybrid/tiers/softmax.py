@@ -10,11 +10,11 @@ from scipy.sparse import csr_matrix
 
 from hybrid.predictions import Labels, Rows
 
-BATCH = 256  # rows a step
-RATE = 1.0  # of the steps
+BATCH = 64  # rows a step; with four times as many, few rows make too few steps
+RATE = 2.0  # of the steps
 START = 1.0  # of each weight's sum of squared gradients; a larger one makes the first steps smaller
-PASSES = 8  # over the rows; more rows than MANY need fewer of them
-FEWEST_PASSES = 3
+PASSES = 6  # over the rows; more rows than MANY need fewer of them
+FEWEST_PASSES = 2
 MANY = 50_000
 
 Weights = NDArray[np.float32]
@@ -81,17 +81,17 @@ def fit_softmax(
             raise StoppedError
         for number in rng.permutation(len(batches)):
             columns, rows, rows_by_column, right = batches[number]
-            own = weights[columns]
+            own = weights.take(columns, axis=0)
             error = _probabilities(rows @ own + bias)
             error[np.arange(len(right)), right] -= 1
             step = rows_by_column @ error
-            seen = squares[columns]
+            seen = squares.take(columns, axis=0)
             seen += step * step
-            squares[columns] = seen
+            _whole(squares)[columns] = _whole(seen)
             step /= np.sqrt(seen, out=seen)
             step *= rate
             own -= step
-            weights[columns] = own
+            _whole(weights)[columns] = _whole(own)
             gradient = error.sum(axis=0)
             bias_squares += gradient * gradient
             bias -= rate * gradient / np.sqrt(bias_squares)
@@ -120,6 +120,11 @@ def _deal(
         rows = csr_matrix((part.data, place[part.indices], part.indptr), shape=(part.shape[0], len(columns)))
         dealt.append((columns, rows, rows.T.tocsr(), truth[order[start : start + BATCH]]))
     return dealt
+
+
+def _whole(matrix: Weights) -> NDArray[np.void]:
+    """See each row as one item, which numpy writes in one go: four times as fast as number by number."""
+    return matrix.view(np.dtype((np.void, matrix.strides[0])))[:, 0]
 
 
 def _probabilities(scores: Weights) -> Weights:
