@@ -78,6 +78,33 @@ def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
     return Calibrator(float(np.exp(best.x)))
 
 
+def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats]:
+    """Calibrate every row at a temperature that it had no part in.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(n_rows, n_classes)``.
+    fold
+        Number of the fold a row is held out in, -1 for test rows.
+
+    Returns
+    -------
+    calibrator
+        The one that ships: of all tune rows.
+    probabilities
+        Shape ``(n_rows, n_classes)``: of a fold's rows by the other folds' temperature, of test rows by the shipped.
+    """
+    tune = fold >= 0
+    shipped = fit_calibrator(logits[tune], truth[tune])
+    probabilities = np.empty_like(logits)
+    for f in np.unique(fold):
+        others = tune & (fold != f)
+        own = shipped if f < 0 else fit_calibrator(logits[others], truth[others])
+        probabilities[fold == f] = own.probabilities(logits[fold == f])
+    return shipped, probabilities
+
+
 MIN_ROWS = 10  # fewer say nothing about the shape of a confidence
 FOLDS = 5  # of the held-out log loss
 EPSILON = 1e-6  # confidences nearer to 0 or 1 are not told apart on the logit scale

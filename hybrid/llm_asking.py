@@ -13,7 +13,7 @@ import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.predictions import UNKNOWN, Answers
-from hybrid.tiers.llm_client import CallError, LLMClient, key_from_environment
+from hybrid.tiers.llm_client import CallError, LLMClient
 from hybrid.tiers.llm_tier import LLMTier
 
 
@@ -36,7 +36,7 @@ class LLMAsker:
     def __init__(self, model: LLMTier) -> None:
         settings = model.settings
         self.model = model
-        self._key = key_from_environment(settings)
+        self._key = settings.key()
         if self._key is None and urlsplit(settings.base_url).scheme == "https":
             raise BundleError(
                 f"This policy asks {settings.name!r} at {settings.base_url}: put its key into the environment variable "

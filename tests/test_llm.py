@@ -25,7 +25,7 @@ from hybrid.tiers.llm import (
     request_key,
     settings_from,
 )
-from hybrid.tiers.llm_client import CallError, LLMClient, key_from_environment
+from hybrid.tiers.llm_client import CallError, LLMClient
 from hybrid.tiers.llm_tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]
@@ -351,9 +351,9 @@ def test_a_key_of_the_environment_goes_to_its_own_server_alone(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-o")
     monkeypatch.setenv("VLLM_API_KEY", "sk-v")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    assert key_from_environment(LLMSettings("a", "m")) == "sk-o"
+    assert LLMSettings("a", "m").key() == "sk-o"
     elsewhere = LLMSettings("a", "m", base_url="https://elsewhere.example/v1")
-    assert key_from_environment(elsewhere) is None
-    assert key_from_environment(replace(elsewhere, key_variable="VLLM_API_KEY")) == "sk-v"
+    assert elsewhere.key() is None
+    assert replace(elsewhere, key_variable="VLLM_API_KEY").key() == "sk-v"
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1/")
-    assert key_from_environment(elsewhere) == "sk-o"
+    assert elsewhere.key() == "sk-o"

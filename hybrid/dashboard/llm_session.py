@@ -18,8 +18,9 @@ from hybrid.llm_answers import answered, joined
 from hybrid.llm_recording import Estimate, Questions, RecordingJob, estimate, questions, replies
 from hybrid.prices import list_price
 from hybrid.recording import CLASSIFIER
-from hybrid.tiers.llm import OPENAI_URL, LLMSettings, Reply
-from hybrid.tiers.llm_client import LLMClient, key_from_environment
+from hybrid.tiers.llm import LLMSettings, Reply
+from hybrid.tiers.llm_client import LLMClient
+from hybrid.tiers.servers import OPENAI_URL, URL_VARIABLE, key_for
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
 
@@ -40,7 +41,7 @@ def presets() -> dict[str, Preset]:
     """Return the servers that the environment and the secrets file set up: ``[llm.NAME]`` with base_url, model, key."""
     found = {}
     if os.environ.get("OPENAI_API_KEY"):
-        url = os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
+        url = os.environ.get(URL_VARIABLE, OPENAI_URL)
         found["OPENAI_API_KEY"] = Preset("llm", url, os.environ.get("OPENAI_MODEL", ""), None)
     try:
         tables: Mapping[str, Any] = st.secrets.get("llm", {})
@@ -94,7 +95,7 @@ def key_of(settings: LLMSettings) -> str | None:
     for preset in presets().values():
         if preset.key and preset.base_url.rstrip("/") == settings.base_url.rstrip("/"):
             return preset.key
-    return key_from_environment(replace(settings, key_variable="OPENAI_API_KEY"))
+    return key_for(settings.base_url)
 
 
 def _keys() -> dict[str, tuple[str, str]]:

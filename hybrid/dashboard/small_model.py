@@ -9,14 +9,8 @@ import streamlit as st
 from hybrid.dashboard import controls, state
 from hybrid.errors import HybridError
 from hybrid.tiers import embedders
-from hybrid.tiers.embedders import (
-    KEY_VARIABLE,
-    OPENAI_URL,
-    URL_VARIABLE,
-    Embedder,
-    EndpointEmbedder,
-    MiniLM,
-)
+from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
 
 SECONDS_A_TEXT = 0.01  # MiniLM's, about, on one core that does nothing else
 

@@ -11,8 +11,7 @@ from hybrid.errors import HybridError
 from hybrid.prices import list_price
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
-from hybrid.tiers.llm import OPENAI_URL
-from hybrid.tiers.llm_client import key_from_environment
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL
 
 
 def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
@@ -36,7 +35,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
     )
     variable = right.text_input(
         "Environment variable with the key, in production",
-        key=_started("variable", known.get("key_variable", "OPENAI_API_KEY")),
+        key=_started("variable", known.get("key_variable", KEY_VARIABLE)),
     )
     if not model.strip():
         st.info("Name the model, as its server calls it.")
@@ -63,7 +62,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
         return config.model_copy(update={"llm": None}), None
     config = config.model_copy(update={"llm": asdict(settings)})
     rules = RuleExtractor(config.extraction)
-    given = key or key_from_environment(settings)
+    given = key or settings.key()
     return config, LLMExtractor(settings, given, rules=rules, store=default_path(), budget=budget)
 
 

@@ -17,7 +17,7 @@ from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import Extraction, FieldName, Insight, RuleExtractor, Urgency
 from hybrid.support.fields import FIELDS, LLM, Field, without_overlaps
 from hybrid.tiers.llm import OK, LLMSettings, Reply, delimited, read_object, request_key, schema_format, settings_from
-from hybrid.tiers.llm_client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient, key_from_environment
+from hybrid.tiers.llm_client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient
 from hybrid.tiers.llm_tier import cost_of
 
 MAX_TOKENS = 500
@@ -246,9 +246,7 @@ def extractor_of(config: SupportConfig, *, key: str | None = None, store: str | 
         If its settings cannot be used.
     """
     settings = settings_from(config.llm or {})
-    return LLMExtractor(
-        settings, key or key_from_environment(settings), rules=RuleExtractor(config.extraction), store=store
-    )
+    return LLMExtractor(settings, key or settings.key(), rules=RuleExtractor(config.extraction), store=store)
 
 
 def _properties() -> Mapping[str, Any]:

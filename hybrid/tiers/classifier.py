@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from hybrid.calibration import Calibrator, fit_calibrator
+from hybrid.calibration import Calibrator, cross_calibrated
 from hybrid.errors import TierError
 from hybrid.predictions import Answers, Floats, Labels, Rows
 from hybrid.tiers.softmax import StoppedError, fit_softmax
@@ -176,13 +176,8 @@ def fit_classifier(
         rows = np.flatnonzero(fold == f)
         model = models[f]
         logits[rows] = model._scores(tf_idf(counts[rows][:, columns[f]], model.idf))
-    calibrators = {int(f): fit_calibrator(logits[tune[fold[tune] != f]], truth[tune[fold[tune] != f]]) for f in folds}
-    calibrators[-1] = fit_calibrator(logits[tune], truth[tune])
-
-    probabilities = np.empty_like(logits)
-    for f, calibrator in calibrators.items():
-        probabilities[fold == f] = calibrator.probabilities(logits[fold == f])
-    shipped = replace(models[-1], calibrator=calibrators[-1])
+    calibrator, probabilities = cross_calibrated(logits, truth, fold)
+    shipped = replace(models[-1], calibrator=calibrator)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
     raw = Calibrator().probabilities(logits).max(axis=1)
     answers = shipped.decide(probabilities)

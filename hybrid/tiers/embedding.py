@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hybrid.calibration import Calibrator, fit_calibrator
+from hybrid.calibration import Calibrator, cross_calibrated
 from hybrid.errors import TierError
 from hybrid.predictions import Answers, Floats, Labels
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress
@@ -184,10 +184,10 @@ def fit_embedding(
             rows = (fold >= 0) & (fold != f)
             shipped = _fit(vectors[rows], truth[rows], n_classes, embedder)
             logits[fold == f] = shipped.logits(vectors[fold == f])
-    temperatures, probabilities = _calibrate(logits, truth, fold)
+    temperatures, probabilities = cross_calibrated(logits, truth, fold)
     shipped = replace(shipped, calibrator=temperatures)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
-    temperature, both = _calibrate(average(fast.probabilities, probabilities), truth, fold)
+    temperature, both = cross_calibrated(average(fast.probabilities, probabilities), truth, fold)
     averaged = AveragedClassifier(fast.model, shipped, temperature, fast.model.latency + shipped.latency)
     report(1.0, "Fitted on embeddings")
     return FittedEmbedding(
@@ -198,19 +198,6 @@ def fit_embedding(
         _decide(both, embedder.price, averaged.latency),
         both,
     )
-
-
-def _calibrate(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats]:
-    """Return the temperature that ships, and every row's probabilities at one that the row had no part in."""
-    tune = fold >= 0
-    probabilities = np.empty_like(logits)
-    for f in np.unique(fold[tune]):
-        others = tune & (fold != f)
-        probabilities[fold == f] = fit_calibrator(logits[others], truth[others]).probabilities(logits[fold == f])
-    shipped = fit_calibrator(logits[tune], truth[tune])
-    if (~tune).any():
-        probabilities[~tune] = shipped.probabilities(logits[~tune])
-    return shipped, probabilities
 
 
 def _fit(vectors: Vectors, truth: Labels, n_classes: int, embedder: Embedder) -> EmbeddingClassifier:

@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from hybrid.errors import TierError
 from hybrid.predictions import UNKNOWN
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, check_url, key_for
 
-OPENAI_URL = "https://api.openai.com/v1"
 OK = "ok"
 # what the model itself answered, if badly: paid for, and it would say the same again
 ANSWERED = (OK, "unknown_label", "malformed", "empty", "refusal", "truncated", "context_too_long")
@@ -89,7 +88,7 @@ class LLMSettings:
     model: str
     role: str = CLASSIFIER
     base_url: str = OPENAI_URL
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str = KEY_VARIABLE
     prompt: str = PROMPT
     descriptions: tuple[tuple[str, str], ...] = ()
     examples: int = 0
@@ -125,6 +124,10 @@ class LLMSettings:
                 raise TierError(f"{self.name}: {what} = {value} must be {least or 0} or more.")
         if self.near_classes_only and not self.examples:
             raise TierError(f"{self.name}: only classes of examples can be offered if there are examples; set some.")
+
+    def key(self) -> str | None:
+        """Return the key that the environment holds for this tier's server; None where there is none for it."""
+        return key_for(self.base_url, self.key_variable)
 
     def offered(self, classes: Sequence[str], examples: Sequence[Example]) -> list[str]:
         """Return the classes that are offered for a text with these examples."""
@@ -195,23 +198,6 @@ def settings_from(values: Mapping[str, Any]) -> LLMSettings:
         return LLMSettings(**{**values, "descriptions": pairs})
     except (TypeError, AttributeError) as error:
         raise TierError(f"The settings of an LLM tier cannot be read: {error}.") from error
-
-
-def check_url(url: str) -> None:
-    """Raise `TierError` unless this is the address of a server, and nothing more: keys do not belong into it."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        raise TierError("The base URL is not an address; it looks like https://api.openai.com/v1.") from None
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise TierError(
-            "The base URL holds a user, a password or a query: leave them out. The key has a field of its own, so "
-            "that it reaches no log."
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        raise TierError(f"The base URL {url!r} is not an address; it looks like https://api.openai.com/v1.")
 
 
 def schema_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import asyncio
 import email.utils
 import json
 import math
-import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from hybrid.errors import TierError
-from hybrid.tiers.llm import OK, OPENAI_URL, LLMSettings, Reply, guess_tokens, label_probability
+from hybrid.tiers.llm import OK, LLMSettings, Reply, guess_tokens, label_probability
 
 if TYPE_CHECKING:
     import openai
@@ -25,8 +24,6 @@ FATAL = ("auth", "quota", "not_found")  # no call will do better: a recording st
 MAYBE_PAID = ("timeout", "bad_reply", "broken_off")  # the server may have done its work, and charge for it
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is not waited for
 FIRST_WAIT, MOST_WAIT = 0.5, 8.0  # seconds before a retry, doubling, where the server does not say
-
-OPENAI_KEY = "OPENAI_API_KEY"
 
 MEANING = {
     "auth": "The server refuses the key: it is wrong, revoked, or lacks the right to this model. Enter another.",
@@ -69,17 +66,6 @@ class CallError(TierError):
 Again = Callable[[CallError, float], Awaitable[bool]]
 """Told of a failed call and of the seconds to wait before the next (nan where there is none); waits, and says whether
 to go on."""
-
-
-def key_from_environment(settings: LLMSettings) -> str | None:
-    """Return the key that the environment holds for a tier; None where there is none, or it is another server's."""
-    if settings.key_variable == OPENAI_KEY and not _is_openai(settings.base_url):
-        return None  # whoever writes a base URL must not get the key of another server
-    return os.environ.get(settings.key_variable) or None
-
-
-def _is_openai(base_url: str) -> bool:
-    return base_url.rstrip("/") in (OPENAI_URL, os.environ.get("OPENAI_BASE_URL", OPENAI_URL).rstrip("/"))
 
 
 class LLMClient:

@@ -17,7 +17,6 @@ from pathlib import Path
 from hybrid.answer_store import default_path
 from hybrid.dashboard.support_quality import LLM_WORDS, gold_of, gold_texts, llm_scores
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
-from hybrid.tiers.llm_client import key_from_environment
 
 
 def main():
@@ -33,7 +32,7 @@ def main():
     settings = reader_settings(
         given.model, base_url=given.base_url, max_tokens=given.max_tokens, concurrency=given.concurrency, timeout=300
     )
-    extractor = LLMExtractor(settings, key_from_environment(settings), store=given.store)
+    extractor = LLMExtractor(settings, settings.key(), store=given.store)
     texts, gold = gold_texts(), gold_of("test")
     random.Random(0).shuffle(gold)
     with given.out.open("a", encoding="utf-8") as out:
