@@ -38,6 +38,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+OnFailure = Literal["best_so_far", "unknown"]
+"""What is decided where the last tier could not be asked."""
+
+
 class TierConfig(_Strict):
     """A tier as the bundle stores it.
 
@@ -67,7 +71,7 @@ class PolicyConfig(_Strict):
     parameters: dict[str, Any]
     classes: list[str] = Field(min_length=2)
     tiers: list[TierConfig] = Field(min_length=1)
-    on_failure: Literal["best_so_far", "unknown"] = "best_so_far"
+    on_failure: OnFailure = "best_so_far"
 
     def policy(self) -> Policy:
         """Return the policy that this describes.
@@ -143,7 +147,7 @@ def save(
     recorded: Predictions,
     evidence: Mapping[str, Any],
     llms: Mapping[str, LLMTier] | None = None,
-    on_failure: Literal["best_so_far", "unknown"] = "best_so_far",
+    on_failure: OnFailure = "best_so_far",
 ) -> bytes:
     """Pack a policy with everything that decides with it.
 

@@ -35,8 +35,18 @@ with st.container(border=True):
         f"**{wording.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
         f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")
     )
+    on_failure = "best_so_far"
+    if export.asked(data, choice.policy):
+        on_failure = st.radio(
+            "Where the last tier cannot be asked",
+            list(export.ON_FAILURE),
+            format_func=export.ON_FAILURE.__getitem__,
+            help="A server that is down or a key that expired must not stop your queue. Each decision "
+            "says which tier failed.",
+            key="export_on_failure",
+        )
     try:
-        content = export.bundle(data, choice)
+        content = export.bundle(data, choice, on_failure=on_failure)
     except HybridError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()

@@ -1,5 +1,6 @@
 """The LLM panel of the Data page, without a browser: connect, test, record, and what then stands there."""
 
+import json
 import time
 
 import llm_server
@@ -173,6 +174,18 @@ def test_pause_resume_and_cancel_on_the_page(server, filled):
     at = at.run()
     assert not at.exception
     assert 0 < at.session_state["loaded"].llms[0].n_answered == job.progress().asked < 200
+
+
+def test_what_a_bundle_decides_without_its_llm_is_chosen_on_export(server, filled):
+    at = record(press(filled, "Connect"))
+    at.switch_page("pages/1_Tune.py").run()
+    at.selectbox(key="triage.strong").set_value("llm").run()
+    at.switch_page("pages/6_Export.py").run()
+    choice = at.radio(key="export_on_failure")
+    assert json.loads(at.json[0].value)["on_failure"] == choice.value == "best_so_far"
+    choice.set_value("unknown").run()
+    assert not at.exception
+    assert json.loads(at.json[0].value)["on_failure"] == "unknown"
 
 
 def test_several_llms_stand_from_cheap_to_dear_and_vote(server, filled):

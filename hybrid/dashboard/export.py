@@ -10,19 +10,25 @@ from typing import Any
 import streamlit as st
 
 from hybrid import bundle as bundles
+from hybrid.bundle import OnFailure
 from hybrid.dashboard import cached, promised
 from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.routing import Policy
 from hybrid.tiers.llm import LLMSettings
 
+ON_FAILURE: dict[OnFailure, str] = {
+    "best_so_far": "Take the surest answer so far, marked as fallback",
+    "unknown": "Decide nothing: your code sees no label",
+}
 
-def bundle(data: Loaded, choice: Choice) -> bytes:
+
+def bundle(data: Loaded, choice: Choice, *, on_failure: OnFailure = "best_so_far") -> bytes:
     """Pack a choice."""
-    return _bundle(data.key, repr((choice, promised.evidence(data, choice))), data, choice)
+    return _bundle(data.key, repr((choice, promised.evidence(data, choice))), on_failure, data, choice)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Packing …")
-def _bundle(key: str, choice: str, _data: Loaded, _choice: Choice) -> bytes:
+def _bundle(key: str, choice: str, on_failure: OnFailure, _data: Loaded, _choice: Choice) -> bytes:
     dataset, split = _data.recording.dataset, _data.recording.split
     predictions = table_of(_data, _choice.whatif, _choice.terms)
     # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
@@ -36,6 +42,7 @@ def _bundle(key: str, choice: str, _data: Loaded, _choice: Choice) -> bytes:
         recorded=predictions.take(rows),
         evidence=evidence(_data, _choice),
         llms=_data.recording.llms,
+        on_failure=on_failure,
     )
 
 
