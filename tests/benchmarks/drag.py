@@ -35,7 +35,7 @@ WATCH = """() => {
 STOP = "() => { cancelAnimationFrame(window.seen.timer); return window.seen }"
 # from letting go of the native slider until the page says other numbers
 RELEASE = """() => {
-  const number = () => document.querySelector(".st-key-tile_cost [data-testid=stMetricValue]").innerText
+  const number = () => document.querySelector(".st-key-tile_escalation [data-testid=stMetricValue]").innerText
   const before = number()
   window.released = new Promise((done, fail) => document.addEventListener("pointerup", () => {
     const start = performance.now()
