@@ -7,6 +7,7 @@ import llm_server
 import pytest
 from test_dashboard import open_page, press
 
+from hybrid import answer_store
 from hybrid.dashboard import llm_session
 from hybrid.metrics import break_even_share
 
@@ -22,7 +23,8 @@ def running():
 @pytest.fixture
 def server(running, monkeypatch, tmp_path):
     running.reset()
-    monkeypatch.setenv("HYBRID_CACHE_DIR", str(tmp_path))
+    # a store of its own; the cache folder stays, as embedding the sample takes long
+    monkeypatch.setattr(answer_store, "default_path", lambda: tmp_path / answer_store.FILE)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
     return running
