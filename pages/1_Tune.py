@@ -100,24 +100,18 @@ line = lines[which]
 view = views.threshold(data, choice, line, scale_name)
 assert view is not None  # there is a summary
 figure, curve, axis = view
-certify_panel.mark(figure, axis, certificate)
+figure = certify_panel.mark(figure, axis, certificate)
 keys = {controls.slider_key(pattern, x): x.value for x in lines}
-shown = curve.on(threshold_line.lattice(curve))
-on_test = cached.curve(data, choice, line, "test")
 parts = {}
 if line.value is not None:
+    shown, said = views.along(data, choice, line, scale)
     parts["line"] = threshold_line.line(
         shown,
         key=controls.slider_key(pattern, line),
         label=line.title,
         axis=axis,
         panels=[(y, tint) for y, tint, _ in charts.panels(shown)],
-        live=tiles.of_points(
-            shown,
-            scale,
-            test=on_test.on(shown.threshold) if on_test else None,
-            latency=cached.latencies(data, choice, line, shown.threshold),
-        ),
+        live=said,
     )
 if len(lines) > 1:
     other = next(x for x in lines if x is not line)

@@ -1,5 +1,6 @@
 """Page logic, without a browser: what a user clicks, and what then stands there."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import date
@@ -13,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from hybrid.columns import Columns
 from hybrid.curves import with_threshold
-from hybrid.dashboard import cached, export, report, state, trying, wording
+from hybrid.dashboard import cached, charts, export, report, state, trying, views, wording
 from hybrid.dashboard.rules_table import changed
 from hybrid.dashboard.state import Choice, Pin, Terms
 from hybrid.dashboard.tiles import Scale
@@ -73,7 +74,7 @@ def own():
 @pytest.fixture
 def uncached(tune, monkeypatch):
     """Call what the pages call, but outside of a session, where its caches cannot be read."""
-    for module in (cached, export, report, trying):
+    for module in (cached, export, report, trying, views):
         for name, value in vars(module).copy().items():
             if hasattr(value, "__wrapped__"):
                 monkeypatch.setattr(module, name, value.__wrapped__)
@@ -426,3 +427,36 @@ def test_a_load_replaces_pins_of_other_data(tune):
 def test_columns_of_the_sample_are_read_as_they_are():
     assert state.SAMPLE.exists()
     assert Columns("label", text="text", id="id").used() == ["label", "text", "id"]
+
+
+def test_what_is_drawn_into_the_chart_does_not_stay_there(tune):
+    def drawn(at):
+        (chart,) = at.get("plotly_chart")
+        return chart.proto.spec
+
+    before = json.loads(drawn(tune))
+    certified = drawn(tune.toggle(key="certify_on").set_value(True).run())
+    assert "certified" in certified
+    assert drawn(tune.run()) == certified  # the browser builds a chart anew whose text differs
+    assert json.loads(drawn(tune.toggle(key="certify_on").set_value(False).run())) == before
+
+
+@pytest.mark.usefixtures("uncached")
+def test_the_report_leaves_the_chart_of_the_page_as_it_is(tune, monkeypatch):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    (line,) = choice.policy.thresholds()
+    view = views.threshold(data, choice, line, "Confidence")
+    before = json.loads(view[0].to_json())
+    monkeypatch.setattr(views, "threshold", lambda *_: view)
+    assert report._threshold_charts(data, choice)  # the threshold stands in it as a line
+    assert json.loads(view[0].to_json()) == before
+
+
+def test_moving_a_threshold_draws_no_chart_and_writes_no_tile_of_the_drag_again(tune, monkeypatch):
+    monkeypatch.setattr(charts, "threshold_figure", None)  # would fail if it were called
+    monkeypatch.setattr(views, "of_points", None)
+    (slider,) = (s for s in tune.slider if s.label == "Confidence threshold")
+    moved = slider.set_value(0.5).run()
+    assert not moved.exception
+    moved.segmented_control(key="axis").set_value("Share kept").run()
+    assert moved.exception  # another axis is another picture

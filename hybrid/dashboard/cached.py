@@ -68,8 +68,8 @@ def curve(data: Loaded, choice: Choice, line: Threshold, side: str = "tune") -> 
 
     Where that threshold itself stands makes no difference, so moving it computes nothing.
     """
-    held = _held(choice, line)
-    return _curve(data.key, repr(held), line.name, line.index, side, data, held)
+    fixed = held(choice, line)
+    return _curve(data.key, repr(fixed), line.name, line.index, side, data, fixed)
 
 
 @st.cache_resource(scope="session", max_entries=40, show_spinner=False)  # not copied at every rerun: it may be long
@@ -105,8 +105,8 @@ def _order(key: str, choice: str, name: str, index: int | None, side: str, _data
 
 def latencies(data: Loaded, choice: Choice, line: Threshold, thresholds: Floats) -> Floats | None:
     """Return p50 and p95 of the latency on tune at these thresholds, shape ``(2, n)``; None if they are too many."""
-    held = _held(choice, line)
-    return _latencies(data.key, repr(held), line.name, line.index, data, held, thresholds)
+    fixed = held(choice, line)
+    return _latencies(data.key, repr(fixed), line.name, line.index, data, fixed, thresholds)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner=False)
@@ -127,9 +127,9 @@ def gauge(data: Loaded, choice: Choice, line: Threshold) -> Floats:
 
 def surface(data: Loaded, choice: Choice, axes: tuple[Threshold, Threshold], levels: tuple[Floats, Floats]) -> Surface:
     """Measure a choice on tune over two of its thresholds."""
-    held = _held(_held(choice, axes[0]), axes[1])
+    fixed = held(held(choice, axes[0]), axes[1])
     which = repr([(a.name, a.index) for a in axes])
-    return _surface(data.key, repr(held), which, repr([x.tobytes() for x in levels]), data, held, axes, levels)
+    return _surface(data.key, repr(fixed), which, repr([x.tobytes() for x in levels]), data, fixed, axes, levels)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner=False)
@@ -147,7 +147,7 @@ def _surface(
     return measure_surface(_choice.policy, on.predictions, on.truth, axes=_axes, first=_levels[0], second=_levels[1])
 
 
-def _held(choice: Choice, line: Threshold) -> Choice:
+def held(choice: Choice, line: Threshold) -> Choice:
     """Return the choice with one threshold at 0: what all choices that differ only in it share."""
     return replace(choice, policy=with_threshold(choice.policy, line.name, line.index, 0.0))
 

@@ -145,6 +145,7 @@ def mark(figure: go.Figure, axis: Axis, found: Certificate | None) -> go.Figure:
     """Draw the certified range behind every panel; it does not move while the line is dragged."""
     if found is None or found.lowest is None or found.highest is None:
         return figure
+    figure = go.Figure(figure)  # the one without the mark is kept
     left, right = (float(x) for x in axis.position([found.lowest, found.highest]))
     figure.add_vrect(x0=left, x1=right, fillcolor=GREEN, opacity=0.12, line_width=0, layer="below", row="all", col=1)
     figure.add_annotation(

@@ -155,7 +155,8 @@ def _threshold_charts(data: Loaded, choice: Choice) -> list[dict[str, str]]:
     for line in choice.policy.thresholds():
         view = views.threshold(data, choice, line, PLAIN)
         assert view is not None
-        figure, _, axis = view
+        kept, _, axis = view
+        figure = go.Figure(kept)
         if line.value is not None:
             figure.add_vline(
                 x=float(axis.position([line.value])[0]), line={"color": "#1565c0", "width": 2}, row="all", col=1

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import streamlit as st
 
 from hybrid.curves import Curve, pareto_front
-from hybrid.dashboard import cached, charts, wording
+from hybrid.dashboard import cached, charts, threshold_line, wording
 from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.state import Choice, Loaded, Pin
-from hybrid.dashboard.tiles import Scale, with_mistakes
+from hybrid.dashboard.tiles import Scale, of_points, with_mistakes
 from hybrid.metrics import PairedDifference, Summary
 from hybrid.routing import Threshold
 
@@ -25,22 +26,55 @@ def simulated(*choices: Choice) -> list[str]:
 
 
 def threshold(data: Loaded, choice: Choice, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:
-    """Draw a choice over one of its thresholds; None where no tune row has every answer."""
-    summary, curve = cached.summary(data, choice, "tune"), cached.curve(data, choice, line)
-    if summary is None or curve is None:
+    """Draw a choice over one of its thresholds; None where no tune row has every answer.
+
+    The figure is kept for the next rerun: copy it before anything is drawn into it.
+    """
+    curve = cached.curve(data, choice, line)
+    if curve is None:
         return None
-    axis = Axis(axis_name, curve)
-    figure = charts.threshold_figure(
+    off = line.value is None
+    drawn = choice if off else cached.held(choice, line)  # where the threshold stands is not in the picture
+    key = repr((drawn, line.name, line.index, off))
+    return _figure(data.key, key, axis_name, data, drawn, line), curve, Axis(axis_name, curve)
+
+
+@st.cache_resource(scope="session", max_entries=20, show_spinner=False)
+def _figure(key: str, drawn: str, axis_name: str, _data: Loaded, _choice: Choice, _line: Threshold) -> go.Figure:
+    curve = cached.curve(_data, _choice, _line)
+    assert curve is not None
+    return charts.threshold_figure(
         curve,
-        axis=axis,
-        off=summary if line.value is None else None,
-        values=cached.gauge(data, choice, line),
-        references=cached.references(data, choice, "tune"),
-        title=line.title,
-        strong=choice.policy.names[-1],
-        simulated=simulated(choice),
+        axis=Axis(axis_name, curve),
+        off=cached.summary(_data, _choice, "tune") if _line.value is None else None,
+        values=cached.gauge(_data, _choice, _line),
+        references=cached.references(_data, _choice, "tune"),
+        title=_line.title,
+        strong=_choice.policy.names[-1],
+        simulated=simulated(_choice),
     )
-    return figure, curve, axis
+
+
+def along(data: Loaded, choice: Choice, line: Threshold, scale: Scale) -> tuple[Curve, dict[str, list[str]]]:
+    """Return the points that a drag of a threshold stops at, and what every tile says at each."""
+    fixed = cached.held(choice, line)
+    return _along(data.key, repr((fixed, line.name, line.index, scale)), data, fixed, line, scale)
+
+
+@st.cache_resource(scope="session", max_entries=20, show_spinner=False)
+def _along(
+    key: str, what: str, _data: Loaded, _choice: Choice, _line: Threshold, _scale: Scale
+) -> tuple[Curve, dict[str, list[str]]]:
+    curve, on_test = (cached.curve(_data, _choice, _line, side) for side in ("tune", "test"))
+    assert curve is not None
+    points = curve.on(threshold_line.lattice(curve))
+    texts = of_points(
+        points,
+        _scale,
+        test=on_test.on(points.threshold) if on_test else None,
+        latency=cached.latencies(_data, _choice, _line, points.threshold),
+    )
+    return points, texts
 
 
 def comparison_table(pins: Sequence[Pin], results: Results, scale: Scale) -> pd.DataFrame:
