@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.errors import BundleError, HybridError
-from hybrid.llm_packing import MODEL as LLM
-from hybrid.llm_packing import pack_llm, unpack_llm
+from hybrid.llm.packing import MODEL as LLM
+from hybrid.llm.packing import pack_llm, unpack_llm
 from hybrid.packing import answers_alike, model_name, pack, unpack
 from hybrid.patterns import PATTERNS
 from hybrid.predictions import UNKNOWN, Answers, Predictions, Rows, Tier

@@ -18,7 +18,7 @@ import numpy as np
 from hybrid.bundle import Bundle
 from hybrid.bundle import load as load_bundle
 from hybrid.errors import BundleError, TierError
-from hybrid.llm_asking import LLMAsker
+from hybrid.llm.asking import LLMAsker
 from hybrid.predictions import UNKNOWN, Answers
 from hybrid.routing import Ask, Outcomes, Policy, Verdict, rounds
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier

@@ -6,13 +6,13 @@ import llm_server
 import pytest
 from conftest import labelled
 
-from hybrid import llm_batch
-from hybrid.answer_store import AnswerStore
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
 from hybrid.errors import TierError
-from hybrid.llm_answers import answered
-from hybrid.llm_recording import RecordingJob, questions, replies
+from hybrid.llm import batch as batches
+from hybrid.llm.answer_store import AnswerStore
+from hybrid.llm.answers import answered
+from hybrid.llm.recording import RecordingJob, questions, replies
 from hybrid.recording import CLASSIFIER, record
 from hybrid.tiers.llm import LLMSettings, Reply
 from hybrid.tiers.llm_client import CallError
@@ -59,13 +59,13 @@ def kept(asked, path):
 
 
 def test_a_batch_is_sent_looked_at_and_fetched_at_half_the_price(server, asked, path):
-    assert llm_batch.submit(asked, KEY, cap=1.0, path=path) == 60
-    assert llm_batch.under_way(asked, path=path) == 1
-    (batch,) = llm_batch.look(asked, KEY, path=path)
+    assert batches.submit(asked, KEY, cap=1.0, path=path) == 60
+    assert batches.under_way(asked, path=path) == 1
+    (batch,) = batches.look(asked, KEY, path=path)
     assert (batch.status, batch.kept) == ("in_progress", 0)
-    (batch,) = llm_batch.look(asked, KEY, path=path)
+    (batch,) = batches.look(asked, KEY, path=path)
     assert (batch.status, batch.kept) == ("completed", 58)  # one was asked at once, one failed
-    assert llm_batch.under_way(asked, path=path) == 0
+    assert batches.under_way(asked, path=path) == 0
     found, spending = kept(asked, path)
     assert sum(r is not None for r in found) == 59
     assert spending.paid == pytest.approx(EACH * (1 + 58 / 2))
@@ -76,8 +76,8 @@ def test_a_batch_is_sent_looked_at_and_fetched_at_half_the_price(server, asked, 
 
 
 def test_what_is_under_way_in_a_batch_is_not_asked_otherwise(server, asked, path):
-    llm_batch.submit(asked, KEY, cap=1.0, path=path)
-    assert llm_batch.submit(asked, KEY, cap=1.0, path=path) == 0  # all questions are claimed: none is sent again
+    batches.submit(asked, KEY, cap=1.0, path=path)
+    assert batches.submit(asked, KEY, cap=1.0, path=path) == 0  # all questions are claimed: none is sent again
     assert len(server.served()["batches"]) == 1
     _, spending = kept(asked, path)
     assert spending.in_flight > 0
@@ -93,9 +93,9 @@ def test_a_kill_between_sending_and_noting_does_not_lose_the_batch(server, asked
     with monkeypatch.context() as patched:
         patched.setattr(AnswerStore, "name_batch", killed)
         with pytest.raises(KilledError):
-            llm_batch.submit(asked, KEY, cap=1.0, path=path)
+            batches.submit(asked, KEY, cap=1.0, path=path)
     server.control(looks=1)
-    (batch,) = llm_batch.look(asked, KEY, path=path)
+    (batch,) = batches.look(asked, KEY, path=path)
     assert batch.kept == 58
 
 
@@ -103,7 +103,7 @@ def test_a_batch_that_never_arrived_gives_its_questions_back(server, asked, path
     with AnswerStore(path, holder="gone") as store:
         store.begin_batch("gone", asked.run)
         store.claim(asked.keys[0], asked.run, cost=0.1, cap=1.0, lease=1e6)
-    (batch,) = llm_batch.look(asked, KEY, path=path)
+    (batch,) = batches.look(asked, KEY, path=path)
     assert "never reached" in batch.message
     _, spending = kept(asked, path)
     assert spending.total == 0
@@ -111,24 +111,24 @@ def test_a_batch_that_never_arrived_gives_its_questions_back(server, asked, path
 
 def test_the_cap_bounds_a_batch(server, asked, path):
     most = max(asked.settings.most(r) for r in asked.requests)
-    sent = llm_batch.submit(asked, KEY, cap=EACH + 10.5 * most / 2, path=path)
+    sent = batches.submit(asked, KEY, cap=EACH + 10.5 * most / 2, path=path)
     assert 10 <= sent <= 13
     with pytest.raises(TierError, match="cap"):
-        llm_batch.submit(asked, KEY, cap=0.0, path=path)
+        batches.submit(asked, KEY, cap=0.0, path=path)
 
 
 def test_a_cancelled_batch_gives_its_questions_back(server, asked, path):
-    llm_batch.submit(asked, KEY, cap=1.0, path=path)
-    (batch,) = llm_batch.cancel(asked, KEY, path=path)
+    batches.submit(asked, KEY, cap=1.0, path=path)
+    (batch,) = batches.cancel(asked, KEY, path=path)
     assert batch.status == "cancelled"
-    assert llm_batch.under_way(asked, path=path) == 0
+    assert batches.under_way(asked, path=path) == 0
     assert kept(asked, path)[1].in_flight == 0
 
 
 def test_a_refused_key_is_said_before_anything_is_sent(server, asked, path):
     server.control(key="another")
     with pytest.raises(CallError) as caught:
-        llm_batch.submit(asked, KEY, cap=1.0, path=path)
+        batches.submit(asked, KEY, cap=1.0, path=path)
     assert caught.value.kind == "auth"
     assert KEY not in str(caught.value)
     assert kept(asked, path)[1].total == 0
@@ -137,18 +137,18 @@ def test_a_refused_key_is_said_before_anything_is_sent(server, asked, path):
 
 def test_a_batch_asks_without_what_the_server_does_not_know(server, asked, path):
     server.control(script=["no_logprobs"] * 2)
-    llm_batch.submit(asked, KEY, cap=1.0, path=path)
+    batches.submit(asked, KEY, cap=1.0, path=path)
     (content,) = server.served()["files"].values()
     assert all("logprobs" not in json.loads(line)["body"] for line in content.splitlines())
 
 
 def test_a_batch_is_cut_to_what_a_server_takes(server, asked, path, monkeypatch):
-    monkeypatch.setattr(llm_batch, "MAX_QUESTIONS", 25)
-    assert llm_batch.submit(asked, KEY, cap=1.0, path=path) == 60
+    monkeypatch.setattr(batches, "MAX_QUESTIONS", 25)
+    assert batches.submit(asked, KEY, cap=1.0, path=path) == 60
     sizes = [len(content.splitlines()) for content in server.served()["files"].values()]
     assert sizes == [25, 25, 9]
     server.control(looks=1)
-    assert sum(b.kept for b in llm_batch.look(asked, KEY, path=path)) == 58
+    assert sum(b.kept for b in batches.look(asked, KEY, path=path)) == 58
 
 
 def test_a_damaged_line_of_the_output_costs_that_line_alone(asked, path):
@@ -158,7 +158,7 @@ def test_a_damaged_line_of_the_output_costs_that_line_alone(asked, path):
     good = line(asked.keys[0], llm_server.completion('{"label": "billing"}'))
     bad = [line(asked.keys[1], {}), line(asked.keys[2], {"choices": [3]}), "{", '{"custom_id": 1}', "[]", ""]
     with AnswerStore(path) as store:
-        assert llm_batch._keep(asked, "\n".join([*bad, good]), store) == 1
+        assert batches._keep(asked, "\n".join([*bad, good]), store) == 1
 
 
 def test_replies_of_a_batch_get_the_usual_latency(parts):

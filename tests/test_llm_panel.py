@@ -7,8 +7,8 @@ import llm_server
 import pytest
 from test_dashboard import open_page, press
 
-from hybrid import answer_store
 from hybrid.dashboard import llm_session
+from hybrid.llm import answer_store
 from hybrid.metrics import break_even_share
 
 KEY = "sk-very-secret-0123456789"

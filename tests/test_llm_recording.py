@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from conftest import labelled
 
-from hybrid.answer_store import ANSWERED, ASK, BUSY, SPENT, AnswerStore, default_path
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
 from hybrid.errors import TierError
-from hybrid.llm_answers import answered, joined
-from hybrid.llm_recording import RecordingJob, estimate, questions, replies, sample
+from hybrid.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, AnswerStore, default_path
+from hybrid.llm.answers import answered, joined
+from hybrid.llm.recording import RecordingJob, estimate, questions, replies, sample
 from hybrid.predictions import UNKNOWN
 from hybrid.recording import CLASSIFIER, record
 from hybrid.routing import Policy, answered_by, replay
@@ -250,7 +250,7 @@ import sys
 import openai.resources.chat
 from hybrid.tiers.llm_client import _tls
 _tls()
-from hybrid.llm_recording import RecordingJob, questions
+from hybrid.llm.recording import RecordingJob, questions
 from hybrid.tiers.llm import LLMSettings
 import test_llm_recording as t
 url, path, cap = sys.argv[1:]

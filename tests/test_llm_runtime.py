@@ -16,12 +16,12 @@ from conftest import labelled
 
 import hybrid
 from hybrid import bundle as bundles
-from hybrid.answer_store import AnswerStore
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
 from hybrid.errors import BundleError, TierError
-from hybrid.llm_answers import answered, joined
-from hybrid.llm_recording import RecordingJob, questions, replies
+from hybrid.llm.answer_store import AnswerStore
+from hybrid.llm.answers import answered, joined
+from hybrid.llm.recording import RecordingJob, questions, replies
 from hybrid.patterns.cascade import Cascade
 from hybrid.patterns.triage import Triage
 from hybrid.predictions import Predictions

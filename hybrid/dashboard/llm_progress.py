@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from hybrid import llm_batch
 from hybrid.dashboard import llm_session, wording
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
-from hybrid.llm_batch import SHARE_OF_PRICE
-from hybrid.llm_recording import PAUSED, RUNNING, Estimate, JobProgress, Questions
+from hybrid.llm import batch
+from hybrid.llm.batch import SHARE_OF_PRICE
+from hybrid.llm.recording import PAUSED, RUNNING, Estimate, JobProgress, Questions
 from hybrid.tiers.llm import LLMSettings
 from hybrid.tiers.llm_client import MEANING
 
@@ -93,7 +93,7 @@ def _draw_batch(asked: Questions, tier: LLMSettings, cap: float, will: Estimate)
         "asked at once, to learn what the server takes. You may close the page: the batch is found again, and what was "
         "sent is not asked otherwise meanwhile. Its answers get the median latency of the others."
     )
-    waiting = llm_batch.under_way(asked)
+    waiting = batch.under_way(asked)
     key, said = llm_session.key_of(tier), f"llm.batch.{tier.name}"
     st.write(f"{waiting} {'batch' if waiting == 1 else 'batches'} under way")
     send = st.button(
@@ -110,9 +110,9 @@ def _draw_batch(asked: Questions, tier: LLMSettings, cap: float, will: Estimate)
     try:
         with st.spinner("Asking the server …"):
             if send:
-                st.session_state[said] = f"{llm_batch.submit(asked, key, cap=cap):,} questions sent."
+                st.session_state[said] = f"{batch.submit(asked, key, cap=cap):,} questions sent."
             else:
-                found = (llm_batch.cancel if stop else llm_batch.look)(asked, key)
+                found = (batch.cancel if stop else batch.look)(asked, key)
                 st.session_state[said] = "  \n".join(
                     f"{b.status}: {b.done:,} of {b.total:,} answered, {b.kept:,} fetched now. {b.message}"
                     for b in found

@@ -11,12 +11,12 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from hybrid.answer_store import AnswerStore
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError, TierError
-from hybrid.llm_answers import answered, joined
-from hybrid.llm_recording import Estimate, Questions, RecordingJob, estimate, questions, replies
-from hybrid.prices import list_price
+from hybrid.llm.answer_store import AnswerStore
+from hybrid.llm.answers import answered, joined
+from hybrid.llm.prices import list_price
+from hybrid.llm.recording import Estimate, Questions, RecordingJob, estimate, questions, replies
 from hybrid.recording import CLASSIFIER
 from hybrid.tiers.llm import LLMSettings, Reply
 from hybrid.tiers.llm_client import LLMClient

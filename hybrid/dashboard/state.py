@@ -13,7 +13,7 @@ import streamlit as st
 
 from hybrid.columns import Columns, RecordedColumns
 from hybrid.dataset import Split, build, split
-from hybrid.llm_answers import AnsweredLLM
+from hybrid.llm.answers import AnsweredLLM
 from hybrid.notes import Note
 from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier

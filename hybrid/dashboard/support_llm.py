@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from hybrid.answer_store import default_path
 from hybrid.errors import HybridError
-from hybrid.prices import list_price
+from hybrid.llm.answer_store import default_path
+from hybrid.llm.prices import list_price
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Setting
 
-from hybrid.answer_store import AnswerStore
+from hybrid.llm.answer_store import AnswerStore
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import Extraction, FieldName, Insight, RuleExtractor, Urgency
 from hybrid.support.fields import FIELDS, LLM, Field, without_overlaps

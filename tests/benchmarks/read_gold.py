@@ -14,8 +14,8 @@ import json
 import random
 from pathlib import Path
 
-from hybrid.answer_store import default_path
 from hybrid.dashboard.support_quality import LLM_WORDS, gold_of, gold_texts, llm_scores
+from hybrid.llm.answer_store import default_path
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
 
 

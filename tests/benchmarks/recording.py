@@ -20,7 +20,7 @@ from conftest import labelled
 
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
-from hybrid.llm_recording import RecordingJob, questions
+from hybrid.llm.recording import RecordingJob, questions
 from hybrid.tiers.llm import LLMSettings
 
 DELAY = 0.05  # seconds

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from hybrid.answer_store import ASK, SPENT, AnswerStore
 from hybrid.errors import TierError
-from hybrid.llm_recording import Questions
+from hybrid.llm.answer_store import ASK, SPENT, AnswerStore
+from hybrid.llm.recording import Questions
 from hybrid.tiers.llm import Reply
 from hybrid.tiers.llm_client import CallError, LLMClient, read_reply
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.answer_store import ANSWERED, ASK, BUSY, AnswerStore, Spending
 from hybrid.dataset import Dataset, Split
 from hybrid.errors import TierError
+from hybrid.llm.answer_store import ANSWERED, ASK, BUSY, AnswerStore, Spending
 from hybrid.predictions import Rows
 from hybrid.tiers.examples import examples_for_rows
 from hybrid.tiers.llm import OK, LLMSettings, Reply, request_key
