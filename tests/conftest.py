@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import driving
+import llm_server
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,10 +143,29 @@ def recording() -> Recording:
 
 
 @pytest.fixture(scope="session")
-def server():
-    """A server that the browser tests share; what a test loads stays in its own session."""
+def app():
+    """The app's address for the browser tests, which share a server; what a test loads stays in its own session."""
     with driving.serving() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def llm_process():
+    with llm_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(llm_process):
+    """A server that speaks the OpenAI chat protocol, and has forgotten what it was told before."""
+    llm_process.reset()
+    return llm_process
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a store of answers that does not exist yet."""
+    return tmp_path / "answers.sqlite"
 
 
 @pytest.fixture(scope="module")  # while it lives this thread has a running event loop, which other tests must not see

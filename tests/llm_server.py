@@ -20,6 +20,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 
+KEY = "sk-very-secret-0123456789"  # what the tests send: it must turn up nowhere
 STATE = {"script": [], "always": None, "delay": 0.0, "key": None, "revoke_after": None, "looks": 2, "rules": {}}
 SERVED: dict[str, int] = {}
 LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "resets": 0, "bodies": [], "batches": {}, "files": {}}

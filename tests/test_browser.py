@@ -20,32 +20,32 @@ skip_without_chromium()
 pytestmark = pytest.mark.browser
 
 
-def test_every_page_opens_by_its_own_url_on_a_fresh_server(server, page):
+def test_every_page_opens_by_its_own_url_on_a_fresh_server(app, page):
     errors = []
     page.on("pageerror", lambda e: errors.append(str(e)))
     for path in ("Tune", "Compare", "Inspect", "Try", "Support", "Export", ""):
-        page.goto(f"{server}/{path}")
+        page.goto(f"{app}/{path}")
         settle(page)
         assert page.get_by_role("button", name="Use the sample data").is_visible()
         assert page.get_by_test_id("stException").count() == 0
     assert errors == []
 
 
-def test_no_request_leaves_the_machine(server, page):
+def test_no_request_leaves_the_machine(app, page):
     asked = []
     page.on("request", lambda r: asked.append(r.url))
-    open_sample(page, server)
+    open_sample(page, app)
     go(page, "Tune")
-    foreign = [u for u in asked if not u.startswith((server, server.replace("http", "ws"), "data:", "blob:"))]
+    foreign = [u for u in asked if not u.startswith((app, app.replace("http", "ws"), "data:", "blob:"))]
     assert foreign == []
 
 
-def test_from_upload_to_production(server, page, tmp_path):
+def test_from_upload_to_production(app, page, tmp_path):
     """The main job: upload, drag, switch pattern, pin, compare, download; the bundle decides alike."""
     frame = labelled()
     path = tmp_path / "mine.csv"
     frame.to_csv(path, index=False)
-    page.goto(server)
+    page.goto(app)
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     page.get_by_role("button", name="Load and fit").click()
@@ -105,18 +105,18 @@ def test_from_upload_to_production(server, page, tmp_path):
     np.testing.assert_allclose([d.cost for d in decisions], shown.cost)
 
 
-def test_a_bad_file_shows_a_message_and_no_traceback(server, page, tmp_path):
+def test_a_bad_file_shows_a_message_and_no_traceback(app, page, tmp_path):
     path = tmp_path / "latin.csv"
     path.write_bytes("text,label\ncafé,x\n".encode("latin-1"))
-    page.goto(server)
+    page.goto(app)
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     page.get_by_text("is not UTF-8: line 2").wait_for()
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_a_shared_link_shows_the_same_view(server, page):
-    page.goto(f"{server}/Tune?pattern=Router&volume=5000")
+def test_a_shared_link_shows_the_same_view(app, page):
+    page.goto(f"{app}/Tune?pattern=Router&volume=5000")
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
     page.get_by_text("Gate score for classifier").first.wait_for(timeout=60_000)
@@ -127,10 +127,10 @@ def test_a_shared_link_shows_the_same_view(server, page):
 
 
 @pytest.mark.parametrize("width", [380, 768])
-def test_narrow_screens_do_not_scroll_sideways(server, browser, width):
+def test_narrow_screens_do_not_scroll_sideways(app, browser, width):
     context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
-    open_sample(page, server)
+    open_sample(page, app)
     go(page, "Tune")
     wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
     assert wide <= width + 1
@@ -176,9 +176,9 @@ def count_messages(page):
 
 
 @pytest.mark.parametrize("axis", ["Confidence", "Stretched near 1", "Share kept"])
-def test_dragging_the_line_shows_what_python_says_after_it(server, page, axis):
+def test_dragging_the_line_shows_what_python_says_after_it(app, page, axis):
     sent = count_messages(page)
-    tune(page, server)
+    tune(page, app)
     page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
     settle(page)
     before, n_sent = shown(page), len(sent)
@@ -197,8 +197,8 @@ def test_dragging_the_line_shows_what_python_says_after_it(server, page, axis):
     assert "triage.threshold=" in page.url
 
 
-def test_the_map_of_a_cascade_is_dragged_likewise(server, page):
-    tune(page, server, "?pattern=Cascade")
+def test_the_map_of_a_cascade_is_dragged_likewise(app, page):
+    tune(page, app, "?pattern=Cascade")
     point = page.locator(f"{OVERLAYS} .point").bounding_box()
     x, y = point["x"] + 22, point["y"] + 22
     page.mouse.move(x, y)
@@ -214,8 +214,8 @@ def test_the_map_of_a_cascade_is_dragged_likewise(server, page):
     assert page.locator(OVERLAYS).count() == 2
 
 
-def test_slider_and_line_go_together_by_mouse_and_keyboard(server, page):
-    tune(page, server)
+def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page):
+    tune(page, app)
     thumb = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()
     before = page.locator(GRIP).bounding_box()["x"]
     x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
@@ -242,8 +242,8 @@ def test_slider_and_line_go_together_by_mouse_and_keyboard(server, page):
     assert tile(page, "Escalation rate") == "0.0%"
 
 
-def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(server, page):
-    tune(page, server)
+def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page):
+    tune(page, app)
     drag(page, -90)
     expected = shown(page)
     go(page, "Compare")
@@ -282,14 +282,14 @@ def test_a_deep_link_on_a_fresh_server_stands_where_it_says(browser):
         context.close()
 
 
-def test_two_tabs_with_different_data_do_not_mix(server, browser, tmp_path):
+def test_two_tabs_with_different_data_do_not_mix(app, browser, tmp_path):
     path = tmp_path / "mine.csv"
     labelled().to_csv(path, index=False)
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     one, two = context.new_page(), context.new_page()
-    tune(one, server)
+    tune(one, app)
     before = shown(one)
-    two.goto(server)
+    two.goto(app)
     settle(two)
     two.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     two.get_by_role("button", name="Load and fit").click()
@@ -304,9 +304,9 @@ def test_two_tabs_with_different_data_do_not_mix(server, browser, tmp_path):
     context.close()
 
 
-def test_without_the_script_the_slider_still_works(server, page):
+def test_without_the_script_the_slider_still_works(app, page):
     page.add_init_script(BREAK_THE_LINE)
-    page.goto(f"{server}/Tune")
+    page.goto(f"{app}/Tune")
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
     page.get_by_test_id("stSlider").wait_for(timeout=60_000)
@@ -321,13 +321,13 @@ def test_without_the_script_the_slider_still_works(server, page):
     assert tile(page, "Escalation rate") != before
 
 
-def test_loading_can_be_cancelled(server, page, tmp_path):
+def test_loading_can_be_cancelled(app, page, tmp_path):
     rng = np.random.default_rng(0)
     words = np.array(["".join(rng.choice(list("abcdefghij"), 5)) for _ in range(3_000)])
     texts = [" ".join(rng.choice(words, 12)) for _ in range(12_000)]
     path = tmp_path / "slow.csv"
     path.write_text("text,label\n" + "\n".join(f"{t},class{i % 60}" for i, t in enumerate(texts)))
-    page.goto(server)
+    page.goto(app)
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     page.get_by_role("button", name="Load and fit").click()
@@ -339,10 +339,10 @@ def test_loading_can_be_cancelled(server, page, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation_on_any_page(server, browser, scheme):
+def test_axe_finds_no_serious_violation_on_any_page(app, browser, scheme):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     page = context.new_page()
-    open_sample(page, server)
+    open_sample(page, app)
     for name in ("Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export"):
         if name != "Data":
             go(page, name)

@@ -5,11 +5,11 @@ import json
 import time
 from dataclasses import replace
 
-import llm_server
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llm_server import KEY
 
 from hybrid.errors import TierError
 from hybrid.predictions import UNKNOWN
@@ -29,19 +29,6 @@ from hybrid.tiers.llm_client import CallError, LLMClient
 from hybrid.tiers.llm_tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    return running
 
 
 def settings(server, **changed):

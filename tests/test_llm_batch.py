@@ -5,6 +5,7 @@ import json
 import llm_server
 import pytest
 from conftest import labelled
+from llm_server import KEY
 
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
@@ -18,25 +19,7 @@ from hybrid.tiers.llm import LLMSettings, Reply
 from hybrid.tiers.llm_client import CallError
 from hybrid.tiers.llm_tier import as_answers, raw_confidence
 
-KEY = "sk-very-secret-0123456789"
 EACH = 110 / 1e6  # USD at the full price
-
-
-@pytest.fixture(scope="module")
-def running():
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "answers.sqlite"
 
 
 @pytest.fixture(scope="module")

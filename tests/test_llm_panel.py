@@ -3,31 +3,22 @@
 import json
 import time
 
-import llm_server
 import pytest
+from llm_server import KEY
 from test_dashboard import open_page, press
 
 from hybrid.dashboard import llm_session
 from hybrid.llm import answer_store
 from hybrid.metrics import break_even_share
 
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with llm_server.running() as server:
-        yield server
-
 
 @pytest.fixture
-def server(running, monkeypatch, tmp_path):
-    running.reset()
+def server(server, monkeypatch, tmp_path):
     # a store of its own; the cache folder stays, as embedding the sample takes long
     monkeypatch.setattr(answer_store, "default_path", lambda: tmp_path / answer_store.FILE)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    return running
+    return server
 
 
 def fill(at, tier="new", **values):

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import llm_server
 import numpy as np
 import pytest
 from conftest import labelled
+from llm_server import KEY
 
 from hybrid.columns import Columns
 from hybrid.dataset import build, split
@@ -31,19 +31,6 @@ from hybrid.routing import Policy, answered_by, replay
 from hybrid.tiers.llm import LLMSettings, Reply
 
 ROWS = 1500
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    return running
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +42,6 @@ def parts():
     ]
     dataset = build(frame, Columns("label", text="text"))
     return dataset, split(dataset)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "answers.sqlite"
 
 
 def settings(server, **changed):

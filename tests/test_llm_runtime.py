@@ -9,10 +9,10 @@ import zipfile
 from dataclasses import replace
 from io import BytesIO
 
-import llm_server
 import numpy as np
 import pytest
 from conftest import labelled
+from llm_server import KEY
 
 import hybrid
 from hybrid import bundle as bundles
@@ -29,25 +29,13 @@ from hybrid.recording import CLASSIFIER, record
 from hybrid.routing import Policy, replay
 from hybrid.tiers.llm import LLMSettings
 
-KEY = "sk-very-secret-0123456789"
 N = 120
 
 
 @pytest.fixture(scope="module")
-def running():
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running):
-    running.reset()
-    return running
-
-
-@pytest.fixture(scope="module")
-def made(running, tmp_path_factory):
+def made(llm_process, tmp_path_factory):
     """A recording with an LLM that sees three examples, answered on a sample of the rows."""
+    llm_process.reset()
     frame = labelled(240, seed=5)
     frame["text"] = [f"{t} {label if i % 3 else ''} {i}x" for i, (t, label) in enumerate(frame.values)]
     dataset = build(frame, Columns("label", text="text"))
@@ -55,7 +43,7 @@ def made(running, tmp_path_factory):
     llm = LLMSettings(
         "llm",
         "mock",
-        base_url=running.url,
+        base_url=llm_process.url,
         examples=3,
         timeout=1.0,
         retries=1,
