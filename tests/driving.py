@@ -67,8 +67,12 @@ def go(page, name):
 
 def tile(page, label):
     """Return the number on a tile."""
-    metric = page.get_by_test_id("stMetric").filter(has_text=label)
-    return metric.get_by_test_id("stMetricValue").inner_text()
+    return number(page, label).inner_text()
+
+
+def number(page, label):
+    """Return the place of the number on a tile."""
+    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
 
 
 def open_sample(page, url):
