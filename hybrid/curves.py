@@ -1,4 +1,4 @@
-"""Curves: a policy's metrics over its thresholds; `replay` is the specification, `sweep` and `surface` the fast path.
+"""Curves: a policy's metrics over a threshold; `replay` is the specification, `sweep` the fast path.
 
 `hybrid.flips` tells what a threshold decides about each row. Rows are then sorted by what the threshold is compared
 with, once; at any threshold those below it are a prefix, and a metric is a cumulative sum. Another price or another
@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.distinct import few_values
-from hybrid.flips import Change, Flips, Sum, flips, with_threshold
+from hybrid.flips import Flips, Sum, flips, with_threshold
 from hybrid.intervals import wilson
 from hybrid.lattice import locate
 from hybrid.order import Order
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
-from hybrid.routing import Policy, Threshold
+from hybrid.routing import Policy
+from hybrid.surfaces import Surface, surface
 
 __all__ = [
     "Curve",
@@ -82,18 +83,6 @@ class Curve:
             latency_mean=self.latency_mean[points],
             kept=self.kept[points],
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """Metrics over two thresholds, exact at every pair; arrays of shape ``(len(second), len(first))``."""
-
-    first: Floats
-    second: Floats
-    accuracy: Floats
-    escalation_rate: Floats
-    cost_per_1000: Floats
-    n_rows: int
 
 
 def sweep(
@@ -241,7 +230,7 @@ def latency_quantiles(
         return None
     # how many of each value at each threshold: all rows kept, then those below it moved over
     width = len(values)
-    step = locate(thresholds, rows.gauge) * width
+    step = locate(thresholds, rows.gauge).astype(np.intp) * width
     before, after = (np.searchsorted(values, found)[code] for found, code in (kept, passed))
     size = (len(thresholds) + 1) * width
     moved = np.bincount(step + after, minlength=size) - np.bincount(step + before, minlength=size)
@@ -259,71 +248,6 @@ def _codes(values: Floats | Bools | float, n_rows: int) -> tuple[Floats, Rows] |
     if np.ndim(values) == 0:
         return np.array([float(values)]), np.zeros(n_rows, dtype=np.intp)
     return few_values(np.asarray(values, dtype=np.float64), most=LATENCIES)
-
-
-def surface(
-    policy: Policy,
-    predictions: Predictions,
-    truth: Labels,
-    *,
-    axes: tuple[Threshold, Threshold],
-    first: Floats,
-    second: Floats,
-) -> Surface:
-    """Measure a policy at all pairs of two of its thresholds: four replays, O(n + pairs).
-
-    Parameters
-    ----------
-    axes
-        The two thresholds.
-    first, second
-        Their values, ascending, in [0, 1].
-
-    Raises
-    ------
-    TierError
-        If there is not a single row.
-    """
-    one, two = axes
-    lower, upper = (
-        flips(with_threshold(policy, two.name, two.index, edge), predictions, truth, name=one.name, index=one.index)
-        for edge in (0.0, 1.0)
-    )
-    across = flips(with_threshold(policy, one.name, one.index, 0.0), predictions, truth, name=two.name, index=two.index)
-    # the first value of each axis at which a row is passed on
-    i, j = locate(first, lower.gauge), locate(second, across.gauge)
-    shape = (len(second) + 1, len(first) + 1)
-    cell = j * shape[1] + i
-
-    def counts(change: Change, at: Rows, size: int) -> Floats:
-        if isinstance(change, float):
-            return change * np.bincount(at, minlength=size).astype(np.float64)
-        return np.bincount(at, change, minlength=size).astype(np.float64, copy=False)
-
-    def table(neither: Sum, lower: Change, across: Change, upper: Change) -> Floats:
-        total = np.full(shape, neither.at_0(len(truth)))
-        total += np.cumsum(counts(lower, i, shape[1]))[None, :]
-        total += np.cumsum(counts(across, j, shape[0]))[:, None]
-        # passing a row on at both is more than the two passed on singly
-        crossed = counts(_more(upper, lower), cell, shape[0] * shape[1])
-        total += crossed.reshape(shape).cumsum(axis=0).cumsum(axis=1)
-        means: Floats = total[:-1, :-1] / len(truth)
-        return means
-
-    return Surface(
-        first,
-        second,
-        table(lower.right, lower.right.change, across.right.change, upper.right.change),
-        table(lower.last, lower.last.change, across.last.change, upper.last.change),
-        1000 * table(lower.cost, lower.cost.change, across.cost.change, upper.cost.change),
-        len(truth),
-    )
-
-
-def _more(a: Change, b: Change) -> Change:
-    if isinstance(a, float) and isinstance(b, float):
-        return a - b
-    return np.asarray(a, dtype=np.float64) - b
 
 
 def pareto_front(cost: Floats, accuracy: Floats) -> Bools:

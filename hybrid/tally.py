@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
+from math import prod
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +35,8 @@ class Tally:
     lattice
         Whose bins, the same for each tier that can pass a row on; thresholds are its edges.
     right
-        Rows by bin of each such tier and by which tiers are right (tier j is bit j): shape
-        ``(n_bins,) * (n_tiers - 1) + (2 ** n_tiers,)``.
+        Rows by which tiers are right (tier j is bit j) and by bin of each such tier: shape
+        ``(2 ** n_tiers,) + (n_bins,) * (n_tiers - 1)``.
     cost, latency
         For each tier the sum of nano-dollars, and of microseconds, by the bins of the tiers before it: shapes
         ``()``, ``(n_bins,)``, ``(n_bins, n_bins)``, …
@@ -69,12 +72,14 @@ class Tally:
 
     def correct(self) -> Ints:
         """Return how many answers are right with the thresholds at edges, shape ``(n_bins,) * (n_tiers - 1)``."""
-        gains = [self._is_right(0), *(self._is_right(j) - self._is_right(j - 1) for j in range(1, self.n_tiers))]
+        codes = np.arange(len(self.right))
+        is_right = [codes >> j & 1 for j in range(self.n_tiers)]
+        gains = [is_right[0], *(b - a for a, b in pairwise(is_right))]
         return self._grid([self._over(j, gain) for j, gain in enumerate(gains)])
 
     def reached(self, tier: int) -> Ints:
         """Return how many rows a tier is asked about with the thresholds at edges."""
-        return self._grid([self._over(tier, np.ones(self.right.shape[-1], dtype=np.int64))])
+        return self._grid([self._over(tier, np.ones(len(self.right), dtype=np.int64))])
 
     def cost_grid(self) -> Floats:
         """Return USD with the thresholds at edges."""
@@ -92,23 +97,14 @@ class Tally:
         alike; so the accuracy rises by at most the bin's share of rows that only the second tier gets right, and falls
         by at most its share of rows that only the first does. Shape ``(n_bins,)``; two tiers only.
         """
-        gained, lost = self.right[:, 0b10], self.right[:, 0b01]
+        gained, lost = self.right[0b10], self.right[0b01]
         share: Floats = np.maximum(gained, lost) / self.n_rows
         return share
 
-    def _is_right(self, tier: int) -> Ints:
-        return np.arange(self.right.shape[-1], dtype=np.int64) >> tier & 1
-
     def _over(self, n_axes: int, weight: Ints) -> Ints:
-        """Return weighted rows by the bins of the first tiers."""
-        others = tuple(range(n_axes, self.right.ndim - 1))
-        summed = self.right.sum(axis=others) if others else self.right
-        if (weight == 1).all():
-            return np.asarray(summed.sum(axis=-1))
-        total = np.zeros(summed.shape[:-1], dtype=np.int64)
-        for code in np.flatnonzero(weight):
-            total += weight[code] * summed[..., code]
-        return total
+        """Return rows, weighted by which tiers are right, by the bins of the first tiers."""
+        summed = self.right.sum(axis=tuple(range(1 + n_axes, self.right.ndim)))
+        return np.asarray(sum(w * summed[code] for code, w in enumerate(weight) if w))
 
     def _grid(self, tables: Sequence[Ints]) -> Ints:
         """Return the sum over tables of what lies below each edge on all of a table's axes."""
@@ -177,9 +173,8 @@ def tally(
     k = len(label)
     bins = [lattice.bin(c) for c in confidence[: k - 1]]
     n_bins = lattice.n_bins
-    counts = np.bincount(cells(bins, n_bins, bit_code(right), 1 << k), minlength=n_bins ** (k - 1) << k)
-    shaped = counts.reshape((n_bins,) * (k - 1) + (1 << k,))
-    rows = [shaped.sum(axis=-1)]
+    by_right = counted([bit_code(right), *bins], (1 << k, *[n_bins] * (k - 1)))
+    rows = [by_right.sum(axis=0)]
     for _ in range(k - 1):
         rows.insert(0, rows[0].sum(axis=-1))
     paid, waited = (
@@ -189,7 +184,7 @@ def tally(
     classes = None
     if n_classes is not None and k == 2:
         classes = _count_classes(label, right, truth, bins[0], n_classes, n_bins)
-    return Tally(lattice, shaped, paid, waited, classes)
+    return Tally(lattice, by_right, paid, waited, classes)
 
 
 def total(tallies: Sequence[Tally]) -> Tally:
@@ -214,17 +209,33 @@ def bit_code(right: Sequence[Bools]) -> NDArray[np.uint8]:
     return code
 
 
-def cells(bins: Sequence[NDArray[np.int16]], n_bins: int, code: NDArray[np.uint8], n_codes: int) -> Rows:
-    """Return the number of each row's cell: its bins, most significant first, then its code."""
-    out = np.zeros(len(code), dtype=np.intp)
+def cells(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 0) -> Rows:
+    """Return the number of each row's cell in a table.
+
+    Parameters
+    ----------
+    digits
+        The row's place along each axis, shape ``(n_rows,)`` each.
+    shape
+        Of the table.
+    first
+        Added to every number.
+    """
+    dtype = np.int32 if prod(shape) < 1 << 31 else np.int64
+    out = np.empty(len(digits[0]), dtype=np.intp)
     for start in range(0, len(out), CHUNK):
-        part = out[start : start + CHUNK]
-        for b in bins:
-            part *= n_bins
-            part += b[start : start + CHUNK]
-        part *= n_codes
-        part += code[start : start + CHUNK]
+        rows = slice(start, start + CHUNK)
+        part: NDArray[Any] = digits[0][rows].astype(dtype)
+        for digit, size in zip(digits[1:], shape[1:], strict=True):
+            part *= size
+            part += digit[rows]
+        np.add(part, first, out=out[rows])
     return out
+
+
+def counted(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 0) -> Ints:
+    """Return how many rows are in each cell of a table; see `cells`."""
+    return np.bincount(cells(digits, shape, first=first), minlength=prod(shape)).reshape(shape)
 
 
 def _whole_sums(
@@ -235,19 +246,18 @@ def _whole_sums(
     whole = np.rint(values * unit)
     if not bins:
         return np.asarray(np.int64(whole.sum()))
-    cell = cells(bins, n_bins, np.zeros(len(whole), dtype=np.uint8), 1)
+    shape = (n_bins,) * len(bins)
     # whole numbers far below 2**53: a double adds them without rounding
-    return np.bincount(cell, whole, minlength=n_bins ** len(bins)).astype(np.int64).reshape((n_bins,) * len(bins))
+    return np.bincount(cells(bins, shape), whole, minlength=prod(shape)).astype(np.int64).reshape(shape)
 
 
 def _count_classes(
     label: Sequence[Labels], right: Sequence[Bools], truth: Labels, bins: NDArray[np.int16], n_classes: int, n_bins: int
 ) -> ClassTally:
-    size = (n_classes + 1) * n_bins  # the first row takes unknown labels
     said = np.empty((2, n_classes, n_bins), dtype=np.int64)
     both = np.empty_like(said)
     for j, (one, hit) in enumerate(zip(label, right, strict=True)):
-        cell = (one + 1) * n_bins + bins
-        said[j] = np.bincount(cell, minlength=size).reshape(-1, n_bins)[1:]
-        both[j] = np.bincount(cell[hit], minlength=size).reshape(-1, n_bins)[1:]
+        # an unknown label is -1: the first line of the table
+        counts = counted([one, hit.view(np.int8), bins], (n_classes + 1, 2, n_bins), first=2 * n_bins)[1:]
+        said[j], both[j] = counts.sum(axis=1), counts[:, 1]
     return ClassTally(np.bincount(truth, minlength=n_classes), said, both)
