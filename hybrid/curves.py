@@ -16,6 +16,7 @@ from hybrid.distinct import few_values
 from hybrid.flips import Flips, Sum, flips, with_threshold
 from hybrid.intervals import wilson
 from hybrid.lattice import locate
+from hybrid.macro_f1 import macro_f1_of
 from hybrid.order import Order
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy
@@ -117,20 +118,28 @@ def sweep(
 def curve_of(rows: Flips, order: Order) -> Curve:
     """Return the curve over a threshold whose flips and whose order of the rows are known."""
     n = len(order.rows)
-
-    def mean(metric: Sum) -> Floats:
-        means: Floats = (metric.at_0(n) + order.sums(metric.change)) / n
-        return means
-
-    return Curve(
-        order.threshold,
-        mean(rows.right),
-        mean(rows.last),
-        1000 * mean(rows.cost),
-        mean(rows.latency),
-        1 - order.below / n,
-        n,
-    )
+    # in one piece of memory: many pieces are slower to get than to fill
+    found = np.empty((5, len(order.threshold)))
+    right, last, cost, latency, kept = found
+    metrics = (rows.right, rows.last, rows.cost, rows.latency)
+    totals, before = [metric.at_0(n) for metric in metrics], 0
+    for part, points in order.parts():
+        passed = order.below[points]
+        share = np.divide(passed, n, out=kept[points])
+        for k, metric in enumerate(metrics):
+            means = found[k, points]
+            if isinstance(metric.change, float):
+                np.multiply(share, metric.change, out=means)
+                means += totals[k] / n
+            else:
+                sums = np.concatenate([[totals[k]], metric.change[part]])
+                np.cumsum(sums, out=sums)
+                np.divide(sums[passed - before], n, out=means)
+                totals[k] = sums[-1]
+        before += len(part)
+        cost[points] *= 1000
+        np.subtract(1, share, out=share)
+    return Curve(order.threshold, right, last, cost, latency, kept, n)
 
 
 def sweep_macro_f1(
@@ -145,64 +154,6 @@ def sweep_macro_f1(
     """Return the macro-F1 at every point of `sweep`, which takes the same parameters."""
     rows = flips(policy, predictions, truth, name=name, index=index)
     return macro_f1_of(rows, order or Order.of(rows.gauge), truth)
-
-
-def macro_f1_of(rows: Flips, order: Order, truth: Labels) -> Floats:
-    """Return the macro-F1 over a threshold whose flips and whose order of the rows are known.
-
-    Notes
-    -----
-    A row that is passed on moves one answer from a class to another: two events. Sorted by class, cumulative sums
-    within each class give its F1 after every event; what each event adds, put back in the order of the thresholds
-    and summed up, is the sum over the classes. O(n log n), whatever the number of classes.
-    """
-    n_classes = int(max(truth.max(), rows.kept.max(), rows.passed.max())) + 1
-    of_class = np.bincount(truth, minlength=n_classes)
-    said = np.bincount(rows.kept[rows.kept >= 0], minlength=n_classes)
-    both = np.bincount(truth[rows.kept == truth], minlength=n_classes)
-
-    place = np.flatnonzero((rows.kept != rows.passed)[order.rows])
-    moved = order.rows[place]
-    from_, to, true = rows.kept[moved], rows.passed[moved], truth[moved]
-    # one integer an event: class, place, whether an answer comes or goes, whether it is right
-    event = np.concatenate(
-        [
-            (from_ << 40 | place << 2 | (from_ == true))[from_ >= 0],
-            (to << 40 | place << 2 | 2 | (to == true))[to >= 0],
-        ]
-    )
-    event.sort()
-    of, at = event >> 40, (event >> 2) & ((1 << 38) - 1)
-    step = (event & 2) - 1
-    said_after = _within(np.cumsum(step), of, said)
-    both_after = _within(np.cumsum(step * (event & 1)), of, both)
-    f1, present = _f1(of_class[of] + said_after, both_after)
-    f1_before, present_before = _f1(of_class + said, both)
-    first = np.flatnonzero(np.diff(of, prepend=-1))
-
-    def sums(after: Floats, before: Floats) -> Floats:
-        added = np.diff(after, prepend=0.0)
-        added[first] = after[first] - before[of[first]]
-        prefix = np.zeros(len(truth) + 1)
-        np.cumsum(np.bincount(at, added, minlength=len(truth)), out=prefix[1:])
-        found: Floats = before.sum() + prefix[order.below]
-        return found
-
-    return sums(f1, f1_before) / np.rint(sums(present, present_before))
-
-
-def _within(running: Rows, of: Rows, start: Rows) -> Rows:
-    """Turn a running sum over events, sorted by class, into one of each class that begins at its start."""
-    ends = np.flatnonzero(np.diff(of, append=-1))
-    before = np.zeros(len(start), dtype=np.int64)
-    before[of[ends[1:]]] = running[ends[:-1]]
-    return start[of] + running - before[of]
-
-
-def _f1(occurrences: Rows, both: Rows) -> tuple[Floats, Floats]:
-    """Return F1 of classes, 0 for one that is in neither truth nor answers, and 1 for each of the others."""
-    present = occurrences > 0
-    return 2 * both / np.maximum(occurrences, 1), present.astype(np.float64)
 
 
 def latency_quantiles(

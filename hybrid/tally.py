@@ -170,9 +170,26 @@ def tally(
     n_classes
         Counts classes too, for the macro-F1 of two tiers.
     """
-    k = len(label)
+    k, n, n_bins = len(label), len(truth), lattice.n_bins
+    # a part at a time, which stays in the processor's cache, but not so small that adding tables up takes longer
+    step = max(2 * CHUNK, n_bins ** (k - 1) << k)
+    if n > step:
+
+        def part(start: int) -> Tally:
+            rows = slice(start, start + step)
+            return tally(
+                [one[rows] for one in label],
+                [one[rows] for one in right],
+                truth[rows],
+                [one[rows] for one in confidence],
+                [one if isinstance(one, float) else one[rows] for one in cost],
+                [one if isinstance(one, float) else one[rows] for one in latency],
+                lattice=lattice,
+                n_classes=n_classes,
+            )
+
+        return total([part(start) for start in range(0, n, step)])
     bins = [lattice.bin(c) for c in confidence[: k - 1]]
-    n_bins = lattice.n_bins
     by_right = counted([bit_code(right), *bins], (1 << k, *[n_bins] * (k - 1)))
     rows = [by_right.sum(axis=0)]
     for _ in range(k - 1):
@@ -235,7 +252,13 @@ def cells(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 
 
 def counted(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 0) -> Ints:
     """Return how many rows are in each cell of a table; see `cells`."""
-    return np.bincount(cells(digits, shape, first=first), minlength=prod(shape)).reshape(shape)
+    size, n = prod(shape), len(digits[0])
+    # as many rows at a time as there are cells: adding tables up costs little, and memory for all rows' cells more
+    step = max(CHUNK, size)
+    found = np.bincount(cells([d[:step] for d in digits], shape, first=first), minlength=size)
+    for start in range(step, n, step):
+        found += np.bincount(cells([d[start : start + step] for d in digits], shape, first=first), minlength=size)
+    return found.reshape(shape)
 
 
 def _whole_sums(
