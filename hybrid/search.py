@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from hybrid.flips import Chain, chain_thresholds, require_rows, with_threshold
 from hybrid.lattice import locate
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy
-from hybrid.tally import Tally, below, bit_code, cells
+from hybrid.tally import Tally, below, bit_code, cells, counted
 
 SAMPLE = 1 << 14  # confidences that the bins are laid by
 PAIRS = 1 << 20  # pairs of thresholds that are looked at together
@@ -237,7 +238,7 @@ class _Pairs:
     edges: tuple[Floats, Floats]
     bins: tuple[NDArray[np.int16], NDArray[np.int16]]
     code: NDArray[np.uint8]  # which tiers are right, tier j as bit j
-    counts: NDArray[np.int64]  # rows by bins and code
+    counts: NDArray[np.int64]  # rows by code and bins
 
     @classmethod
     def of(cls, chain: Chain, goal: Goal) -> _Pairs:
@@ -246,10 +247,7 @@ class _Pairs:
         edges = tuple(_levels(c, most) for c in chain.confidence[:2])
         bins = [(locate(e, c) - 1).astype(np.int16) for e, c in zip(edges, chain.confidence[:2], strict=True)]
         code = bit_code(chain.right)
-        size = max(len(e) for e in edges)
-        cell = cells(bins, size, code, 8)
-        counts = np.bincount(cell, minlength=size * size * 8).reshape(size, size, 8)
-        counts = counts[: len(edges[0]), : len(edges[1])]
+        counts = counted([code, *bins], (8, len(edges[0]), len(edges[1])))
         return cls(chain, _Better.by(goal, n), (edges[0], edges[1]), (bins[0], bins[1]), code, counts)
 
     def search(self) -> _Found | None:
@@ -284,9 +282,9 @@ class _Pairs:
     def _at_edges(self) -> tuple[Floats, Floats]:
         """Return right answers and USD with both thresholds at edges."""
         ok = _weights()
-        first = (self.counts @ (ok[1] - ok[0])).sum(axis=1)
-        right = float((self.counts.sum(axis=(0, 1)) * ok[0]).sum()) + below(first)[:, None]
-        right = right + below(self.counts @ (ok[2] - ok[1]))
+        first = _weighed(self.counts.sum(axis=2), ok[1] - ok[0])
+        right = float((self.counts.sum(axis=(1, 2)) * ok[0]).sum()) + below(first)[:, None]
+        right = right + below(_weighed(self.counts, ok[2] - ok[1]))
         costs = [self._costs(j) for j in range(3)]
         return right.astype(float), costs[0] + _below(costs[1])[:, None] + _below(costs[2])
 
@@ -294,15 +292,12 @@ class _Pairs:
         """Return USD of a tier by the bins of the tiers before it."""
         value = self.chain.cost[tier]
         if isinstance(value, float):
-            rows = self.counts.sum(axis=tuple(range(tier, 3)))
+            rows = self.counts.sum(axis=(0, *range(tier + 1, 3)))
             return np.asarray(rows * value)
         if tier == 0:
             return np.asarray(value.sum())
-        shape = self.counts.shape[:tier]
-        size = max(shape)
-        cell = cells(self.bins[:tier], size, np.zeros(len(value), dtype=np.uint8), 1)
-        table = np.bincount(cell, value, minlength=size**tier).reshape((size,) * tier)
-        return table[: shape[0]] if tier == 1 else table[: shape[0], : shape[1]]
+        shape = self.counts.shape[1 : tier + 1]
+        return np.bincount(cells(self.bins[:tier], shape), value, minlength=prod(shape)).reshape(shape)
 
     def _last_before(self, axis: int, edge: int) -> float | None:
         """Return the greatest confidence below an edge, None where none is."""
@@ -384,10 +379,10 @@ def _most(counts: NDArray[np.int64], right: Floats) -> Floats:
     """
     ok = _weights().astype(bool)
     # rows of bin j that are passed on at the first threshold for sure: the second may pass just those that gain
-    column = below(counts @ (ok[2] & ~ok[1]).astype(np.int64), axes=(0,))
+    column = below(_weighed(counts, ok[2] & ~ok[1]), axes=(0,))
     # rows of bin i: passed on just if that gains, wherever they end
-    at_2, at_3 = (counts @ (ok[j] & ~ok[0]).astype(np.int64) for j in (1, 2))
-    corner = counts @ ((ok[1] | ok[2]) & ~ok[0]).astype(np.int64)
+    at_2, at_3 = (_weighed(counts, ok[j] & ~ok[0]) for j in (1, 2))
+    corner = _weighed(counts, (ok[1] | ok[2]) & ~ok[0])
     above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
     most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
     most[-1, :] = most[:, -1] = -1  # thresholds above 1
@@ -429,7 +424,7 @@ def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
     found = float(right[index]) / n, 1000 * float(cost[index]) / n
     bound = None
     if sums.n_tiers <= 3:
-        most = right + sums.right[:, 0b10] if sums.n_tiers == 2 else _most(sums.right, right)
+        most = right + sums.right[0b10] if sums.n_tiers == 2 else _most(sums.right, right)
         inside = better.can(most.ravel(), cost.ravel())
         reach, least = most.ravel()[inside] / n, 1000 * cost.ravel()[inside] / n
         if better.by_cost:
@@ -442,6 +437,11 @@ def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
 def _weights() -> NDArray[np.int64]:
     """Return whether each tier is right under each code, shape ``(3, 8)``."""
     return np.arange(8) >> np.arange(3)[:, None] & 1
+
+
+def _weighed(counts: NDArray[np.int64], weight: NDArray[np.int64] | Bools) -> NDArray[np.int64]:
+    """Return weighted sums over the codes, which are the first axis."""
+    return np.asarray(sum(int(w) * table for w, table in zip(weight, counts, strict=True) if w))
 
 
 def _candidates(values: Floats, gains: Bools) -> Floats:

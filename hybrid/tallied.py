@@ -45,13 +45,7 @@ def tally_of(
             "confidences in [0, 1] and costs and latencies of 0 or more."
         )
     n_classes = max(len(predictions.classes), int(truth.max()) + 1) if classes else None
-    return tally_chain(chain, truth, lattice=lattice, n_classes=n_classes)
-
-
-def tally_chain(chain: Chain, truth: Labels, *, lattice: Lattice = LATTICE, n_classes: int | None = None) -> Tally:
-    """Sum up columns that were read and checked already."""
-    columns = (chain.confidence, chain.cost, chain.latency)
-    return tally(chain.label, chain.right, truth, *columns, lattice=lattice, n_classes=n_classes)
+    return tally(chain, truth, lattice=lattice, n_classes=n_classes)
 
 
 def curve(sums: Tally) -> Curve:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
+from hybrid.flips import Chain
 from hybrid.lattice import CHUNK, Lattice
 from hybrid.predictions import Bools, Floats, Labels, Rows
 
@@ -123,85 +124,84 @@ class ClassTally:
     ----------
     true
         Rows of each class, shape ``(n_classes,)``.
-    said, both
-        Answers of each tier, and right ones, by class and bin of the first tier's confidence, shape
-        ``(2, n_classes, n_bins)``.
+    answers
+        By tier, class, whether right, and bin of the first tier's confidence, shape ``(2, n_classes, 2, n_bins)``.
     """
 
     true: Ints
-    said: Ints
-    both: Ints
+    answers: Ints
 
     def __add__(self, other: ClassTally) -> ClassTally:
-        return ClassTally(self.true + other.true, self.said + other.said, self.both + other.both)
+        return ClassTally(self.true + other.true, self.answers + other.answers)
 
     def macro_f1(self) -> Floats:
         """Return the macro-F1 with the threshold at each edge, shape ``(n_bins,)``."""
-        said, both = (x[0].sum(axis=1)[:, None] + below(x[1] - x[0], axes=(1,)) for x in (self.said, self.both))
+        of_tiers = self.answers.sum(axis=2), self.answers[:, :, 1]
+        said, both = (x[0].sum(axis=1)[:, None] + below(x[1] - x[0], axes=(1,)) for x in of_tiers)
         occurrences = self.true[:, None] + said
         present = occurrences > 0
         f1: Floats = (2 * both / np.maximum(occurrences, 1)).sum(axis=0) / present.sum(axis=0)
         return f1
 
 
-def tally(
-    label: Sequence[Labels],
-    right: Sequence[Bools],
-    truth: Labels,
-    confidence: Sequence[Floats],
-    cost: Sequence[Floats | float],
-    latency: Sequence[Floats | float],
-    *,
-    lattice: Lattice,
-    n_classes: int | None = None,
-) -> Tally:
+def tally(chain: Chain, truth: Labels, *, lattice: Lattice, n_classes: int | None = None) -> Tally:
     """Sum up a batch of rows.
 
     Parameters
     ----------
-    label
-        Of each tier of the chain, from first to last.
-    right
-        Whether each is right.
-    confidence
-        Of each tier but the last; in [0, 1], 0 where the label is unknown.
-    cost, latency
-        Of each tier, USD and seconds, an array or one number for all rows.
+    chain
+        What each tier said.
     n_classes
         Counts classes too, for the macro-F1 of two tiers.
     """
-    k, n, n_bins = len(label), len(truth), lattice.n_bins
+    (all_rows,) = tally_by(np.zeros(len(truth), dtype=np.uint8), 1, chain, truth, lattice=lattice, n_classes=n_classes)
+    return all_rows
+
+
+def tally_by(
+    group: NDArray[np.uint8],
+    n_groups: int,
+    chain: Chain,
+    truth: Labels,
+    *,
+    lattice: Lattice,
+    n_classes: int | None = None,
+) -> tuple[Tally, ...]:
+    """Sum up each of up to 16 groups of a batch of rows, of chains of up to 4 tiers.
+
+    Parameters
+    ----------
+    group
+        Of each row, shape ``(n_rows,)``.
+    """
+    k, n, n_bins = len(chain.label), len(truth), lattice.n_bins
+    shapes = [(n_groups, *[n_bins] * j) for j in range(k)]
     # a part at a time, which stays in the processor's cache, but not so small that adding tables up takes longer
-    step = max(2 * CHUNK, n_bins ** (k - 1) << k)
+    step = max(2 * CHUNK, prod(shapes[-1]) << k, 4 * n_groups * (n_classes or 0) * n_bins)
     if n > step:
-
-        def part(start: int) -> Tally:
-            rows = slice(start, start + step)
-            return tally(
-                [one[rows] for one in label],
-                [one[rows] for one in right],
-                truth[rows],
-                [one[rows] for one in confidence],
-                [one if isinstance(one, float) else one[rows] for one in cost],
-                [one if isinstance(one, float) else one[rows] for one in latency],
-                lattice=lattice,
-                n_classes=n_classes,
-            )
-
-        return total([part(start) for start in range(0, n, step)])
-    bins = [lattice.bin(c) for c in confidence[: k - 1]]
-    by_right = counted([bit_code(right), *bins], (1 << k, *[n_bins] * (k - 1)))
-    rows = [by_right.sum(axis=0)]
+        parts = [
+            tally_by(group[rows], n_groups, chain.take(rows), truth[rows], lattice=lattice, n_classes=n_classes)
+            for rows in (slice(start, start + step) for start in range(0, n, step))
+        ]
+        return tuple(total(of_group) for of_group in zip(*parts, strict=True))
+    bins = [lattice.bin(c) for c in chain.confidence[: k - 1]]
+    code = bit_code(chain.right)
+    code |= group << np.uint8(k)
+    right = counted([code, *bins], (n_groups << k, *[n_bins] * (k - 1))).reshape(n_groups, 1 << k, *shapes[-1][1:])
+    rows = [right.sum(axis=1)]
     for _ in range(k - 1):
         rows.insert(0, rows[0].sum(axis=-1))
     paid, waited = (
-        tuple(_whole_sums(bins[:j], n_bins, rows[j], values, unit) for j, values in enumerate(columns))
-        for unit, columns in ((NANO, cost), (MICRO, latency))
+        [_whole_sums([group, *bins[:j]], shapes[j], rows[j], values, unit) for j, values in enumerate(columns)]
+        for unit, columns in ((NANO, chain.cost), (MICRO, chain.latency))
     )
-    classes = None
+    classes: Sequence[ClassTally | None] = [None] * n_groups
     if n_classes is not None and k == 2:
-        classes = _count_classes(label, right, truth, bins[0], n_classes, n_bins)
-    return Tally(lattice, by_right, paid, waited, classes)
+        classes = _count_classes(group, n_groups, chain, truth, bins[0], n_classes, n_bins)
+    return tuple(
+        Tally(lattice, right[g], tuple(x[g] for x in paid), tuple(x[g] for x in waited), classes[g])
+        for g in range(n_groups)
+    )
 
 
 def total(tallies: Sequence[Tally]) -> Tally:
@@ -245,7 +245,7 @@ def cells(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 
         part: NDArray[Any] = digits[0][rows].astype(dtype)
         for digit, size in zip(digits[1:], shape[1:], strict=True):
             part *= size
-            part += digit[rows]
+            part += digit[rows].astype(dtype)  # a cast of its own is faster than one on the way
         np.add(part, first, out=out[rows])
     return out
 
@@ -262,25 +262,30 @@ def counted(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int 
 
 
 def _whole_sums(
-    bins: Sequence[NDArray[np.int16]], n_bins: int, rows: Ints, values: Floats | float, unit: float
+    digits: Sequence[NDArray[Any]], shape: tuple[int, ...], rows: Ints, values: Floats | float, unit: float
 ) -> Ints:
     if isinstance(values, float):
         return np.asarray(rows * np.int64(np.rint(values * unit)))
-    whole = np.rint(values * unit)
-    if not bins:
-        return np.asarray(np.int64(whole.sum()))
-    shape = (n_bins,) * len(bins)
     # whole numbers far below 2**53: a double adds them without rounding
-    return np.bincount(cells(bins, shape), whole, minlength=prod(shape)).astype(np.int64).reshape(shape)
+    whole = np.rint(values * unit)
+    return np.bincount(cells(digits, shape), whole, minlength=prod(shape)).astype(np.int64).reshape(shape)
 
 
 def _count_classes(
-    label: Sequence[Labels], right: Sequence[Bools], truth: Labels, bins: NDArray[np.int16], n_classes: int, n_bins: int
-) -> ClassTally:
-    said = np.empty((2, n_classes, n_bins), dtype=np.int64)
-    both = np.empty_like(said)
-    for j, (one, hit) in enumerate(zip(label, right, strict=True)):
-        # an unknown label is -1: the first line of the table
-        counts = counted([one, hit.view(np.int8), bins], (n_classes + 1, 2, n_bins), first=2 * n_bins)[1:]
-        said[j], both[j] = counts.sum(axis=1), counts[:, 1]
-    return ClassTally(np.bincount(truth, minlength=n_classes), said, both)
+    group: NDArray[np.uint8],
+    n_groups: int,
+    chain: Chain,
+    truth: Labels,
+    bins: NDArray[np.int16],
+    n_classes: int,
+    n_bins: int,
+) -> list[ClassTally]:
+    true = counted([group, truth], (n_groups, n_classes))
+    by_tier = []
+    for label, right in zip(chain.label, chain.right, strict=True):
+        # an unknown label is -1: the first line of each table
+        shape = (n_groups, n_classes + 1, 2, n_bins)
+        counts = counted([group, label, right.view(np.int8), bins], shape, first=2 * n_bins)
+        by_tier.append(counts[:, 1:])
+    answers = np.stack(by_tier, axis=1)
+    return [ClassTally(true[g], answers[g]) for g in range(n_groups)]
