@@ -119,12 +119,23 @@ def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal)
     if len(lines) == 1:
         return _best_of_one(policy, predictions, truth, goal)
     if len(lines) == 2:
-        chain = Chain.of(policy, predictions, truth) if chain_thresholds(policy.pattern) is not None else None
+        chain = chain_of_three(policy, predictions, truth)
         if chain is not None:
-            found = _Pairs.of(chain, goal).search()
-            return None if found is None else _placed(policy, chain, found)
+            return best_pair(policy, chain, goal)
         return _best_of_grid(policy, predictions, truth, goal, held=())
     return _best_of_grid(policy, predictions, truth, goal, held=tuple(lines[2:]))
+
+
+def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
+    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
+    cuts = chain_thresholds(policy.pattern)
+    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
+
+
+def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
+    """Find the best pair of thresholds of a cascade of three tiers, as `optimum` does."""
+    found = _Pairs.of(chain, goal).search()
+    return None if found is None else _placed(policy, chain, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +308,8 @@ class _Pairs:
         if tier == 0:
             return np.asarray(value.sum())
         shape = self.counts.shape[1 : tier + 1]
-        return np.bincount(cells(self.bins[:tier], shape), value, minlength=prod(shape)).reshape(shape)
+        summed: Floats = np.bincount(cells(self.bins[:tier], shape), value, minlength=prod(shape)).astype(np.float64)
+        return summed.reshape(shape)
 
     def _last_before(self, axis: int, edge: int) -> float | None:
         """Return the greatest confidence below an edge, None where none is."""
