@@ -86,7 +86,7 @@ def surface_of(chain: Chain, first: Floats, second: Floats) -> Surface:
 
     both = right.view(np.int64)
     both[...] = np.bincount(cell, (three - two) + ROW, minlength=prod(shape)).reshape(shape)[:-1, :-1]
-    _split(_sum_up(both), passed, right, spare=cost)
+    _split(sum_up(both), passed, right, spare=cost)
     both_1 = np.bincount(i, (two - one) + ROW, minlength=shape[1])[:-1].cumsum()
     right_1, passed_1, spare = np.empty((3, len(first)))
     _split(both_1, passed_1, right_1, spare=spare)
@@ -126,10 +126,10 @@ def _along(at: NDArray[np.int32], weight: Change, n_steps: int) -> Floats:
 def _over_both(cell: Rows, weight: Floats, shape: tuple[int, int]) -> Floats:
     """Return the same along two axes; `cell`: the number of the pair of steps in a table of this shape."""
     table: Floats = np.bincount(cell, weight, minlength=prod(shape)).astype(np.float64, copy=False)
-    return _sum_up(table.reshape(shape)[:-1, :-1])
+    return sum_up(table.reshape(shape)[:-1, :-1])
 
 
-def _sum_up(table: NDArray[_T]) -> NDArray[_T]:
+def sum_up(table: NDArray[_T]) -> NDArray[_T]:
     """Replace each number by the sum of all up to it along both axes."""
     table.cumsum(axis=1, out=table)
     for before, row in pairwise(table):  # numpy goes along the first axis in strides, several times slower
