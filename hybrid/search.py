@@ -321,8 +321,8 @@ class _Pairs:
     def _last_before(self, axis: int, edge: int) -> float | None:
         """Return the greatest confidence below an edge, None where none is."""
         values = self.chain.confidence[axis]
-        lower = values[values < self.edges[axis][edge]]
-        return float(lower.max()) if len(lower) else None
+        last = float(np.where(values < self.edges[axis][edge], values, -1.0).max())
+        return None if last < 0 else last
 
     def _inside(
         self, i: int, j: int, strips: tuple[_Strips, ...], corner: tuple[float, float], known: _Found | None
@@ -518,8 +518,7 @@ def _placed(policy: Policy, chain: Chain, found: _Found) -> Optimum:
     """Return the optimum with each threshold at the next confidence in the data, as `sweep` places them."""
     chosen = policy
     for line, after, values in zip(policy.thresholds(), found.after, chain.confidence, strict=False):
-        above = values[values > after] if after is not None else values[:0]
-        value = 0.0 if after is None else float(above.min()) if len(above) else 1.0
+        value = 0.0 if after is None else float(np.where(values > after, values, 1.0).min())
         chosen = with_threshold(chosen, line.name, line.index, value)
     n = chain.n_rows
     return Optimum(chosen, found.right / n, 1000 * found.cost / n, True, n, found.opened)
