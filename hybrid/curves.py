@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.distinct import few_values
-from hybrid.flips import Flips, Sum, flips, with_threshold
+from hybrid.flips import Flips, flips, with_threshold
 from hybrid.intervals import wilson
 from hybrid.lattice import locate
 from hybrid.macro_f1 import macro_f1_of

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybrid.predictions import Floats
 
-CHUNK = 1 << 15  # rows at a time: what is computed of them stays in the processor's cache
+CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
 _MANTISSA = 52  # bits of a double after the point
 
 

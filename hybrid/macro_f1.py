@@ -71,7 +71,7 @@ def macro_f1_of(rows: Flips, order: Order, truth: Labels) -> Floats:
 def _events(rows: Flips, order: Order, truth: Labels, n_classes: int) -> tuple[NDArray[Any], int]:
     """Return what passing rows on does to their two classes, sorted by class and place, and where the class starts.
 
-    One integer an event, from the highest bits: class, place in the order, whether an answer comes, whether it is right.
+    One integer an event, from the highest bits: class, place in the order, whether an answer comes, and is right.
     """
     shift = len(truth).bit_length() + 2
     moves = rows.kept != rows.passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,7 @@ def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
     return found[inverse]
 
 
+@lru_cache(maxsize=8)
 def code_of(classes: tuple[str, ...]) -> Callable[[str], int]:
     """Return what finds a class code: by exact name, then by the name in any case where that is unique."""
     codes = {c: i for i, c in enumerate(classes)}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from hybrid.predictions import UNKNOWN, Bools, Floats, Labels, Rows
 from hybrid.recorded_answers import code_of
 from hybrid.tally import Tally, tally, tally_by
 
-BATCH = 1 << 16  # rows in memory at a time: few enough to stay in the processor's cache
+BATCH = 1 << 16  # rows in memory at a time
 TEST_SHARE = 0.3
 HEAD = 1_000  # rows that columns are guessed from
 FORMATS = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "ndjson": "json"}
@@ -130,17 +130,6 @@ class Plan:
         """Return the columns that are read."""
         return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used())]))
 
-    @property
-    def label_code(self) -> Callable[[str], int]:
-        """Return what finds the code of a label; UNKNOWN for anything else."""
-        codes = {c: i for i, c in enumerate(self.classes)}
-        return lambda name: codes.get(name, UNKNOWN)
-
-    @property
-    def answer_code(self) -> Callable[[str], int]:
-        """Return what finds the code of an answer, also in another case; UNKNOWN for anything else."""
-        return code_of(self.classes)
-
     def n_classes(self) -> int | None:
         """Return how many classes to count; None where they are not asked for."""
         return len(self.classes) if self.classes_too else None
@@ -237,12 +226,12 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
 
 def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", first: int = 0) -> Sides:
     """Sum up the rows of a batch that have a label and an answer of every tier."""
-    truth = _of_values(batch.column(plan.label), plan.label_code, UNKNOWN, np.int64)
+    truth = _codes(batch.column(plan.label), plan.classes, _label_code(plan.classes))
     rows = _Rows.of(batch, plan, truth, where, first)
     truth = rows.taken(truth)
     label, confidence, cost, latency = [], [], [], []
     for j, r in enumerate(plan.tiers):
-        said = rows.taken(_of_values(batch.column(r.label), plan.answer_code, UNKNOWN, np.int64))
+        said = rows.taken(_codes(batch.column(r.label), plan.classes, code_of(plan.classes)))
         if j < len(plan.tiers) - 1:
             assert r.confidence is not None
             sure = rows.numbers(r.confidence, r, high=1.0)
@@ -414,6 +403,18 @@ def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: t
     at = pc.fill_null(coded.indices, len(of) - 1) if coded.null_count else coded.indices
     found: NDArray[_V] = of[at.to_numpy(zero_copy_only=False)]
     return found
+
+
+def _codes(column: pa.Array, classes: tuple[str, ...], code: Callable[[str], int]) -> Labels:
+    """Return class codes, as small numbers, which are read faster, where there are few classes."""
+    small: Any = np.int16 if len(classes) < 1 << 15 else np.int64
+    return _of_values(column, code, UNKNOWN, small)
+
+
+@lru_cache(maxsize=8)
+def _label_code(classes: tuple[str, ...]) -> Callable[[str], int]:
+    codes = {c: i for i, c in enumerate(classes)}
+    return lambda name: codes.get(name, UNKNOWN)
 
 
 def _names(column: pa.DictionaryArray) -> list[str]:

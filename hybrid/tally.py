@@ -23,6 +23,7 @@ from hybrid.lattice import CHUNK, Lattice
 from hybrid.predictions import Bools, Floats, Labels, Rows
 
 NANO, MICRO = 1e9, 1e6  # per USD, per second
+PART = 1 << 16  # rows
 
 Ints = NDArray[np.int64]
 
@@ -177,7 +178,7 @@ def tally_by(
     k, n, n_bins = len(chain.label), len(truth), lattice.n_bins
     shapes = [(n_groups, *[n_bins] * j) for j in range(k)]
     # a part at a time, which stays in the processor's cache, but not so small that adding tables up takes longer
-    step = max(2 * CHUNK, prod(shapes[-1]) << k, 4 * n_groups * (n_classes or 0) * n_bins)
+    step = max(PART, prod(shapes[-1]) << k, 4 * n_groups * (n_classes or 0) * n_bins)
     if n > step:
         parts = [
             tally_by(group[rows], n_groups, chain.take(rows), truth[rows], lattice=lattice, n_classes=n_classes)
