@@ -25,8 +25,9 @@ from hybrid.predictions import UNKNOWN, Bools, Floats, Labels, Rows
 from hybrid.recorded_answers import code_of
 from hybrid.tally import Tally, tally, tally_by
 
-BATCH = 1 << 16  # rows in memory at a time
+BATCH = 1 << 17  # rows in memory at a time
 TEST_SHARE = 0.3
+FINITE = float(np.finfo(np.float64).max)
 HEAD = 1_000  # rows that columns are guessed from
 FORMATS = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "ndjson": "json"}
 
@@ -284,7 +285,7 @@ class _Rows:
             return None
         return self.taken(_of_values(coded, lambda name: not name, True, np.bool_))
 
-    def numbers(self, column: str, r: RecordedColumns, *, high: float = np.inf) -> Floats:
+    def numbers(self, column: str, r: RecordedColumns, *, high: float = FINITE) -> Floats:
         """Return a column of numbers from 0 to `high`; nothing counts 0 where the tier's answer is blank."""
         try:
             values = pc.cast(self.batch.column(column), pa.float64()).to_numpy(zero_copy_only=False)
@@ -292,22 +293,29 @@ class _Rows:
             start = self.where.format(self.first + 1)
             raise DatasetError(f"{start} ff., {column}: {error}. It must hold numbers.") from None
         values = self.taken(values)
+        if _within(values, high):
+            return values
         blank = self.blank(r.label)
         if blank is not None:
             values = np.where(np.isnan(values) & blank, 0.0, values)
-        if len(values) and not (values.min() >= 0 and values.max() <= high and values.max() < np.inf):  # nan: False
-            at = int(np.argmin((values >= 0) & (values <= high) & (values < np.inf)))
+        if not _within(values, high):
+            at = int(np.argmin((values >= 0) & (values <= high)))
             row = self.first + 1 + (at if self.kept is None else int(self.kept[at]))
             needed = "in [0, 1]. Percentages? Divide by 100." if high == 1 else "a number of 0 or more."
             raise DatasetError(f"{self.where.format(row)}, {column} = {values[at]}: must be {needed}")
         return values
 
 
+def _within(values: Floats, high: float) -> bool:
+    return not len(values) or bool(values.min() >= 0 and values.max() <= high)  # False for nan
+
+
 def _on_test(batch: pa.RecordBatch, plan: Plan, first: int) -> Bools:
     if plan.split is not None:
         column = batch.column(plan.split)
         return _of_values(column, lambda name: name.lower() in TEST_NAMES, False, np.bool_)
-    number = np.arange(first + 1, first + 1 + batch.num_rows, dtype=np.int64).astype(np.uint32)
+    number = np.arange(batch.num_rows, dtype=np.uint32)
+    number += np.uint32((first + 1) % (1 << 32))
     number *= np.uint32(2654435761)  # modulo 2³²
     return number < np.uint32(round(TEST_SHARE * (1 << 32)))
 
@@ -325,6 +333,8 @@ def here(work: Callable[[Piece], _T], source: Sequence[Piece], progress: Progres
 
 def on_threads(n_threads: int | None = None) -> Run:
     """Return a way to do the work for several pieces at a time on this machine; None: one for each core."""
+    if n_threads == 1:
+        return here
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def run(work: Callable[[Piece], _T], source: Sequence[Piece], progress: Progress) -> Iterator[_T]:

@@ -23,7 +23,7 @@ from hybrid.lattice import CHUNK, Lattice
 from hybrid.predictions import Bools, Floats, Labels, Rows
 
 NANO, MICRO = 1e9, 1e6  # per USD, per second
-PART = 1 << 16  # rows
+PART = 1 << 17  # rows
 
 Ints = NDArray[np.int64]
 
