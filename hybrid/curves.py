@@ -1,4 +1,4 @@
-"""Curves: a policy's metrics over its thresholds; `replay` is the specification, `sweep` and `surface` the fast path.
+"""Curves: a policy's metrics over a threshold; `replay` is the specification, `sweep` the fast path.
 
 `hybrid.flips` tells what a threshold decides about each row. Rows are then sorted by what the threshold is compared
 with, once; at any threshold those below it are a prefix, and a metric is a cumulative sum. Another price or another
@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.distinct import few_values
-from hybrid.flips import Change, Flips, Sum, flips, with_threshold
+from hybrid.flips import Flips, flips, with_threshold
 from hybrid.intervals import wilson
 from hybrid.lattice import locate
+from hybrid.macro_f1 import macro_f1_of
 from hybrid.order import Order
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
-from hybrid.routing import Policy, Threshold
+from hybrid.routing import Policy
+from hybrid.surfaces import Surface, surface
 
 __all__ = [
     "Curve",
@@ -84,18 +86,6 @@ class Curve:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """Metrics over two thresholds, exact at every pair; arrays of shape ``(len(second), len(first))``."""
-
-    first: Floats
-    second: Floats
-    accuracy: Floats
-    escalation_rate: Floats
-    cost_per_1000: Floats
-    n_rows: int
-
-
 def sweep(
     policy: Policy,
     predictions: Predictions,
@@ -128,20 +118,28 @@ def sweep(
 def curve_of(rows: Flips, order: Order) -> Curve:
     """Return the curve over a threshold whose flips and whose order of the rows are known."""
     n = len(order.rows)
-
-    def mean(metric: Sum) -> Floats:
-        means: Floats = (metric.at_0(n) + order.sums(metric.change)) / n
-        return means
-
-    return Curve(
-        order.threshold,
-        mean(rows.right),
-        mean(rows.last),
-        1000 * mean(rows.cost),
-        mean(rows.latency),
-        1 - order.below / n,
-        n,
-    )
+    # in one piece of memory: many pieces are slower to get than to fill
+    found = np.empty((5, len(order.threshold)))
+    right, last, cost, latency, kept = found
+    metrics = (rows.right, rows.last, rows.cost, rows.latency)
+    totals, before = [metric.at_0(n) for metric in metrics], 0
+    for part, points in order.parts():
+        passed = order.below[points]
+        share = np.divide(passed, n, out=kept[points])
+        for k, metric in enumerate(metrics):
+            means = found[k, points]
+            if isinstance(metric.change, float):
+                np.multiply(share, metric.change, out=means)
+                means += totals[k] / n
+            else:
+                sums = np.concatenate([[totals[k]], metric.change[part]])
+                np.cumsum(sums, out=sums)
+                np.divide(sums[passed - before], n, out=means)
+                totals[k] = sums[-1]
+        before += len(part)
+        cost[points] *= 1000
+        np.subtract(1, share, out=share)
+    return Curve(order.threshold, right, last, cost, latency, kept, n)
 
 
 def sweep_macro_f1(
@@ -156,64 +154,6 @@ def sweep_macro_f1(
     """Return the macro-F1 at every point of `sweep`, which takes the same parameters."""
     rows = flips(policy, predictions, truth, name=name, index=index)
     return macro_f1_of(rows, order or Order.of(rows.gauge), truth)
-
-
-def macro_f1_of(rows: Flips, order: Order, truth: Labels) -> Floats:
-    """Return the macro-F1 over a threshold whose flips and whose order of the rows are known.
-
-    Notes
-    -----
-    A row that is passed on moves one answer from a class to another: two events. Sorted by class, cumulative sums
-    within each class give its F1 after every event; what each event adds, put back in the order of the thresholds
-    and summed up, is the sum over the classes. O(n log n), whatever the number of classes.
-    """
-    n_classes = int(max(truth.max(), rows.kept.max(), rows.passed.max())) + 1
-    of_class = np.bincount(truth, minlength=n_classes)
-    said = np.bincount(rows.kept[rows.kept >= 0], minlength=n_classes)
-    both = np.bincount(truth[rows.kept == truth], minlength=n_classes)
-
-    place = np.flatnonzero((rows.kept != rows.passed)[order.rows])
-    moved = order.rows[place]
-    from_, to, true = rows.kept[moved], rows.passed[moved], truth[moved]
-    # one integer an event: class, place, whether an answer comes or goes, whether it is right
-    event = np.concatenate(
-        [
-            (from_ << 40 | place << 2 | (from_ == true))[from_ >= 0],
-            (to << 40 | place << 2 | 2 | (to == true))[to >= 0],
-        ]
-    )
-    event.sort()
-    of, at = event >> 40, (event >> 2) & ((1 << 38) - 1)
-    step = (event & 2) - 1
-    said_after = _within(np.cumsum(step), of, said)
-    both_after = _within(np.cumsum(step * (event & 1)), of, both)
-    f1, present = _f1(of_class[of] + said_after, both_after)
-    f1_before, present_before = _f1(of_class + said, both)
-    first = np.flatnonzero(np.diff(of, prepend=-1))
-
-    def sums(after: Floats, before: Floats) -> Floats:
-        added = np.diff(after, prepend=0.0)
-        added[first] = after[first] - before[of[first]]
-        prefix = np.zeros(len(truth) + 1)
-        np.cumsum(np.bincount(at, added, minlength=len(truth)), out=prefix[1:])
-        found: Floats = before.sum() + prefix[order.below]
-        return found
-
-    return sums(f1, f1_before) / np.rint(sums(present, present_before))
-
-
-def _within(running: Rows, of: Rows, start: Rows) -> Rows:
-    """Turn a running sum over events, sorted by class, into one of each class that begins at its start."""
-    ends = np.flatnonzero(np.diff(of, append=-1))
-    before = np.zeros(len(start), dtype=np.int64)
-    before[of[ends[1:]]] = running[ends[:-1]]
-    return start[of] + running - before[of]
-
-
-def _f1(occurrences: Rows, both: Rows) -> tuple[Floats, Floats]:
-    """Return F1 of classes, 0 for one that is in neither truth nor answers, and 1 for each of the others."""
-    present = occurrences > 0
-    return 2 * both / np.maximum(occurrences, 1), present.astype(np.float64)
 
 
 def latency_quantiles(
@@ -241,7 +181,7 @@ def latency_quantiles(
         return None
     # how many of each value at each threshold: all rows kept, then those below it moved over
     width = len(values)
-    step = locate(thresholds, rows.gauge) * width
+    step = locate(thresholds, rows.gauge).astype(np.intp) * width
     before, after = (np.searchsorted(values, found)[code] for found, code in (kept, passed))
     size = (len(thresholds) + 1) * width
     moved = np.bincount(step + after, minlength=size) - np.bincount(step + before, minlength=size)
@@ -259,71 +199,6 @@ def _codes(values: Floats | Bools | float, n_rows: int) -> tuple[Floats, Rows] |
     if np.ndim(values) == 0:
         return np.array([float(values)]), np.zeros(n_rows, dtype=np.intp)
     return few_values(np.asarray(values, dtype=np.float64), most=LATENCIES)
-
-
-def surface(
-    policy: Policy,
-    predictions: Predictions,
-    truth: Labels,
-    *,
-    axes: tuple[Threshold, Threshold],
-    first: Floats,
-    second: Floats,
-) -> Surface:
-    """Measure a policy at all pairs of two of its thresholds: four replays, O(n + pairs).
-
-    Parameters
-    ----------
-    axes
-        The two thresholds.
-    first, second
-        Their values, ascending, in [0, 1].
-
-    Raises
-    ------
-    TierError
-        If there is not a single row.
-    """
-    one, two = axes
-    lower, upper = (
-        flips(with_threshold(policy, two.name, two.index, edge), predictions, truth, name=one.name, index=one.index)
-        for edge in (0.0, 1.0)
-    )
-    across = flips(with_threshold(policy, one.name, one.index, 0.0), predictions, truth, name=two.name, index=two.index)
-    # the first value of each axis at which a row is passed on
-    i, j = locate(first, lower.gauge), locate(second, across.gauge)
-    shape = (len(second) + 1, len(first) + 1)
-    cell = j * shape[1] + i
-
-    def counts(change: Change, at: Rows, size: int) -> Floats:
-        if isinstance(change, float):
-            return change * np.bincount(at, minlength=size).astype(np.float64)
-        return np.bincount(at, change, minlength=size).astype(np.float64, copy=False)
-
-    def table(neither: Sum, lower: Change, across: Change, upper: Change) -> Floats:
-        total = np.full(shape, neither.at_0(len(truth)))
-        total += np.cumsum(counts(lower, i, shape[1]))[None, :]
-        total += np.cumsum(counts(across, j, shape[0]))[:, None]
-        # passing a row on at both is more than the two passed on singly
-        crossed = counts(_more(upper, lower), cell, shape[0] * shape[1])
-        total += crossed.reshape(shape).cumsum(axis=0).cumsum(axis=1)
-        means: Floats = total[:-1, :-1] / len(truth)
-        return means
-
-    return Surface(
-        first,
-        second,
-        table(lower.right, lower.right.change, across.right.change, upper.right.change),
-        table(lower.last, lower.last.change, across.last.change, upper.last.change),
-        1000 * table(lower.cost, lower.cost.change, across.cost.change, upper.cost.change),
-        len(truth),
-    )
-
-
-def _more(a: Change, b: Change) -> Change:
-    if isinstance(a, float) and isinstance(b, float):
-        return a - b
-    return np.asarray(a, dtype=np.float64) - b
 
 
 def pareto_front(cost: Floats, accuracy: Floats) -> Bools:

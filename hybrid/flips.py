@@ -176,6 +176,16 @@ class Chain:
     def n_rows(self) -> int:
         return len(self.label[0])
 
+    def take(self, rows: slice) -> Chain:
+        """Return a part of the rows."""
+        return Chain(
+            tuple(x[rows] for x in self.label),
+            tuple(x[rows] for x in self.right),
+            tuple(x[rows] for x in self.confidence),
+            tuple(x if isinstance(x, float) else x[rows] for x in self.cost),
+            tuple(x if isinstance(x, float) else x[rows] for x in self.latency),
+        )
+
     def stop(self, cuts: Sequence[float], *, start: int = 0) -> NDArray[np.int8]:
         """Return the tier that each row stops at when it enters the chain at tier `start`, shape ``(n_rows,)``."""
         at = np.full(self.n_rows, len(self.label) - 1, dtype=np.int8)

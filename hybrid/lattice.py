@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.predictions import Floats, Rows
+from hybrid.predictions import Floats
 
-CHUNK = 1 << 15  # rows at a time: what is computed of them stays in the processor's cache
+CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
 _MANTISSA = 52  # bits of a double after the point
 
 
@@ -59,24 +59,25 @@ class Lattice:
             out[start : start + CHUNK] = self._bin(np.ascontiguousarray(confidence[start : start + CHUNK]))
         return out
 
-    def _bin(self, confidence: Floats) -> NDArray[np.int64]:
-        shift = _MANTISSA - self.parts.bit_length() + 1
-        last = self.octaves * self.parts
-        # exponent and leading bits of the distance, less one unit: bins are closed where the distance is greatest
-        distance = 1.0 - confidence
-        key = (distance.view(np.int64) - 1) >> shift
-        at = 1023 * self.parts - 1 - key
-        np.minimum(at, last, out=at)
-        at += key < 0  # exactly 1
-        # below a half the distance is rounded; the confidence itself is not
-        low = (confidence * (2 * self.parts)).astype(np.int64)
-        return np.where(confidence < 0.5, low, at)
+    def _bin(self, confidence: Floats) -> NDArray[np.int32]:
+        # Nine bits less move no confidence below an edge, and what is left has an exact distance wherever edges lie.
+        bits = confidence.view(np.int64) & -512
+        distance = bits.view(np.float64)
+        np.subtract(1.0, distance, out=distance)
+        bits -= 1  # bins are closed where the distance is greatest
+        at = bits.view(np.int32)[1::2] >> _MANTISSA - 32 - self.parts.bit_length() + 1  # of the high halves
+        is_one = at < 0
+        np.subtract(1023 * self.parts - 1, at, out=at)
+        np.minimum(at, self.octaves * self.parts, out=at)
+        at += is_one
+        return at
 
 
 _FINE = Lattice(octaves=30, parts=256)  # cells in which few edges lie
+_FINE_EDGES = _FINE.edges
 
 
-def locate(edges: Floats, values: Floats) -> Rows:
+def locate(edges: Floats, values: Floats) -> NDArray[np.int32]:
     """Return ``np.searchsorted(edges, values, side="right")`` for values in [0, 1], several times faster.
 
     A table over fine bins tells where to start; what is left is a comparison or two.
@@ -86,12 +87,16 @@ def locate(edges: Floats, values: Floats) -> Rows:
     edges
         Ascending, in [0, 1].
     """
-    starts = np.searchsorted(edges, _FINE.edges, side="right")
-    most = int(np.diff(starts).max(initial=0))
+    cell = _FINE.bin(edges)
+    on = cell[edges == _FINE_EDGES[cell]]  # these are at or below all values of their cell
+    n_edges, n_on = (np.bincount(x, minlength=_FINE.n_bins) for x in (cell, on))
+    starts = np.cumsum(n_edges) - n_edges + n_on
+    most = int((n_edges - n_on).max())
     if most > 8 or len(values) < len(starts):
-        return np.searchsorted(edges, values, side="right")
+        return np.searchsorted(edges, values, side="right").astype(np.int32)
     padded = np.append(edges, np.inf)
-    at = np.empty(len(values), dtype=np.intp)
+    starts = starts.astype(np.int32)
+    at = np.empty(len(values), dtype=np.int32)
     for start in range(0, len(values), CHUNK):
         part = np.ascontiguousarray(values[start : start + CHUNK])
         found = starts[_FINE._bin(part)]

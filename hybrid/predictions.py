@@ -62,6 +62,9 @@ class Answers:
 class Predictions:
     """Every tier's answer about every row; all arrays of shape ``(n_rows, n_tiers)``.
 
+    Everything reads a tier's column, so columns lie in one piece in memory: a row of the transpose. Tables that are
+    laid out otherwise mean the same and are read more slowly.
+
     A cell that was not asked has label `UNKNOWN` and `nan` everywhere else, so that any comparison
     with it is False and a condition on it simply waits.
     """
@@ -77,22 +80,15 @@ class Predictions:
     def unasked(cls, tiers: Sequence[Tier], classes: Sequence[str], n_rows: int) -> Predictions:
         """Return a table in which nobody was asked anything yet."""
         shape = (n_rows, len(tiers))
-        nan = np.nan
-        return cls(
-            tuple(tiers),
-            tuple(classes),
-            np.full(shape, UNKNOWN, dtype=np.int64),
-            np.full(shape, nan),
-            np.full(shape, nan),
-            np.full(shape, nan),
-        )
+        label = np.full(shape, UNKNOWN, dtype=np.int64, order="F")
+        nan = [np.full(shape, np.nan, order="F") for _ in range(3)]
+        return cls(tuple(tiers), tuple(classes), label, *nan)
 
     @classmethod
     def from_answers(cls, tiers: Sequence[Tier], classes: Sequence[str], answers: Sequence[Answers]) -> Predictions:
         """Put one column of answers per tier side by side."""
         columns = [
-            np.column_stack([getattr(a, field) for a in answers])
-            for field in ("label", "confidence", "cost", "latency")
+            np.stack([getattr(a, field) for a in answers]).T for field in ("label", "confidence", "cost", "latency")
         ]
         return cls(tuple(tiers), tuple(classes), *columns)
 
@@ -147,12 +143,13 @@ class Predictions:
 
     def take(self, rows: Rows | Bools) -> Predictions:
         """Return the table of these rows only."""
+        at = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(
             self,
-            label=self.label[rows],
-            confidence=self.confidence[rows],
-            cost=self.cost[rows],
-            latency=self.latency[rows],
+            label=self.label.T.take(at, axis=1).T,
+            confidence=self.confidence.T.take(at, axis=1).T,
+            cost=self.cost.T.take(at, axis=1).T,
+            latency=self.latency.T.take(at, axis=1).T,
         )
 
     def select(self, names: Sequence[str]) -> Predictions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -74,14 +75,21 @@ def _read_tier(
 
 
 def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
-    """Return class codes: by exact name, then by the name in any case where that is unique."""
+    """Return the codes of answers; see `code_of`."""
+    code = code_of(classes)
+    names, inverse = np.unique(said.to_numpy(dtype=str), return_inverse=True)
+    found = np.array([code(n) for n in names], dtype=np.int64)
+    return found[inverse]
+
+
+@lru_cache(maxsize=8)
+def code_of(classes: tuple[str, ...]) -> Callable[[str], int]:
+    """Return what finds a class code: by exact name, then by the name in any case where that is unique."""
     codes = {c: i for i, c in enumerate(classes)}
     folded: dict[str, int] = {}
     for c, i in codes.items():
         folded[c.casefold()] = i if c.casefold() not in folded else UNKNOWN
-    names, inverse = np.unique(said.to_numpy(dtype=str), return_inverse=True)
-    found = np.array([codes.get(n, folded.get(n.casefold(), UNKNOWN)) for n in names], dtype=np.int64)
-    return found[inverse]
+    return lambda name: codes.get(name, folded.get(name.casefold(), UNKNOWN))
 
 
 def _note_answers(r: RecordedColumns, said: pd.Series, label: Labels, blank: Bools, notes: list[Note]) -> None:

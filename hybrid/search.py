@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,13 @@ from hybrid.flips import Chain, chain_thresholds, require_rows, with_threshold
 from hybrid.lattice import locate
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy
-from hybrid.tally import Tally, below, bit_code, cells
+from hybrid.surfaces import sum_up
+from hybrid.tally import Tally, below, bit_code, cells, counted
 
 SAMPLE = 1 << 14  # confidences that the bins are laid by
 PAIRS = 1 << 20  # pairs of thresholds that are looked at together
 GRID = 65  # thresholds on each axis where nothing better than a grid is known
+_T = TypeVar("_T", np.int64, np.float64)
 CENT = 1e-12  # relative: sums of the same costs in another order are the same cost
 
 
@@ -118,12 +122,23 @@ def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal)
     if len(lines) == 1:
         return _best_of_one(policy, predictions, truth, goal)
     if len(lines) == 2:
-        chain = Chain.of(policy, predictions, truth) if chain_thresholds(policy.pattern) is not None else None
+        chain = chain_of_three(policy, predictions, truth)
         if chain is not None:
-            found = _Pairs.of(chain, goal).search()
-            return None if found is None else _placed(policy, chain, found)
+            return best_pair(policy, chain, goal)
         return _best_of_grid(policy, predictions, truth, goal, held=())
     return _best_of_grid(policy, predictions, truth, goal, held=tuple(lines[2:]))
+
+
+def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
+    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
+    cuts = chain_thresholds(policy.pattern)
+    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
+
+
+def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
+    """Find the best pair of thresholds of a cascade of three tiers, as `optimum` does."""
+    found = _Pairs.of(chain, goal).search()
+    return None if found is None else _placed(policy, chain, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,10 @@ class _Better:
         else:
             better = (right > known[0]) | ((right == known[0]) & cheaper)
         return met & better
+
+    def least_right(self, known: tuple[float, float] | None) -> float:
+        """Return the right answers below which nothing meets the goal and beats what is known."""
+        return self.need if self.by_cost or known is None else known[0]
 
     def best(self, right: Floats, cost: Floats) -> int | None:
         """Return the best pair, the first of equals; None where none meets the goal."""
@@ -237,7 +256,7 @@ class _Pairs:
     edges: tuple[Floats, Floats]
     bins: tuple[NDArray[np.int16], NDArray[np.int16]]
     code: NDArray[np.uint8]  # which tiers are right, tier j as bit j
-    counts: NDArray[np.int64]  # rows by bins and code
+    counts: NDArray[np.int64]  # rows by code and bins
 
     @classmethod
     def of(cls, chain: Chain, goal: Goal) -> _Pairs:
@@ -246,10 +265,7 @@ class _Pairs:
         edges = tuple(_levels(c, most) for c in chain.confidence[:2])
         bins = [(locate(e, c) - 1).astype(np.int16) for e, c in zip(edges, chain.confidence[:2], strict=True)]
         code = bit_code(chain.right)
-        size = max(len(e) for e in edges)
-        cell = cells(bins, size, code, 8)
-        counts = np.bincount(cell, minlength=size * size * 8).reshape(size, size, 8)
-        counts = counts[: len(edges[0]), : len(edges[1])]
+        counts = counted([code, *bins], (8, len(edges[0]), len(edges[1])))
         return cls(chain, _Better.by(goal, n), (edges[0], edges[1]), (bins[0], bins[1]), code, counts)
 
     def search(self) -> _Found | None:
@@ -276,7 +292,7 @@ class _Pairs:
             if not self.better.than(most[i, j : j + 1], least[i, j : j + 1], _known(found))[0]:
                 continue
             opened += 1
-            for seen in self._inside(int(i), int(j), strips, float(right[i, j]), float(cost[i, j])):
+            for seen in self._inside(int(i), int(j), strips, (float(right[i, j]), float(cost[i, j])), found):
                 if self.better.than(np.array([seen.right]), np.array([seen.cost]), _known(found))[0]:
                     found = seen
         return None if found is None else replace(found, opened=opened)
@@ -284,9 +300,9 @@ class _Pairs:
     def _at_edges(self) -> tuple[Floats, Floats]:
         """Return right answers and USD with both thresholds at edges."""
         ok = _weights()
-        first = (self.counts @ (ok[1] - ok[0])).sum(axis=1)
-        right = float((self.counts.sum(axis=(0, 1)) * ok[0]).sum()) + below(first)[:, None]
-        right = right + below(self.counts @ (ok[2] - ok[1]))
+        first = _weighed(self.counts.sum(axis=2), ok[1] - ok[0])
+        right = float((self.counts.sum(axis=(1, 2)) * ok[0]).sum()) + below(first)[:, None]
+        right = right + below(_weighed(self.counts, ok[2] - ok[1]))
         costs = [self._costs(j) for j in range(3)]
         return right.astype(float), costs[0] + _below(costs[1])[:, None] + _below(costs[2])
 
@@ -294,71 +310,74 @@ class _Pairs:
         """Return USD of a tier by the bins of the tiers before it."""
         value = self.chain.cost[tier]
         if isinstance(value, float):
-            rows = self.counts.sum(axis=tuple(range(tier, 3)))
+            rows = self.counts.sum(axis=(0, *range(tier + 1, 3)))
             return np.asarray(rows * value)
         if tier == 0:
             return np.asarray(value.sum())
-        shape = self.counts.shape[:tier]
-        size = max(shape)
-        cell = cells(self.bins[:tier], size, np.zeros(len(value), dtype=np.uint8), 1)
-        table = np.bincount(cell, value, minlength=size**tier).reshape((size,) * tier)
-        return table[: shape[0]] if tier == 1 else table[: shape[0], : shape[1]]
+        shape = self.counts.shape[1 : tier + 1]
+        summed: Floats = np.bincount(cells(self.bins[:tier], shape), value, minlength=prod(shape)).astype(np.float64)
+        return summed.reshape(shape)
 
     def _last_before(self, axis: int, edge: int) -> float | None:
         """Return the greatest confidence below an edge, None where none is."""
         values = self.chain.confidence[axis]
-        lower = values[values < self.edges[axis][edge]]
-        return float(lower.max()) if len(lower) else None
+        last = float(np.where(values < self.edges[axis][edge], values, -1.0).max())
+        return None if last < 0 else last
 
-    def _inside(self, i: int, j: int, strips: tuple[_Strips, ...], right: float, cost: float) -> Iterator[_Found]:
+    def _inside(
+        self, i: int, j: int, strips: tuple[_Strips, ...], corner: tuple[float, float], known: _Found | None
+    ) -> Iterator[_Found]:
         """Compare the pairs of a cell that matter; yields the best of each part of them.
 
-        `right` and `cost` are those at the cell's lower corner.
+        Parameters
+        ----------
+        corner
+            Right answers and USD at the cell's lower corner.
+        known
+            What is to be beaten.
         """
-        chain = self.chain
+        ok = _weights()
+        confidence, (_, cost_2, cost_3) = self.chain.confidence, self.chain.cost
         rows = strips[0].rows(i)
-        side = self.bins[1][rows]
-        ok1, ok2, ok3 = (x[rows].astype(np.int64) for x in chain.right)
-        firsts = _candidates(chain.confidence[0][rows], (ok1 == 0) & (ok2 + ok3 > 0))
+        side, code = self.bins[1][rows], self.code[rows]
+        firsts = _candidates(confidence[0][rows], ((ok[0] == 0) & (ok[1] + ok[2] > 0))[code])
         column = strips[1].rows(j)
         column = column[self.bins[0][column] < i]
-        corner = rows[side == j]
-        lasting = np.concatenate([column, corner])
-        gains = chain.right[2][lasting] & ~chain.right[1][lasting]
-        seconds = _candidates(chain.confidence[1][lasting], gains)
+        both = rows[side == j]
+        lasting = np.concatenate([column, both])
+        seconds = _candidates(confidence[1][lasting], (ok[2] > ok[1])[self.code[lasting]])
 
         # what passing on at the first threshold changes; rows of the corner go to the second tier, for now
         to_3 = side < j
-        gain = np.where(to_3, ok3, ok2) - ok1
-        paid = _of(chain.cost[1], rows) + np.where(to_3, _of(chain.cost[2], rows), 0.0)
-        at = np.searchsorted(firsts, chain.confidence[0][rows])
-        right_1, cost_1 = (_prefix(at, w, len(firsts)) for w in (gain, paid))
+        gain = np.where(to_3, (ok[2] - ok[0])[code], (ok[1] - ok[0])[code])
+        paid = _of(cost_2, rows) + np.where(to_3, _of(cost_3, rows), 0.0)
+        at = np.searchsorted(firsts, confidence[0][rows])
+        right_1, paid_1 = _prefix(at, gain, len(firsts)), _prefix(at, paid, len(firsts))
         # what passing on at the second changes, for rows that the first has passed on for sure
-        at = np.searchsorted(seconds, chain.confidence[1][column])
-        gain = chain.right[2][column].astype(np.int64) - chain.right[1][column]
-        right_2, cost_2 = (_prefix(at, w, len(seconds)) for w in (gain, _of(chain.cost[2], column)))
-        # and for the corner: rows that both pass on
-        at_1, at_2 = (np.searchsorted(v, chain.confidence[a][corner]) for a, v in enumerate((firsts, seconds)))
-        gain = chain.right[2][corner].astype(np.int64) - chain.right[1][corner]
-        more = _of(chain.cost[2], corner)
-        step = max(1, PAIRS // (len(seconds) + 1))
-        carry = np.zeros(len(seconds) + 1), np.zeros(len(seconds) + 1)
+        at = np.searchsorted(seconds, confidence[1][column])
+        gain = (ok[2] - ok[1])[self.code[column]]
+        right_2, paid_2 = _prefix(at, gain, len(seconds)), _prefix(at, _of(cost_3, column), len(seconds))
+        # and for the corner: rows that both pass on, from these candidates on
+        from_1, from_2 = (np.searchsorted(v, confidence[a][both]) + 1 for a, v in enumerate((firsts, seconds)))
+        gain = (ok[2] - ok[1])[self.code[both]]
         none = 0 if j == 0 else 1  # passing nothing on at the second belongs to the first cell of a row
+        step = max(1, PAIRS // (len(seconds) + 1))
         for start in range(1, len(firsts) + 1, step):
             part = slice(start, min(start + step, len(firsts) + 1))
-            crossed_right, crossed_cost = (
-                _crossed(part, (at_1, at_2), w, len(seconds), before)
-                for w, before in zip((gain, more), carry, strict=True)
-            )
-            carry = crossed_right[-1], crossed_cost[-1]
-            total_right = (right + right_1[part, None] + right_2[None, :] + crossed_right)[:, none:]
-            total_cost = (cost + cost_1[part, None] + cost_2[None, :] + crossed_cost)[:, none:]
-            best = self.better.best(total_right.ravel(), total_cost.ravel())
-            if best is None:
+            right = _crossed(part, (from_1, from_2), gain, len(seconds))
+            right += right_1[part, None] + int(corner[0])
+            right += right_2
+            right = right[:, none:]
+            enough = np.flatnonzero(right >= self.better.least_right(_known(known)))
+            if not len(enough):  # most cells hold nothing better: their costs need not be known
                 continue
-            a, b = (int(x) for x in np.unravel_index(best, total_right.shape))
-            after_1, after_2 = float(firsts[start + a - 1]), float(seconds[b + none - 1]) if b + none else None
-            yield _Found((after_1, after_2), float(total_right[a, b]), float(total_cost[a, b]))
+            a, b = np.unravel_index(enough, right.shape)
+            cost = corner[1] + paid_1[part][a] + paid_2[b + none]
+            cost += _crossed(part, (from_1, from_2), _of(cost_3, both), len(seconds))[a, b + none]
+            best = self.better.best(right[a, b].astype(np.float64), cost)
+            if best is not None:
+                after = float(firsts[start + a[best] - 1]), _before(seconds, int(b[best]) + none)
+                yield _Found(after, float(right[a[best], b[best]]), float(cost[best]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -384,10 +403,10 @@ def _most(counts: NDArray[np.int64], right: Floats) -> Floats:
     """
     ok = _weights().astype(bool)
     # rows of bin j that are passed on at the first threshold for sure: the second may pass just those that gain
-    column = below(counts @ (ok[2] & ~ok[1]).astype(np.int64), axes=(0,))
+    column = below(_weighed(counts, ok[2] & ~ok[1]), axes=(0,))
     # rows of bin i: passed on just if that gains, wherever they end
-    at_2, at_3 = (counts @ (ok[j] & ~ok[0]).astype(np.int64) for j in (1, 2))
-    corner = counts @ ((ok[1] | ok[2]) & ~ok[0]).astype(np.int64)
+    at_2, at_3 = (_weighed(counts, ok[j] & ~ok[0]) for j in (1, 2))
+    corner = _weighed(counts, (ok[1] | ok[2]) & ~ok[0])
     above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
     most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
     most[-1, :] = most[:, -1] = -1  # thresholds above 1
@@ -429,7 +448,7 @@ def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
     found = float(right[index]) / n, 1000 * float(cost[index]) / n
     bound = None
     if sums.n_tiers <= 3:
-        most = right + sums.right[:, 0b10] if sums.n_tiers == 2 else _most(sums.right, right)
+        most = right + sums.right[0b10] if sums.n_tiers == 2 else _most(sums.right, right)
         inside = better.can(most.ravel(), cost.ravel())
         reach, least = most.ravel()[inside] / n, 1000 * cost.ravel()[inside] / n
         if better.by_cost:
@@ -444,6 +463,11 @@ def _weights() -> NDArray[np.int64]:
     return np.arange(8) >> np.arange(3)[:, None] & 1
 
 
+def _weighed(counts: NDArray[np.int64], weight: NDArray[np.int64] | Bools) -> NDArray[np.int64]:
+    """Return weighted sums over the codes, which are the first axis."""
+    return np.asarray(sum(int(w) * table for w, table in zip(weight, counts, strict=True) if w))
+
+
 def _candidates(values: Floats, gains: Bools) -> Floats:
     """Return the values of rows that can gain, ascending; a row at 1 is passed on at no threshold."""
     found = np.unique(values[gains])
@@ -454,26 +478,28 @@ def _of(value: Floats | float, rows: Rows) -> Floats:
     return np.full(len(rows), value) if isinstance(value, float) else value[rows]
 
 
-def _prefix(at: Rows, weight: Floats | NDArray[np.int64], size: int) -> Floats:
+def _prefix(at: Rows, weight: NDArray[_T], size: int) -> NDArray[_T]:
     """Return the sum of weights when nothing, or up to each candidate, is passed on: shape ``(size + 1,)``."""
-    sums = np.bincount(at, weight, minlength=size + 1)[:size]
-    return np.concatenate([[0.0], np.cumsum(sums)])
+    sums = np.zeros(size + 1, dtype=weight.dtype)
+    np.cumsum(np.bincount(at, weight, minlength=size + 1)[:size].astype(weight.dtype), out=sums[1:])
+    return sums
 
 
-def _crossed(
-    part: slice, at: tuple[Rows, Rows], weight: Floats | NDArray[np.int64], n_seconds: int, carry: Floats
-) -> Floats:
+def _crossed(part: slice, since: tuple[Rows, Rows], weight: NDArray[_T], n_seconds: int) -> NDArray[_T]:
     """Return the sum of weights over rows that both thresholds pass on, for a part of the first candidates.
 
-    `carry` is the last line of the part before; shape ``(len(part), n_seconds + 1)``.
+    `since` has the candidates from which on each row is passed on; shape ``(len(part), n_seconds + 1)``.
     """
-    first, second = at[0] + 1, at[1] + 1  # the candidate from which on each row is passed
-    inside = (first >= part.start) & (first < part.stop) & (second <= n_seconds)
-    width = n_seconds + 1
-    cell = (first[inside] - part.start) * width + second[inside]
-    table = np.bincount(cell, weight[inside], minlength=(part.stop - part.start) * width).reshape(-1, width)
-    summed: Floats = table.cumsum(axis=0).cumsum(axis=1)
-    return summed + carry
+    first, second = np.maximum(since[0], part.start) - part.start, since[1]
+    shape = part.stop - part.start, n_seconds + 1
+    inside = np.flatnonzero((first < shape[0]) & (second < shape[1]))
+    cell = first[inside] * shape[1] + second[inside]
+    table: NDArray[_T] = np.bincount(cell, weight[inside], minlength=prod(shape)).astype(weight.dtype)
+    return sum_up(table.reshape(shape))
+
+
+def _before(candidates: Floats, n: int) -> float | None:
+    return float(candidates[n - 1]) if n else None
 
 
 def _below(table: Floats) -> Floats:
@@ -492,8 +518,7 @@ def _placed(policy: Policy, chain: Chain, found: _Found) -> Optimum:
     """Return the optimum with each threshold at the next confidence in the data, as `sweep` places them."""
     chosen = policy
     for line, after, values in zip(policy.thresholds(), found.after, chain.confidence, strict=False):
-        above = values[values > after] if after is not None else values[:0]
-        value = 0.0 if after is None else float(above.min()) if len(above) else 1.0
+        value = 0.0 if after is None else float(np.where(values > after, values, 1.0).min())
         chosen = with_threshold(chosen, line.name, line.index, value)
     n = chain.n_rows
     return Optimum(chosen, found.right / n, 1000 * found.cost / n, True, n, found.opened)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,21 +15,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from hybrid.columns import TEST_NAMES, Columns, RecordedColumns, guess_columns
 from hybrid.errors import DatasetError, TierError
+from hybrid.flips import Chain
 from hybrid.lattice import Lattice
-from hybrid.predictions import UNKNOWN, Bools, Floats, Labels
-from hybrid.recorded_answers import match
-from hybrid.tally import Tally, tally
+from hybrid.predictions import UNKNOWN, Bools, Floats, Labels, Rows
+from hybrid.recorded_answers import code_of
+from hybrid.tally import Tally, tally, tally_by
 
 BATCH = 1 << 17  # rows in memory at a time
 TEST_SHARE = 0.3
+FINITE = float(np.finfo(np.float64).max)
 HEAD = 1_000  # rows that columns are guessed from
 FORMATS = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "ndjson": "json"}
 
 Progress = Callable[[int, int], None]  # pieces done, pieces there are
 _T = TypeVar("_T")
+_V = TypeVar("_V", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +52,24 @@ class Piece:
         coded
             Those whose values repeat, such as labels: each value is then looked up once a batch.
         """
-        source = ds.dataset(self.path, format=self.format)
-        missing = [c for c in columns if c not in source.schema.names]
+        if self.format != "parquet":
+            source = ds.dataset(self.path, format=self.format)
+            self._check(columns, source.schema)
+            yield from source.to_batches(columns=list(columns), batch_size=BATCH)
+            return
+        about = pq.read_metadata(self.path)
+        schema = about.schema.to_arrow_schema()
+        self._check(columns, schema)
+        texts = [c for c in coded if _is_text(schema.field(c).type)]
+        groups = range(about.num_row_groups) if self.row_group is None else [self.row_group]
+        with pq.ParquetFile(self.path, metadata=about, read_dictionary=texts, pre_buffer=False) as file:
+            # threads are worth more on pieces than inside one
+            yield from file.iter_batches(BATCH, row_groups=list(groups), columns=list(columns), use_threads=False)
+
+    def _check(self, columns: Sequence[str], schema: pa.Schema) -> None:
+        missing = [c for c in columns if c not in schema.names]
         if missing:
-            raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(source.schema.names)}.")
-        if self.format == "parquet":
-            kinds = {c: source.schema.field(c).type for c in coded}
-            texts = {c for c, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)}
-            source = ds.dataset(self.path, format=ds.ParquetFileFormat(dictionary_columns=texts))
-        for fragment in source.get_fragments():
-            part = fragment if self.row_group is None else fragment.subset(row_group_ids=[self.row_group])
-            yield from part.to_batches(schema=source.schema, columns=list(columns), batch_size=BATCH)
+            raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(schema.names)}.")
 
 
 def pieces(source: str | Path) -> tuple[Piece, ...]:
@@ -160,7 +173,7 @@ def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run
     for r in chosen[:-1]:
         if r.confidence is None:
             raise DatasetError(f"{r.name} can pass rows on, so it needs a column {r.name}_confidence.")
-    found = (run or here)(partial(_labels, column=columns.label), source, lambda done, of: None)
+    found = (run or on_threads())(partial(_labels, column=columns.label), source, lambda done, of: None)
     classes = sorted(set().union(*found) - {""})
     if len(classes) < 2:
         raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
@@ -186,14 +199,14 @@ def tally_pieces(
     Parameters
     ----------
     run
-        Where: `here`, or `on_dask`; the sums are the same to the last bit.
+        Where: `here`, `on_threads`, which is the default, or `on_dask`; the sums are the same to the last bit.
 
     Raises
     ------
     DatasetError
         Naming the file, the row and the column of a value that cannot be used.
     """
-    sums = (run or here)(partial(tally_piece, plan=plan), source, progress or (lambda done, of: None))
+    sums = (run or on_threads())(partial(tally_piece, plan=plan), source, progress or (lambda done, of: None))
     total = _empty(plan)
     for one in sums:
         total = total + one
@@ -214,53 +227,97 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
 
 def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", first: int = 0) -> Sides:
     """Sum up the rows of a batch that have a label and an answer of every tier."""
-    truth = _codes(batch.column(plan.label), plan.classes, exact=True)
-    kept = truth != UNKNOWN
-    blanks = []
-    for r in plan.tiers:
-        blank = _blank(batch.column(r.label))
-        blanks.append(blank)
-        if not r.blank_is_failure:
-            kept &= ~blank
+    truth = _codes(batch.column(plan.label), plan.classes, _label_code(plan.classes))
+    rows = _Rows.of(batch, plan, truth, where, first)
+    truth = rows.taken(truth)
     label, confidence, cost, latency = [], [], [], []
-    for j, (r, blank) in enumerate(zip(plan.tiers, blanks, strict=True)):
-        said = _codes(batch.column(r.label), plan.classes, exact=False)
-        read = partial(_numbers, batch, kept=kept, blank=blank, where=where, first=first)
+    for j, r in enumerate(plan.tiers):
+        said = rows.taken(_codes(batch.column(r.label), plan.classes, code_of(plan.classes)))
         if j < len(plan.tiers) - 1:
             assert r.confidence is not None
-            confidence.append(np.where(said == UNKNOWN, 0.0, read(r.confidence, high=1.0))[kept])
-        label.append(said[kept])
-        cost.append(_spent(r, read, kept))
-        latency.append(float(r.default_latency) if r.latency is None else read(r.latency)[kept])
-    true = truth[kept]
-    right = [one == true for one in label]
-    test = _on_test(batch, plan, first)[kept]
+            sure = rows.numbers(r.confidence, r, high=1.0)
+            unknown = said == UNKNOWN
+            confidence.append(np.where(unknown, 0.0, sure) if unknown.any() else sure)
+        label.append(said)
+        cost.append(_spent(r, rows))
+        latency.append(float(r.default_latency) if r.latency is None else _steady(rows.numbers(r.latency, r)))
+    right = tuple(one == truth for one in label)
+    chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency))
+    test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
+    return Sides(*tally_by(test, 2, chain, truth, lattice=plan.lattice, n_classes=plan.n_classes()))
 
-    def side(rows: Bools) -> Tally:
-        paid, waited = ([v if isinstance(v, float) else v[rows] for v in values] for values in (cost, latency))
-        return tally(
-            [c[rows] for c in label],
-            [c[rows] for c in right],
-            true[rows],
-            [c[rows] for c in confidence],
-            paid,
-            waited,
-            lattice=plan.lattice,
-            n_classes=plan.n_classes(),
-        )
 
-    return Sides(side(~test), side(test))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The rows of a batch that are counted.
+
+    Parameters
+    ----------
+    where, first
+        What an error calls the row, with its number put in, and the number of rows before the batch.
+    kept
+        Their places in the batch; None: all.
+    """
+
+    batch: pa.RecordBatch
+    where: str
+    first: int
+    kept: Rows | None = None
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, plan: Plan, truth: Labels, where: str, first: int) -> _Rows:
+        """Take the rows that have a label and an answer of every tier."""
+        every = cls(batch, where, first)
+        left_out = truth == UNKNOWN
+        for r in plan.tiers:
+            blank = None if r.blank_is_failure else every.blank(r.label)
+            if blank is not None:
+                left_out |= blank
+        return cls(batch, where, first, np.flatnonzero(~left_out)) if left_out.any() else every
+
+    def taken(self, values: NDArray[_V]) -> NDArray[_V]:
+        return values if self.kept is None else values[self.kept]
+
+    def blank(self, column: str) -> Bools | None:
+        """Return where a column is blank; None where it is nowhere."""
+        coded = _dictionary(self.batch.column(column))
+        if not coded.null_count and all(_names(coded)):
+            return None
+        return self.taken(_of_values(coded, lambda name: not name, True, np.bool_))
+
+    def numbers(self, column: str, r: RecordedColumns, *, high: float = FINITE) -> Floats:
+        """Return a column of numbers from 0 to `high`; nothing counts 0 where the tier's answer is blank."""
+        try:
+            values = pc.cast(self.batch.column(column), pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid as error:
+            start = self.where.format(self.first + 1)
+            raise DatasetError(f"{start} ff., {column}: {error}. It must hold numbers.") from None
+        values = self.taken(values)
+        if _within(values, high):
+            return values
+        blank = self.blank(r.label)
+        if blank is not None:
+            values = np.where(np.isnan(values) & blank, 0.0, values)
+        if not _within(values, high):
+            at = int(np.argmin((values >= 0) & (values <= high)))
+            row = self.first + 1 + (at if self.kept is None else int(self.kept[at]))
+            needed = "in [0, 1]. Percentages? Divide by 100." if high == 1 else "a number of 0 or more."
+            raise DatasetError(f"{self.where.format(row)}, {column} = {values[at]}: must be {needed}")
+        return values
+
+
+def _within(values: Floats, high: float) -> bool:
+    return not len(values) or bool(values.min() >= 0 and values.max() <= high)  # False for nan
 
 
 def _on_test(batch: pa.RecordBatch, plan: Plan, first: int) -> Bools:
     if plan.split is not None:
-        coded = _dictionary(batch.column(plan.split))
-        names = [str(v).strip().lower() in TEST_NAMES for v in coded.dictionary.to_pylist()]
-        at = pc.fill_null(coded.indices, len(names)).to_numpy(zero_copy_only=False)
-        found: Bools = np.append(np.array(names, dtype=bool), False)[at]
-        return found
-    number = np.arange(first + 1, first + 1 + batch.num_rows, dtype=np.uint64)
-    return (number * np.uint64(2654435761)) % np.uint64(1 << 32) < np.uint64(round(TEST_SHARE * (1 << 32)))
+        column = batch.column(plan.split)
+        return _of_values(column, lambda name: name.lower() in TEST_NAMES, False, np.bool_)
+    number = np.arange(batch.num_rows, dtype=np.uint32)
+    number += np.uint32((first + 1) % (1 << 32))
+    number *= np.uint32(2654435761)  # modulo 2³²
+    return number < np.uint32(round(TEST_SHARE * (1 << 32)))
 
 
 Run = Callable[[Callable[[Piece], Any], Sequence[Piece], Progress], Iterator[Any]]
@@ -272,6 +329,22 @@ def here(work: Callable[[Piece], _T], source: Sequence[Piece], progress: Progres
         progress(done, len(source))
         yield work(piece)
     progress(len(source), len(source))
+
+
+def on_threads(n_threads: int | None = None) -> Run:
+    """Return a way to do the work for several pieces at a time on this machine; None: one for each core."""
+    if n_threads == 1:
+        return here
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def run(work: Callable[[Piece], _T], source: Sequence[Piece], progress: Progress) -> Iterator[_T]:
+        progress(0, len(source))
+        with ThreadPoolExecutor(n_threads or cores) as pool:  # reading and counting leave Python to the other threads
+            for done, result in enumerate(pool.map(work, source), start=1):
+                progress(done, len(source))
+                yield result
+
+    return run
 
 
 def on_dask(address: str) -> Run:
@@ -311,10 +384,9 @@ def on_dask(address: str) -> Run:
 
 def _empty(plan: Plan) -> Sides:
     none: Labels = np.zeros(0, dtype=np.int64)
-    nothing: Floats = np.zeros(0)
     k = len(plan.tiers)
-    label, right, confidence, spent = [none] * k, [none == none] * k, [nothing] * (k - 1), [0.0] * k
-    zero = tally(label, right, none, confidence, spent, spent, lattice=plan.lattice, n_classes=plan.n_classes())
+    chain = Chain((none,) * k, (none == none,) * k, (np.zeros(0),) * (k - 1), (0.0,) * k, (0.0,) * k)
+    zero = tally(chain, none, lattice=plan.lattice, n_classes=plan.n_classes())
     return Sides(zero, zero)
 
 
@@ -334,59 +406,45 @@ def _strings(column: pa.Array) -> pa.Array:
     return pc.fill_null(pc.cast(plain, pa.string()), "")
 
 
-def _codes(column: pa.Array, classes: tuple[str, ...], *, exact: bool) -> Labels:
-    """Return class codes, of answers also in another case where that is unique; UNKNOWN for anything else."""
-    import pandas as pd
-
+def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: type[_V]) -> NDArray[_V]:
+    """Return something that depends on each row's text alone; it is asked once for each distinct one."""
     coded = _dictionary(column)
-    names = [str(v).strip() for v in coded.dictionary.to_pylist()]
-    if exact:
-        place = {c: i for i, c in enumerate(classes)}
-        codes = np.array([place.get(n, UNKNOWN) for n in names], dtype=np.int64)
-    else:
-        codes = match(pd.Series(names, dtype=object), classes) if names else np.zeros(0, dtype=np.int64)
-    at = pc.fill_null(coded.indices, len(names)).to_numpy(zero_copy_only=False)
-    found: Labels = np.append(codes, UNKNOWN)[at]
+    of = np.array([*map(what, _names(coded)), null], dtype=dtype)
+    at = pc.fill_null(coded.indices, len(of) - 1) if coded.null_count else coded.indices
+    found: NDArray[_V] = of[at.to_numpy(zero_copy_only=False)]
     return found
 
 
-def _blank(column: pa.Array) -> Bools:
-    coded = _dictionary(column)
-    empty = [v is None or not str(v).strip() for v in coded.dictionary.to_pylist()]
-    at = pc.fill_null(coded.indices, len(empty)).to_numpy(zero_copy_only=False)
-    found: Bools = np.append(np.array(empty, dtype=bool), True)[at]
-    return found
+def _codes(column: pa.Array, classes: tuple[str, ...], code: Callable[[str], int]) -> Labels:
+    """Return class codes, as small numbers, which are read faster, where there are few classes."""
+    small: Any = np.int16 if len(classes) < 1 << 15 else np.int64
+    return _of_values(column, code, UNKNOWN, small)
 
 
-def _numbers(
-    batch: pa.RecordBatch,
-    column: str,
-    *,
-    kept: Bools,
-    blank: Bools,
-    where: str,
-    first: int,
-    high: float = np.inf,
-) -> Floats:
-    try:
-        values = pc.cast(batch.column(column), pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{where.format(first + 1)} ff., {column}: {error}. It must hold numbers.") from None
-    values = np.where(np.isnan(values) & blank, 0.0, values)
-    bad = ~((values >= 0) & (values <= high) & (values < np.inf)) & kept
-    if bad.any():
-        at = int(np.argmax(bad))
-        needed = "in [0, 1]. Percentages? Divide by 100." if high == 1 else "a number of 0 or more."
-        raise DatasetError(f"{where.format(first + at + 1)}, {column} = {values[at]}: must be {needed}")
-    return values
+@lru_cache(maxsize=8)
+def _label_code(classes: tuple[str, ...]) -> Callable[[str], int]:
+    codes = {c: i for i, c in enumerate(classes)}
+    return lambda name: codes.get(name, UNKNOWN)
 
 
-def _spent(r: RecordedColumns, read: Callable[[str], Floats], kept: Bools) -> Floats | float:
+def _names(column: pa.DictionaryArray) -> list[str]:
+    return ["" if v is None else str(v).strip() for v in column.dictionary.to_pylist()]
+
+
+def _steady(values: Floats) -> Floats | float:
+    """Return one number where it is the same in all rows."""
+    return float(values[0]) if len(values) and values.min() == values.max() else values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _spent(r: RecordedColumns, rows: _Rows) -> Floats | float:
     if r.cost is not None:
-        paid: Floats = read(r.cost)[kept]
-        return paid
+        return _steady(rows.numbers(r.cost, r))
     tokens = [(c, p) for c, p in ((r.prompt_tokens, r.prompt_price), (r.completion_tokens, r.completion_price)) if c]
     if not tokens:
         return float(r.price)
-    paid = np.sum([read(c) * (p / 1e6) for c, p in tokens], axis=0)[kept]
+    paid: Floats = np.sum([rows.numbers(c, r) * (p / 1e6) for c, p in tokens], axis=0)
     return paid

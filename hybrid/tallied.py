@@ -45,13 +45,7 @@ def tally_of(
             "confidences in [0, 1] and costs and latencies of 0 or more."
         )
     n_classes = max(len(predictions.classes), int(truth.max()) + 1) if classes else None
-    return tally_chain(chain, truth, lattice=lattice, n_classes=n_classes)
-
-
-def tally_chain(chain: Chain, truth: Labels, *, lattice: Lattice = LATTICE, n_classes: int | None = None) -> Tally:
-    """Sum up columns that were read and checked already."""
-    columns = (chain.confidence, chain.cost, chain.latency)
-    return tally(chain.label, chain.right, truth, *columns, lattice=lattice, n_classes=n_classes)
+    return tally(chain, truth, lattice=lattice, n_classes=n_classes)
 
 
 def curve(sums: Tally) -> Curve:
@@ -118,11 +112,11 @@ def resample(sums: Tally, *, replicates: int = 2_000, seed: int = 0) -> tuple[Fl
     filled = np.flatnonzero(sums.right)
     draws = np.zeros((replicates, sums.right.size), dtype=np.int64)
     draws[:, filled] = np.random.default_rng(seed).multinomial(n, sums.right.ravel()[filled] / n, size=replicates)
-    cells = draws.reshape(replicates, -1, 4)
-    first = cells[:, :, 0b01] + cells[:, :, 0b11]
-    gained = cells[:, :, 0b10] - cells[:, :, 0b01]
+    cells = draws.reshape(replicates, *sums.right.shape)
+    first = cells[:, 0b01] + cells[:, 0b11]
+    gained = cells[:, 0b10] - cells[:, 0b01]
     accuracy = (first.sum(axis=1, keepdims=True) + below(gained, axes=(1,))) / n
-    return accuracy, below(cells.sum(axis=2), axes=(1,)) / n
+    return accuracy, below(cells.sum(axis=1), axes=(1,)) / n
 
 
 def bands(sums: Tally, *, replicates: int = 2_000, seed: int = 0) -> Bands:

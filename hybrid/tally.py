@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
+from math import prod
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
+from hybrid.flips import Chain
 from hybrid.lattice import CHUNK, Lattice
 from hybrid.predictions import Bools, Floats, Labels, Rows
 
 NANO, MICRO = 1e9, 1e6  # per USD, per second
+PART = 1 << 17  # rows
 
 Ints = NDArray[np.int64]
 
@@ -32,8 +37,8 @@ class Tally:
     lattice
         Whose bins, the same for each tier that can pass a row on; thresholds are its edges.
     right
-        Rows by bin of each such tier and by which tiers are right (tier j is bit j): shape
-        ``(n_bins,) * (n_tiers - 1) + (2 ** n_tiers,)``.
+        Rows by which tiers are right (tier j is bit j) and by bin of each such tier: shape
+        ``(2 ** n_tiers,) + (n_bins,) * (n_tiers - 1)``.
     cost, latency
         For each tier the sum of nano-dollars, and of microseconds, by the bins of the tiers before it: shapes
         ``()``, ``(n_bins,)``, ``(n_bins, n_bins)``, …
@@ -69,12 +74,14 @@ class Tally:
 
     def correct(self) -> Ints:
         """Return how many answers are right with the thresholds at edges, shape ``(n_bins,) * (n_tiers - 1)``."""
-        gains = [self._is_right(0), *(self._is_right(j) - self._is_right(j - 1) for j in range(1, self.n_tiers))]
+        codes = np.arange(len(self.right))
+        is_right = [codes >> j & 1 for j in range(self.n_tiers)]
+        gains = [is_right[0], *(b - a for a, b in pairwise(is_right))]
         return self._grid([self._over(j, gain) for j, gain in enumerate(gains)])
 
     def reached(self, tier: int) -> Ints:
         """Return how many rows a tier is asked about with the thresholds at edges."""
-        return self._grid([self._over(tier, np.ones(self.right.shape[-1], dtype=np.int64))])
+        return self._grid([self._over(tier, np.ones(len(self.right), dtype=np.int64))])
 
     def cost_grid(self) -> Floats:
         """Return USD with the thresholds at edges."""
@@ -92,23 +99,14 @@ class Tally:
         alike; so the accuracy rises by at most the bin's share of rows that only the second tier gets right, and falls
         by at most its share of rows that only the first does. Shape ``(n_bins,)``; two tiers only.
         """
-        gained, lost = self.right[:, 0b10], self.right[:, 0b01]
+        gained, lost = self.right[0b10], self.right[0b01]
         share: Floats = np.maximum(gained, lost) / self.n_rows
         return share
 
-    def _is_right(self, tier: int) -> Ints:
-        return np.arange(self.right.shape[-1], dtype=np.int64) >> tier & 1
-
     def _over(self, n_axes: int, weight: Ints) -> Ints:
-        """Return weighted rows by the bins of the first tiers."""
-        others = tuple(range(n_axes, self.right.ndim - 1))
-        summed = self.right.sum(axis=others) if others else self.right
-        if (weight == 1).all():
-            return np.asarray(summed.sum(axis=-1))
-        total = np.zeros(summed.shape[:-1], dtype=np.int64)
-        for code in np.flatnonzero(weight):
-            total += weight[code] * summed[..., code]
-        return total
+        """Return rows, weighted by which tiers are right, by the bins of the first tiers."""
+        summed = self.right.sum(axis=tuple(range(1 + n_axes, self.right.ndim)))
+        return np.asarray(sum(w * summed[code] for code, w in enumerate(weight) if w))
 
     def _grid(self, tables: Sequence[Ints]) -> Ints:
         """Return the sum over tables of what lies below each edge on all of a table's axes."""
@@ -127,69 +125,84 @@ class ClassTally:
     ----------
     true
         Rows of each class, shape ``(n_classes,)``.
-    said, both
-        Answers of each tier, and right ones, by class and bin of the first tier's confidence, shape
-        ``(2, n_classes, n_bins)``.
+    answers
+        By tier, class, whether right, and bin of the first tier's confidence, shape ``(2, n_classes, 2, n_bins)``.
     """
 
     true: Ints
-    said: Ints
-    both: Ints
+    answers: Ints
 
     def __add__(self, other: ClassTally) -> ClassTally:
-        return ClassTally(self.true + other.true, self.said + other.said, self.both + other.both)
+        return ClassTally(self.true + other.true, self.answers + other.answers)
 
     def macro_f1(self) -> Floats:
         """Return the macro-F1 with the threshold at each edge, shape ``(n_bins,)``."""
-        said, both = (x[0].sum(axis=1)[:, None] + below(x[1] - x[0], axes=(1,)) for x in (self.said, self.both))
+        of_tiers = self.answers.sum(axis=2), self.answers[:, :, 1]
+        said, both = (x[0].sum(axis=1)[:, None] + below(x[1] - x[0], axes=(1,)) for x in of_tiers)
         occurrences = self.true[:, None] + said
         present = occurrences > 0
         f1: Floats = (2 * both / np.maximum(occurrences, 1)).sum(axis=0) / present.sum(axis=0)
         return f1
 
 
-def tally(
-    label: Sequence[Labels],
-    right: Sequence[Bools],
-    truth: Labels,
-    confidence: Sequence[Floats],
-    cost: Sequence[Floats | float],
-    latency: Sequence[Floats | float],
-    *,
-    lattice: Lattice,
-    n_classes: int | None = None,
-) -> Tally:
+def tally(chain: Chain, truth: Labels, *, lattice: Lattice, n_classes: int | None = None) -> Tally:
     """Sum up a batch of rows.
 
     Parameters
     ----------
-    label
-        Of each tier of the chain, from first to last.
-    right
-        Whether each is right.
-    confidence
-        Of each tier but the last; in [0, 1], 0 where the label is unknown.
-    cost, latency
-        Of each tier, USD and seconds, an array or one number for all rows.
+    chain
+        What each tier said.
     n_classes
         Counts classes too, for the macro-F1 of two tiers.
     """
-    k = len(label)
-    bins = [lattice.bin(c) for c in confidence[: k - 1]]
-    n_bins = lattice.n_bins
-    counts = np.bincount(cells(bins, n_bins, bit_code(right), 1 << k), minlength=n_bins ** (k - 1) << k)
-    shaped = counts.reshape((n_bins,) * (k - 1) + (1 << k,))
-    rows = [shaped.sum(axis=-1)]
+    (all_rows,) = tally_by(np.zeros(len(truth), dtype=np.uint8), 1, chain, truth, lattice=lattice, n_classes=n_classes)
+    return all_rows
+
+
+def tally_by(
+    group: NDArray[np.uint8],
+    n_groups: int,
+    chain: Chain,
+    truth: Labels,
+    *,
+    lattice: Lattice,
+    n_classes: int | None = None,
+) -> tuple[Tally, ...]:
+    """Sum up each of up to 16 groups of a batch of rows, of chains of up to 4 tiers.
+
+    Parameters
+    ----------
+    group
+        Of each row, shape ``(n_rows,)``.
+    """
+    k, n, n_bins = len(chain.label), len(truth), lattice.n_bins
+    shapes = [(n_groups, *[n_bins] * j) for j in range(k)]
+    # a part at a time, which stays in the processor's cache, but not so small that adding tables up takes longer
+    step = max(PART, prod(shapes[-1]) << k, 4 * n_groups * (n_classes or 0) * n_bins)
+    if n > step:
+        parts = [
+            tally_by(group[rows], n_groups, chain.take(rows), truth[rows], lattice=lattice, n_classes=n_classes)
+            for rows in (slice(start, start + step) for start in range(0, n, step))
+        ]
+        return tuple(total(of_group) for of_group in zip(*parts, strict=True))
+    bins = [lattice.bin(c) for c in chain.confidence[: k - 1]]
+    code = bit_code(chain.right)
+    code |= group << np.uint8(k)
+    right = counted([code, *bins], (n_groups << k, *[n_bins] * (k - 1))).reshape(n_groups, 1 << k, *shapes[-1][1:])
+    rows = [right.sum(axis=1)]
     for _ in range(k - 1):
         rows.insert(0, rows[0].sum(axis=-1))
     paid, waited = (
-        tuple(_whole_sums(bins[:j], n_bins, rows[j], values, unit) for j, values in enumerate(columns))
-        for unit, columns in ((NANO, cost), (MICRO, latency))
+        [_whole_sums([group, *bins[:j]], shapes[j], rows[j], values, unit) for j, values in enumerate(columns)]
+        for unit, columns in ((NANO, chain.cost), (MICRO, chain.latency))
     )
-    classes = None
+    classes: Sequence[ClassTally | None] = [None] * n_groups
     if n_classes is not None and k == 2:
-        classes = _count_classes(label, right, truth, bins[0], n_classes, n_bins)
-    return Tally(lattice, shaped, paid, waited, classes)
+        classes = _count_classes(group, n_groups, chain, truth, bins[0], n_classes, n_bins)
+    return tuple(
+        Tally(lattice, right[g], tuple(x[g] for x in paid), tuple(x[g] for x in waited), classes[g])
+        for g in range(n_groups)
+    )
 
 
 def total(tallies: Sequence[Tally]) -> Tally:
@@ -214,40 +227,66 @@ def bit_code(right: Sequence[Bools]) -> NDArray[np.uint8]:
     return code
 
 
-def cells(bins: Sequence[NDArray[np.int16]], n_bins: int, code: NDArray[np.uint8], n_codes: int) -> Rows:
-    """Return the number of each row's cell: its bins, most significant first, then its code."""
-    out = np.zeros(len(code), dtype=np.intp)
+def cells(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 0) -> Rows:
+    """Return the number of each row's cell in a table.
+
+    Parameters
+    ----------
+    digits
+        The row's place along each axis, shape ``(n_rows,)`` each.
+    shape
+        Of the table.
+    first
+        Added to every number.
+    """
+    dtype = np.int32 if prod(shape) < 1 << 31 else np.int64
+    out = np.empty(len(digits[0]), dtype=np.intp)
     for start in range(0, len(out), CHUNK):
-        part = out[start : start + CHUNK]
-        for b in bins:
-            part *= n_bins
-            part += b[start : start + CHUNK]
-        part *= n_codes
-        part += code[start : start + CHUNK]
+        rows = slice(start, start + CHUNK)
+        part: NDArray[Any] = digits[0][rows].astype(dtype)
+        for digit, size in zip(digits[1:], shape[1:], strict=True):
+            part *= size
+            part += digit[rows].astype(dtype)  # a cast of its own is faster than one on the way
+        np.add(part, first, out=out[rows])
     return out
 
 
+def counted(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int = 0) -> Ints:
+    """Return how many rows are in each cell of a table; see `cells`."""
+    size, n = prod(shape), len(digits[0])
+    # as many rows at a time as there are cells: adding tables up costs little, and memory for all rows' cells more
+    step = max(CHUNK, size)
+    found = np.bincount(cells([d[:step] for d in digits], shape, first=first), minlength=size)
+    for start in range(step, n, step):
+        found += np.bincount(cells([d[start : start + step] for d in digits], shape, first=first), minlength=size)
+    return found.reshape(shape)
+
+
 def _whole_sums(
-    bins: Sequence[NDArray[np.int16]], n_bins: int, rows: Ints, values: Floats | float, unit: float
+    digits: Sequence[NDArray[Any]], shape: tuple[int, ...], rows: Ints, values: Floats | float, unit: float
 ) -> Ints:
     if isinstance(values, float):
         return np.asarray(rows * np.int64(np.rint(values * unit)))
-    whole = np.rint(values * unit)
-    if not bins:
-        return np.asarray(np.int64(whole.sum()))
-    cell = cells(bins, n_bins, np.zeros(len(whole), dtype=np.uint8), 1)
     # whole numbers far below 2**53: a double adds them without rounding
-    return np.bincount(cell, whole, minlength=n_bins ** len(bins)).astype(np.int64).reshape((n_bins,) * len(bins))
+    whole = np.rint(values * unit)
+    return np.bincount(cells(digits, shape), whole, minlength=prod(shape)).astype(np.int64).reshape(shape)
 
 
 def _count_classes(
-    label: Sequence[Labels], right: Sequence[Bools], truth: Labels, bins: NDArray[np.int16], n_classes: int, n_bins: int
-) -> ClassTally:
-    size = (n_classes + 1) * n_bins  # the first row takes unknown labels
-    said = np.empty((2, n_classes, n_bins), dtype=np.int64)
-    both = np.empty_like(said)
-    for j, (one, hit) in enumerate(zip(label, right, strict=True)):
-        cell = (one + 1) * n_bins + bins
-        said[j] = np.bincount(cell, minlength=size).reshape(-1, n_bins)[1:]
-        both[j] = np.bincount(cell[hit], minlength=size).reshape(-1, n_bins)[1:]
-    return ClassTally(np.bincount(truth, minlength=n_classes), said, both)
+    group: NDArray[np.uint8],
+    n_groups: int,
+    chain: Chain,
+    truth: Labels,
+    bins: NDArray[np.int16],
+    n_classes: int,
+    n_bins: int,
+) -> list[ClassTally]:
+    true = counted([group, truth], (n_groups, n_classes))
+    by_tier = []
+    for label, right in zip(chain.label, chain.right, strict=True):
+        # an unknown label is -1: the first line of each table
+        shape = (n_groups, n_classes + 1, 2, n_bins)
+        counts = counted([group, label, right.view(np.int8), bins], shape, first=2 * n_bins)
+        by_tier.append(counts[:, 1:])
+    answers = np.stack(by_tier, axis=1)
+    return [ClassTally(true[g], answers[g]) for g in range(n_groups)]

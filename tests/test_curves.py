@@ -7,14 +7,17 @@ import pytest
 from conftest import LEVELS, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from test_tally import many
 
-from hybrid import flips
+from hybrid import flips, surfaces
 from hybrid.curves import Order, latency_quantiles, pareto_front, surface, sweep, sweep_macro_f1, with_threshold
 from hybrid.errors import TierError
 from hybrid.flips import Chain, Sum
+from hybrid.lattice import Lattice
 from hybrid.metrics import summarize
-from hybrid.patterns import PATTERNS, Triage
+from hybrid.patterns import PATTERNS, Cascade, Ensemble, Triage
 from hybrid.routing import Policy, replay
+from hybrid.tallied import tally_of
 
 
 def check(curve, i, policy, predictions, truth):
@@ -195,3 +198,55 @@ def test_the_order_of_some_rows_needs_no_sort(case, random):
     np.testing.assert_array_equal(sorted_before.threshold, fresh.threshold)
     np.testing.assert_allclose(sorted_before.accuracy, fresh.accuracy)
     np.testing.assert_allclose(sorted_before.cost_per_1000, fresh.cost_per_1000)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 7, 200, 1000])
+def test_how_many_rows_are_looked_at_at_a_time_makes_no_difference(monkeypatch, rows_at_a_time):
+    predictions, truth = many(200, 3, seed=4)
+    confidence = np.round(predictions.confidence, 2)  # ties across the borders of the parts
+    label = np.where(predictions.label == 2, -1, predictions.label)
+    truth = np.minimum(truth, 1)  # a class that is said, and never true
+    predictions = replace(predictions, confidence=confidence, label=np.where(label == 1, 2, label))
+    two = Policy(Triage(0.5), predictions.tiers[:2])
+    three = Policy(Cascade((0.5, 0.5)), predictions.tiers)
+    lines = three.thresholds()
+    edges = np.linspace(0, 1, 21)
+
+    def everything():
+        curves = sweep(two, predictions, truth, name="threshold")
+        f1 = sweep_macro_f1(two, predictions, truth, name="threshold")
+        over_both = surface(three, predictions, truth, axes=(lines[0], lines[1]), first=edges, second=edges)
+        votes = replay(Policy(Ensemble("cost_aware"), predictions.tiers), predictions)
+        sums = tally_of(two, predictions, truth, lattice=Lattice(2, 2), classes=True)
+        return [
+            *(getattr(curves, f) for f in ("threshold", "accuracy", "escalation_rate", "cost_per_1000", "kept")),
+            f1,
+            *(over_both.accuracy, over_both.escalation_rate, over_both.cost_per_1000),
+            *(votes.label, votes.tier, votes.confidence),
+            *(sums.right, *sums.cost, sums.classes.answers),
+        ]
+
+    whole = everything()
+    for module in ("lattice", "macro_f1", "order", "tally", "voting"):
+        monkeypatch.setattr(f"hybrid.{module}.CHUNK", rows_at_a_time)
+    monkeypatch.setattr("hybrid.tally.PART", rows_at_a_time)
+    for a, b in zip(whole, everything(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@given(cases(names=("cascade",)))
+def test_a_surface_read_off_the_columns_is_that_of_the_replays(case):
+    policy, predictions, truth = case
+    lines = policy.thresholds()
+    if len(lines) != 2:
+        return
+    edges = np.array([0.0, 0.25, 0.6, 0.8, 1.0])
+    where = {"axes": (lines[0], lines[1]), "first": edges, "second": edges[1:]}
+    for cost in (predictions.cost, np.broadcast_to([0.25, 0.5, 1.0], predictions.cost.shape)):
+        table = replace(predictions, cost=cost)
+        fast = surface(policy, table, truth, **where)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(surfaces, "chain_thresholds", lambda pattern: None)
+            slow = surface(policy, table, truth, **where)
+        for field in ("accuracy", "escalation_rate", "cost_per_1000"):
+            np.testing.assert_allclose(getattr(fast, field), getattr(slow, field), atol=1e-12)

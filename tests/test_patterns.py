@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from conftest import table, tiers_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid.errors import TierError
 from hybrid.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
-from hybrid.predictions import UNKNOWN, Tier
+from hybrid.predictions import UNKNOWN, Predictions, Tier
 from hybrid.routing import Policy, replay
+from hybrid.voting import STRATEGIES, vote
 
 A, B, C = 0, 1, 2
 
@@ -178,3 +181,39 @@ def test_triage_takes_the_threshold_of_the_predicted_class():
 def test_a_threshold_of_a_class_must_be_a_share():
     with pytest.raises(TierError, match=r"by_class = 1\.5 must be between"):
         Policy(Triage(0.5, by_class=(None, 1.5)), tiers_of(2))
+
+
+def by_row(label, confidence, prices, strategy, cheap_below):
+    """Count the votes about one row as the docstring of `vote` says it; returns label, tier and confidence."""
+    members = [(c, sure, p >= cheap_below) for c, sure, p in zip(label, confidence, prices, strict=True)]
+    known = [(c, sure, dear) for c, sure, dear in members if c != UNKNOWN]
+    voting = [m for m in known if m[2]] or known if strategy == "cost_aware" else known
+    if not voting:
+        return UNKNOWN, 0, 0.0
+    support = {c: sum(sure for said, sure, _ in voting if said == c) for c, _, _ in voting}
+    votes = {c: sum(said == c for said, _, _ in voting) for c in support}
+    rank = {c: (support[c],) if strategy == "confidence_weighted" else (votes[c], support[c]) for c in support}
+    best = max(rank.values())
+    chosen = next(c for c, _, _ in voting if rank[c] == best)
+    sure = sum(s for c, s, _ in known if c == chosen) / len(members)
+    return chosen, list(label).index(chosen), min(sure, 1.0)
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 4), st.booleans())
+def test_every_vote_is_what_counting_row_by_row_says(layout, strategy, seed, k, n_labels, tied):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(UNKNOWN, n_labels, (40, k))
+    levels = (0.0, 0.25, 0.5, 0.75, 1.0)  # sums of these are exact, so that equal sums are ties
+    confidence = rng.choice(levels, label.shape) if tied else rng.random(label.shape)
+    confidence = np.where(label == UNKNOWN, np.where(rng.random(label.shape) < 0.5, np.nan, 0.0), confidence)
+    label, confidence = (np.asarray(x, order=layout) for x in (label, confidence))
+    prices = rng.choice([0.0, 0.001, 0.01], k)
+    tiers = tuple(Tier(f"t{j}", "recorded", price=p) for j, p in enumerate(prices))
+    seen = Predictions(tiers, (), label, confidence, confidence, confidence)
+    found = vote(seen, slice(None), strategy, 0.001)
+    expected = [by_row(a, b, prices, strategy, 0.001) for a, b in zip(label, confidence, strict=True)]
+    assert found.label.tolist() == [e[0] for e in expected]
+    assert found.tier.tolist() == [e[1] for e in expected]
+    np.testing.assert_allclose(found.confidence, [e[2] for e in expected], rtol=1e-15)

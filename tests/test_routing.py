@@ -69,12 +69,10 @@ def test_permuting_the_classes_changes_nothing(case, order):
     policy, predictions, _ = case
     before = replay(policy, predictions)
     renamed = np.append(order, UNKNOWN)  # index -1 stays UNKNOWN
-    own = {
-        p.name: tuple((*values, *[None] * (len(order) - len(values)))[order.index(c)] for c in range(len(order)))
-        for p in type(policy.pattern).params()
-        if p.per_class and (values := getattr(policy.pattern, p.name))
-    }  # thresholds of classes go with their classes
-    policy = replace(policy, pattern=replace(policy.pattern, **own))
+    if getattr(policy.pattern, "by_class", ()):  # a class takes its threshold along
+        own = (*policy.pattern.by_class, *[None] * len(CLASSES))[: len(CLASSES)]
+        moved = tuple(own[order.index(c)] for c in range(len(CLASSES)))
+        policy = replace(policy, pattern=replace(policy.pattern, by_class=moved))
     after = replay(policy, replace(predictions, label=renamed[predictions.label]))
     np.testing.assert_array_equal(after.label, renamed[before.label])
     np.testing.assert_array_equal(after.asked, before.asked)

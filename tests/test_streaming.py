@@ -60,7 +60,7 @@ def same(a, b):
     np.testing.assert_array_equal(a.right, b.right)
     for x, y in zip((*a.cost, *a.latency), (*b.cost, *b.latency), strict=True):
         np.testing.assert_array_equal(x, y)
-    for field in ("true", "said", "both"):
+    for field in ("true", "answers"):
         np.testing.assert_array_equal(getattr(a.classes, field), getattr(b.classes, field))
 
 
@@ -94,6 +94,27 @@ def test_formats_and_batch_sizes_make_no_difference(frame, parquet, tmp_path, mo
         source = streaming.pieces(path)
         sides = streaming.tally_pieces(source, plan_of(source))
         same(sides.tune + sides.test, whole.tune + whole.test)
+
+
+@pytest.mark.parametrize("n_threads", [None, 1, 5])
+def test_any_number_of_threads_gives_the_same_bits_and_the_same_first_error(frame, parquet, tmp_path, n_threads):
+    source, run = streaming.pieces(parquet), streaming.on_threads(n_threads)
+    plan, seen = plan_of(source), []
+    found = streaming.tally_pieces(source, plan, run=run, progress=lambda done, of: seen.append((done, of)))
+    same(found, streaming.tally_pieces(source, plan, run=streaming.here))
+    assert seen == [(done, 24) for done in range(25)]
+    bad = frame["fast_confidence"].where(~frame.index.isin((2_603, 5_001)), 2.0)  # of two bad rows the first is named
+    frame.assign(fast_confidence=bad).to_parquet(tmp_path / "bad.parquet", row_group_size=250, index=False)
+    with pytest.raises(DatasetError, match=r"row 104, fast_confidence = 2\.0"):
+        streaming.tally_pieces(streaming.pieces(tmp_path / "bad.parquet"), plan, run=run)
+
+
+def test_one_cost_for_all_rows_is_that_cost_in_every_row(frame, tmp_path):
+    source = write(tmp_path, frame, llm_cost=0.0031)
+    sums = streaming.tally_pieces(source, plan_of(source))
+    both = sums.tune + sums.test
+    assert both.cost[1].sum() == 3_100_000 * len(frame)
+    np.testing.assert_array_equal(both.cost[1], 3_100_000 * both.right.sum(axis=0))
 
 
 def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):

@@ -85,7 +85,7 @@ def test_batches_add_up_to_the_same_bits_in_any_order(cuts, random):
     np.testing.assert_array_equal(summed.right, whole.right)
     for a, b in zip((*summed.cost, *summed.latency), (*whole.cost, *whole.latency), strict=True):
         np.testing.assert_array_equal(a, b)
-    for field in ("true", "said", "both"):
+    for field in ("true", "answers"):
         np.testing.assert_array_equal(getattr(summed.classes, field), getattr(whole.classes, field))
 
 

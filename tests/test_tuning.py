@@ -374,3 +374,31 @@ def test_the_router_is_searched_over_both_of_its_thresholds():
     found = search(policy, predictions, truth, goal)
     brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(policy, predictions)]
     assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        Goal("cheapest", floor=0.85),
+        Goal("cheapest", floor=0.999),  # out of reach
+        Goal("cheapest"),
+        Goal("most_accurate", budget=0.4),
+        Goal("most_accurate"),
+    ],
+)
+def test_both_searches_over_pairs_find_thresholds_that_are_as_good(goal, monkeypatch):
+    rng = np.random.default_rng(5)
+    n, tiers = 1500, tiers_of(3)
+    truth = rng.integers(0, 3, n)
+    confidence = rng.random((n, 3))
+    label = np.where(rng.random((n, 3)) < 0.4 + 0.6 * confidence, truth[:, None], (truth[:, None] + 1) % 3)
+    cost = np.tile([0.0, 0.0005, 0.001], (n, 1))
+    predictions = Predictions(tiers, CLASSES, label, confidence, cost, np.tile([0, 0.1, 0.2], (n, 1)))
+    policy = Policy(Cascade((0.5, 0.5)), tiers)
+    fast = search(policy, predictions, truth, goal)
+    monkeypatch.setattr("hybrid.tuning.search._best_cascade", lambda *_: None)
+    general = search(policy, predictions, truth, goal)
+    assert fast.exact
+    assert general.exact
+    assert fast.method != general.method
+    assert fast.totals == pytest.approx(general.totals)

@@ -2,7 +2,11 @@
 
 The distinct values of each threshold are cut into blocks. Two-dimensional histograms and their running sums tell the
 exact sums at the first pair of every cell of blocks, and a bound that no pair in the cell can beat. Cells whose bound
-cannot beat the best pair so far are dropped; the others are opened and all of their pairs are summed.
+cannot beat the best pair so far are dropped; the others are opened, and all of their pairs that matter are summed.
+
+Which pairs matter: passing on a row can help only where it makes one of the terms less. If none of the rows with the
+greatest value below a threshold can help, keeping them leaves no term greater, so the next lower threshold is as good.
+Hence some best pair has each threshold right above a row that can help, or passes nothing on.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ class PairSearch:
         self.corners, self.caps = corners, caps
         self.values = [np.union1d(g, [1.0]) for g in (first, second)]
         self.place = [np.searchsorted(v, g) for v, g in zip(self.values, (first, second), strict=True)]
+        # whether passing a row on at either threshold can make a term less, whatever the other decides
+        self.helps = [(c[1] < c[0]).any(axis=(0, 1)) for c in (corners, corners.swapaxes(0, 1))]
         self.n_pairs = len(self.values[0]) * len(self.values[1])
         self.n_lattice = min(BLOCKS, len(self.values[0])) * min(BLOCKS, len(self.values[1]))
 
@@ -146,16 +152,20 @@ class PairSearch:
         self, starts: list[Rows], members: tuple[Rows, Rows], cell: tuple[int, int], first: Floats
     ) -> tuple[tuple[int, int], Floats]:
         """Return the best pair inside a cell and the sums there, given the sums at its first pair."""
-        start = tuple(int(s[x]) for s, x in zip(starts, cell, strict=True))
-        ends = [int(np.append(s[1:], len(v))[x]) for s, v, x in zip(starts, self.values, cell, strict=True)]
-        size = (ends[0] - start[0], ends[1] - start[1])
         rows = np.union1d(*members)
-        at = [np.clip(p[rows] - s + 1, 0, n) for p, s, n in zip(self.place, start, size, strict=True)]
+        steps, at = [], []
+        for s, v, p, helps, x in zip(starts, self.values, self.place, self.helps, cell, strict=True):
+            start, end = int(s[x]), int(np.append(s[1:], len(v))[x])
+            place = p[rows]
+            above = place[helps[rows] & (place >= start) & (place < end - 1)] + 1
+            steps.append(np.union1d([start], above))
+            at.append(np.searchsorted(steps[-1], place, side="right"))
+        size = (len(steps[0]), len(steps[1]))
         inside = _tables(at[0], at[1], self.corners[..., rows], size)
         inside += (first - inside[:, 0, 0])[:, None, None]  # what the other rows add is the same in the whole cell
         k = best(inside, self.caps)
         a, b = (int(x) for x in np.unravel_index(k, size))
-        return (start[0] + a, start[1] + b), inside[:, a, b]
+        return (int(steps[0][a]), int(steps[1][b])), inside[:, a, b]
 
 
 def _members(place: Rows, starts: Rows, values: Floats) -> list[Rows]:

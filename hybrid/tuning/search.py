@@ -15,8 +15,10 @@ from hybrid.curves import with_threshold
 from hybrid.patterns import Triage
 from hybrid.predictions import Floats, Labels, Predictions
 from hybrid.routing import Policy, Threshold, parameters, replay
+from hybrid.search import Goal as Wanted
+from hybrid.search import best_pair, chain_of_three
 from hybrid.tuning.fronts import Group, merge_groups
-from hybrid.tuning.goals import Goal, best, violation
+from hybrid.tuning.goals import CHEAPEST, MOST_ACCURATE, Goal, best, violation
 from hybrid.tuning.pairs import PairSearch
 
 MIN_CLASS_ROWS = 50  # predicted rows below which a class shares the common threshold
@@ -90,6 +92,9 @@ def search(
     if len(lines) == 1:
         return _one(policy, lines[0], predictions, truth, goal, counts, caps)
     if len(lines) == 2:
+        found = _best_cascade(policy, predictions, truth, goal) if weights is None else None
+        if found is not None:
+            return found
         return _two(policy, lines, predictions, truth, goal, counts, caps, refine=weights is None)
     return _many(policy, lines, predictions, truth, goal, counts, caps)
 
@@ -196,6 +201,31 @@ def _two(
         else f"best of {pair.n_lattice:,} pairs of thresholds, the most promising of the rest looked into"
     )
     return Found(_at(policy, lines, thresholds), totals, method, exact)
+
+
+def _best_cascade(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Found | None:
+    """Find the best pair of thresholds of a cascade for right answers at a price, the fastest way; None for others.
+
+    Where no thresholds keep the limit, those are wanted that exceed it least: the most accurate, or the cheapest.
+    """
+    n = len(truth)
+    if goal == replace(goal, kind=CHEAPEST, budget=None, seconds=None):
+        floor = 0.0 if goal.floor is None else goal.floor
+        wanted, fallback = Wanted(min_accuracy=floor), Wanted(max_cost_per_1000=np.inf)
+    elif goal == replace(goal, kind=MOST_ACCURATE, floor=None, seconds=None):
+        budget = np.inf if goal.budget is None else goal.budget
+        wanted, fallback = Wanted(max_cost_per_1000=budget), Wanted(min_accuracy=0.0)
+    else:
+        return None
+    chain = chain_of_three(policy, predictions, truth)
+    if chain is None:
+        return None
+    found = best_pair(policy, chain, wanted) or best_pair(policy, chain, fallback)
+    assert found is not None  # any thresholds meet the fallback
+    wrong, cost = n - round(found.accuracy * n), found.cost_per_1000 / 1000 * n
+    totals = (cost, wrong, wrong) if goal.kind == CHEAPEST else (wrong, cost, cost)
+    method = "exact over all pairs of distinct thresholds"
+    return Found(found.policy, np.array(totals[: 2 + len(goal.limits)], dtype=np.float64), method, True)
 
 
 def _many(
