@@ -136,7 +136,9 @@ if len(lines) > 1:
     left, right = chart_here.columns([2, 3])
     with left:
         st.plotly_chart(
-            charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)),
+            certify_panel.mark_map(
+                charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)), map_axes, certificate
+            ),
             key="map",
             config={"displayModeBar": False},
             alt=f"Accuracy over {pair[0].title} and {pair[1].title}, with lines of equal cost. Drag the point.",

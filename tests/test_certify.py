@@ -1,5 +1,7 @@
 """Certificates: exact bounds, walks that are fixed beforehand, and promises that hold in simulated worlds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from benchmarks.promises import CASCADE, TRIAGE, coverage, most_allowed, point_estimates, promises, world
@@ -7,9 +9,9 @@ from scipy.stats import binomtest
 
 from hybrid.curves import with_threshold
 from hybrid.errors import TierError
-from hybrid.patterns import Ensemble, Triage
+from hybrid.patterns import Cascade, Ensemble, Triage
 from hybrid.routing import Policy, replay
-from hybrid.tuning import certify, certify_by_class, rows_for_interval, rows_to_certify, rows_to_tell
+from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
 from hybrid.tuning.walks import SYSTEM, enough_to_start, upper_bound
 
@@ -67,15 +69,21 @@ def test_the_certified_threshold_keeps_its_bound_and_the_range_reaches_one(risk)
     found = certify(TRIAGE, predictions, truth, alpha=0.12, delta=DELTA, risk=risk)
     (part,) = found.parts
     assert found.lowest == found.policy.pattern.threshold < found.highest <= 1
-    assert found.covers(found.lowest)
-    assert found.covers(found.highest)
-    assert not found.covers(found.lowest - 1e-6)
-    assert not found.covers(found.highest + 1e-6)  # too few rows are kept there to have been tested
+    for threshold in (found.lowest, (found.lowest + found.highest) / 2, found.highest):
+        assert covers(found, Policy(Triage(threshold), TRIAGE.tiers))
+    for threshold in (np.nextafter(found.lowest, 0), np.nextafter(found.highest, 2)):
+        # below, the first mistake too many; above, too few rows are kept to have been tested
+        assert threshold > 1 or not covers(found, Policy(Triage(threshold), TRIAGE.tiers))
+    assert not covers(found, Policy(Triage(found.lowest), TRIAGE.tiers[::-1]))
+    assert not covers(found, Policy(Triage(found.lowest, by_class=(0.0, 0.0)), TRIAGE.tiers))
     o = replay(found.policy, predictions)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
     assert (part.n, part.wrong) == (tested.sum(), (o.label != truth)[tested].sum())
     assert part.wrong / part.n < part.bound <= 0.12
-    # the next step down is not certified by the same walk, or the grid ends
+    below = np.unique(predictions.confidence[:, 0])
+    o = replay(Policy(Triage(below[below < found.lowest][-1]), TRIAGE.tiers), predictions)
+    tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
+    assert upper_bound((o.label != truth)[tested].sum(), tested.sum(), part.delta) > 0.12  # the walk went to its end
     assert "With probability at least 90%" in found.words
 
 
@@ -113,6 +121,45 @@ def test_classes_share_delta_and_those_that_do_not_certify_go_to_the_strong_tier
         if name in found.left_out:
             assert found.policy.pattern.by_class[code] == 1.0
     assert certify(Policy(found.policy.pattern, TRIAGE.tiers), predictions, truth, alpha=0.11) == found
+
+
+def test_a_certificate_of_classes_covers_stricter_thresholds_of_each_and_no_other_way_of_sharing():
+    predictions, truth = world(n_classes=3, seed=1).draw(4000, np.random.default_rng(2))
+    rare = predictions.label[:, 0] == 2
+    found = certify_by_class(TRIAGE, predictions, truth, alpha=0.11, min_rows=int(rare.sum()) + 1)
+    own = found.policy.pattern.by_class
+    assert own[2] is None
+    assert found.per_class
+    assert found.lowest is None
+    assert "each predicted class" in found.words
+
+    def holds(threshold, by_class):
+        return covers(found, Policy(Triage(threshold, by_class), TRIAGE.tiers))
+
+    pooled = found.policy.pattern.threshold
+    assert holds(pooled, own)
+    sure = next(p for p in found.parts if p.of is not None)
+    for value, expected in ((sure.lowest, True), (sure.highest, True), (np.nextafter(sure.lowest, 0), False)):
+        assert holds(pooled, tuple(value if c == sure.of else t for c, t in enumerate(own))) is expected
+    assert not holds(0.0, own)  # the shared threshold is certified, too
+    assert not holds(pooled, (own[0], own[1], pooled))  # a class of its own that was tested with others
+    assert holds(pooled, ()) == all(p.covers(pooled) for p in found.parts)
+
+
+def test_a_certificate_of_a_cascade_covers_its_path_alone():
+    predictions, truth = world(strong=0.97).draw(1500, np.random.default_rng(1))
+    found = certify(CASCADE, predictions, truth, alpha=0.1, risk="system")
+    assert found.path[-1] == found.policy.pattern.thresholds
+    assert len(found.path) > 3
+    assert (np.diff(np.array(found.path), axis=0) <= 0).all()  # from the safest down
+    for values in found.path:
+        p = replace(CASCADE, pattern=Cascade(values))
+        assert covers(found, p)
+        o = replay(p, predictions)
+        assert upper_bound((o.label != truth).sum(), len(truth), found.parts[0].delta) <= 0.1
+    a, b = found.path[-1]
+    assert not covers(found, replace(CASCADE, pattern=Cascade((a + 0.001, b))))
+    assert not covers(certify(CASCADE, predictions, truth, alpha=0.001), CASCADE)
 
 
 def test_permuting_rows_changes_no_certificate():

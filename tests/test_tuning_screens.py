@@ -6,9 +6,10 @@ import pytest
 from test_dashboard import open_page, press
 
 from hybrid.dashboard import certify_panel, class_table, export, promised, report, suggest_panel
-from hybrid.dashboard.state import Choice
+from hybrid.dashboard.state import Choice, evaluate_on
+from hybrid.metrics import summarize
 from hybrid.patterns import PATTERNS, Triage
-from hybrid.routing import Policy, defaults
+from hybrid.routing import Policy, defaults, replay
 from hybrid.tuning import Goal
 
 
@@ -84,6 +85,28 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
     goal = at.session_state["suggested"].found.goal
     assert len(goal.wrong) == len(at.session_state["loaded"].recording.dataset.classes)
     assert "by a table" in said(at)
+    # what was minimised stands there, on both sides
+    on_tune, on_test = at.session_state["suggested"].found.totals
+    assert f"With wrong answers ${on_tune.value:,.2f} per 1,000 on tune, ${on_test.value:,.2f}" in said(at).replace(
+        "\\", ""
+    )
+    assert any("Per 1,000 with wrong answers (95% CI)" in t.value.index for t in at.table)
+
+
+def test_the_floor_starts_where_the_best_tier_alone_is(tune):
+    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
+    best = max(s.accuracy.value for s in alone(at).values())
+    assert at.number_input(key="goal_floor").value == int(100 * best)
+    at = click(at, "suggest")
+    assert at.session_state["suggested"].found.feasible
+
+
+def alone(at):
+    data, choice = at.session_state["loaded"], at.session_state["choice"]
+    (on,) = evaluate_on(data, (choice,), "tune")
+    one, two = choice.policy.tiers
+    pairs = {one.name: Policy(Triage(0.0), (one, two)), two.name: Policy(Triage(0.0), (two, one))}
+    return {name: summarize(replay(p, on.predictions), on.truth) for name, p in pairs.items()}
 
 
 def test_a_goal_out_of_reach_is_said_to_be(tune):
@@ -125,8 +148,33 @@ def test_certify_says_what_is_promised_and_sets_it(tune, risk):
     assert "the policy as set has this promise" in said(at)
     found = promised_of(at)
     assert policy_of(at).pattern.threshold == found.lowest
+    at.slider(key="triage.threshold").set_value((found.lowest + found.highest) / 2).run()
+    assert "the policy as set has this promise" in said(at)  # anywhere in the range that is drawn
     at.slider(key="triage.threshold").set_value(0.001).run()
     assert "has no such promise" in said(at)
+    assert "too low" in said(at)
+
+
+def test_classes_are_certified_by_themselves_and_a_cascade_on_its_map(tune):
+    tune.toggle(key="certify_on").set_value(True).run()
+    tune.number_input(key="certify_alpha").set_value(20.0).run()
+    at = tune.toggle(key="certify_classes").set_value(True).run()
+    assert not at.exception
+    assert "each predicted class by itself" in said(at)
+    (parts,) = (d.value for d in at.dataframe if "Holds at thresholds" in d.value.columns)
+    assert len(parts) == len(promised_of(at).parts)
+    at = click(at, "certify_use")
+    assert "the policy as set has this promise" in said(at)
+    at.segmented_control(key="pattern").set_value("cascade").run()
+    at.multiselect(key="cascade.tiers").set_value(["rules", "classifier", "what-if LLM"]).run()
+    assert not at.exception
+    found = promised_of(at)
+    assert len(found.path) > 1
+    assert "green line on the map" in said(at)
+    assert "before the last tier" in said(at)
+    click(at, "certify_use")
+    assert policy_of(at).pattern.thresholds == found.path[-1]
+    assert "the policy as set has this promise" in said(at)
 
 
 def promised_of(at):
@@ -164,11 +212,12 @@ def test_what_was_aimed_at_and_promised_stands_in_the_evidence_and_in_the_report
 
 
 def test_the_goal_goes_along_into_the_bundle(tune):
+    tune.number_input(key="goal_floor").set_value(91.5).run()
     at = click(tune, "suggest")
     at.switch_page("pages/6_Export.py").run()
     assert not at.exception
     evidence = json.loads(at.json[-1].value)
-    assert evidence["suggestion"]["goal"] == "cheapest, accuracy at least 90.0%"
+    assert evidence["suggestion"]["goal"] == "cheapest, accuracy at least 91.5%"
     assert evidence["certificate"] is None
 
 
