@@ -262,7 +262,15 @@ def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field
     assert list(table.columns) == ["before", "after"]
     assert "ECE, 15 equal-mass bins (95% CI)" in table.index
     (numbers,) = (d.value for d in at.dataframe if "Number" in d.value.columns)
-    for name in ("APGR", "CostSave", "CPT(50%)", "Ceiling of any router", "PGR of the policy"):
+    for name in (
+        "APGR",
+        "CostSave",
+        "CPT(50%)",
+        "Ceiling of any router",
+        "PGR of the policy",
+        "Random escalation",
+        "Selective accuracy of the policy",
+    ):
         assert name in set(numbers["Number"])
     assert "AURC" in said(at)
     at.segmented_control(key="reliability_tier").set_value("what-if LLM").run()
