@@ -71,6 +71,9 @@ if simulated:
     )
 tiles.draw(summary, scale, test=test, names=policy.names, mark=" · simulated" if simulated else "")
 human_panel.show_load(data, choice, scale)
+mixed = views.mix_note(data, choice)
+if mixed:
+    st.caption(mixed)
 
 unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
 if unpriced:

@@ -1,11 +1,21 @@
 """Suggest, certify and thresholds per class on the Tune page: what a user clicks, and what then stands there."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_dashboard import open_page, press
 
-from hybrid.dashboard import certify_panel, class_table, export, promised, report, suggest_panel
+from hybrid.dashboard import (
+    certify_panel,
+    class_table,
+    export,
+    promised,
+    report,
+    shift_panel,
+    suggest_panel,
+    telling_apart,
+)
 from hybrid.dashboard.state import Choice, evaluate_on
 from hybrid.metrics import summarize
 from hybrid.patterns import PATTERNS, Triage
@@ -252,6 +262,39 @@ def test_any_two_pins_can_be_told_apart_or_the_rows_that_would_are_named(tune):
     assert "**C** against **B**" in text
     assert "would tell a difference of 2 points" in text
     assert "within ±2 points" in text
+    at.number_input(key="tell_width").set_value(1.0).run()
+    assert "within ±1 point:" in said(at)
+
+
+def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_above_it(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    (on,) = evaluate_on(data, (choice,), "tune")
+    cheap, strong = choice.policy.tiers
+    dear = replace(on.predictions, cost=on.predictions.cost + 0.001)  # the cheap tier costs something, too
+    one, two = (replay(Policy(Triage(t), (cheap, strong)), dear) for t in (0.5, 0.9))
+    text = telling_apart.same_price(one, two, ("one", "two"))
+    assert text is None  # both ask the cheap tier on every row: with more calls, two is dearer at any price
+    swapped = replay(Policy(Triage(0.9), (strong, cheap)), dear)
+    text = telling_apart.same_price(one, swapped, ("one", "two"))
+    assert "one costs less" in text
+    price = float(text.split("$")[1].split(" ")[0]) / 1000
+    column = on.predictions.index(strong.name)
+    cost = dear.cost.copy()
+    cost[:, column] = price
+    even = [replay(o.policy, replace(dear, cost=cost)).cost.mean() for o in (one, swapped)]
+    assert even[0] == pytest.approx(even[1], rel=0.01)
+    free = [replace(t, price=0.0) for t in (cheap, strong)]
+    assert (
+        telling_apart.same_price(*(replace(o, policy=Policy(Triage(0.5), tuple(free))) for o in (one, two)), ("a", "b"))
+        is None
+    )
+
+
+def test_policies_that_err_alike_are_said_to(tune):
+    at = pin_at(pin_at(tune, 0.9), 0.9001)
+    at.switch_page("pages/2_Compare.py").run()
+    assert "are right and wrong on the same" in said(at)
+    assert "would tell a difference of 1 point, if one of them" in said(at)
 
 
 def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field(tune):
@@ -291,7 +334,40 @@ def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tu
     at.file_uploader(key="shift_file").upload("august.csv", other.encode())
     at.run()
     assert any("Alarm" in m.value for m in at.warning)
+    assert "rows without a text" not in said(at)
+    at.file_uploader(key="shift_file").upload("gaps.csv", b"text\nhello there\n \nwhere is it\n")
+    at.run()
+    assert "1 rows without a text are left out" in said(at)
     at.file_uploader(key="shift_file").upload("none.csv", b"id,text\n")
     at.run()
     assert not at.exception
     assert at.error
+
+
+def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_is_never_asked(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    cheap = choice.policy.names[0]
+    assert shift_panel.most_rows(data, choice.policy) == shift_panel.MAX_ROWS
+    slow = data.recording.predictions.on_terms({}, {cheap: 0.01})
+    slowed = replace(data, recording=replace(data.recording, predictions=slow))
+    assert shift_panel.most_rows(slowed, choice.policy) == 1500
+    texts = [f"text {i}" for i in range(4000)]
+    part = shift_panel.sampled(texts, 1500)
+    assert len(set(part)) == 1500
+    assert part == shift_panel.sampled(texts, 1500) != texts[:1500]
+    assert shift_panel.sampled(texts, 4000) == texts
+    other = next(n for n in data.recording.models if n != cheap)
+    both = Policy(Triage(0.99), tuple(data.recording.predictions.select((cheap, other)).tiers))
+    asked = {}
+
+    class Counting:
+        def __init__(self, name):
+            self.name = name
+
+        def answer(self, texts):
+            asked[self.name] = asked.get(self.name, 0) + len(texts)
+            return data.recording.models[self.name].answer(texts)
+
+    o = shift_panel.answered(both, {n: Counting(n) for n in data.recording.models}, ["hello", "refund please"])
+    assert asked == {cheap: 2}
+    assert o.asked[:, -1].any()

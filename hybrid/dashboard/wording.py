@@ -21,6 +21,11 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def plural(n: float, what: str) -> str:
+    """Return a number with its unit: ``1 point``, ``2.5 points``."""
+    return f"{n:g} {what}{'' if n == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """Return a share as text; sums in another order, off in the last bit, give the same text."""
     return f"{round(share, 12):.1%}"
