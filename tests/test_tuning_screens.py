@@ -347,10 +347,10 @@ def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tu
 def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_is_never_asked(tune):
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
     cheap = choice.policy.names[0]
-    assert shift_panel.most_rows(data, choice.policy) == shift_panel.MAX_ROWS
-    slow = data.recording.predictions.on_terms({}, {cheap: 0.01})
-    slowed = replace(data, recording=replace(data.recording, predictions=slow))
-    assert shift_panel.most_rows(slowed, choice.policy) == 1500
+    for seconds, most in ((1e-6, shift_panel.MAX_ROWS), (0.01, 1500), (1.0, shift_panel.LEAST_ROWS)):
+        timed = data.recording.predictions.on_terms({}, {cheap: seconds})
+        timed = replace(data, recording=replace(data.recording, predictions=timed))
+        assert shift_panel.most_rows(timed, choice.policy) == most
     texts = [f"text {i}" for i in range(4000)]
     part = shift_panel.sampled(texts, 1500)
     assert len(set(part)) == 1500
@@ -371,3 +371,17 @@ def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_i
     o = shift_panel.answered(both, {n: Counting(n) for n in data.recording.models}, ["hello", "refund please"])
     assert asked == {cheap: 2}
     assert o.asked[:, -1].any()
+
+
+def test_a_router_is_checked_by_the_confidence_of_the_tier_behind_its_gate(tune):
+    at = tune.segmented_control(key="pattern").set_value("router").run()
+    data, choice = at.session_state["loaded"], at.session_state["choice"]
+    assert shift_panel.watched(choice.policy) == choice.policy.names[1]
+    texts = [data.recording.dataset.texts[i] for i in data.recording.split.test]
+    same = shift_panel.check(data, choice, texts)
+    told = data.recording.models[choice.policy.names[1]].answer(texts)
+    assert (same.production == told.confidence).all()
+    assert len(same.labelled) == len(texts)
+    assert same.drift.level == "steady"
+    other = shift_panel.check(data, choice, [f"zyx wvu {i}" for i in range(300)])
+    assert other.drift.level == "alarm"

@@ -160,7 +160,7 @@ def numbers(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) ->
 
 
 _Row = tuple[str, str, str, str]
-NONE = "–"
+NONE, UNDEFINED = "–", "undefined"
 
 
 def _of_policy(choice: Choice, outcomes: Outcomes, truth: Labels, strong: str) -> list[_Row]:
@@ -188,12 +188,20 @@ def _of_triage(on: Evaluation, outcomes: Outcomes, cheap: Tier, strong: Tier) ->
     curve = sweep(Policy(Triage(), (cheap, strong)), table, truth, name="threshold")
     gain = routing_gain(curve.escalation_rate, curve.accuracy, curve.cost_per_1000, weak=weak, strong=best)
     about = gap_intervals(table.confidence[:, 0], right[:, 0], right[:, 1], outcomes.label == truth)
-    saved = "undefined: the best tier costs nothing" if gain.cost_save is None else wording.percent(gain.cost_save)
-    rows = [("CostSave", saved, NONE, "largest cut of cost at the best single tier's accuracy")]
+    rows = [("CostSave", UNDEFINED, NONE, "the best single tier costs nothing")]
+    if gain.cost_save is not None:
+        rows = [
+            (
+                "CostSave",
+                wording.percent(gain.cost_save),
+                NONE,
+                "largest cut of cost at the best single tier's accuracy",
+            )
+        ]
     of_policy, of_curve = "share of the gap that the policy recovers", "mean PGR over strong calls; random has 0.5"
     if gain.apgr is None:
-        said = f"undefined: {strong.name} is not more accurate than {cheap.name}"
-        return [("PGR of the policy", said, NONE, of_policy), ("APGR", said, NONE, of_curve), *rows]
+        said = f"{strong.name} is not more accurate than {cheap.name}: no gap to recover"
+        return [*((name, UNDEFINED, NONE, said) for name in ("PGR of the policy", "APGR", "CPT")), *rows]
     if about is None:
         pgr = (float(np.mean(outcomes.label == truth)) - weak[1]) / (best[1] - weak[1])
         unsure = "the gap cannot be told from 0"

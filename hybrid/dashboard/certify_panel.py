@@ -137,7 +137,7 @@ def _place(found: Certificate) -> str:
     if part.lowest is not None and part.highest is not None:
         ends = f"**{part.lowest:.4g} to {part.highest:.4g}**, drawn in green"
         return f" It holds at thresholds from {ends}; at the lowest {seen}."
-    drawn = ", drawn as a green line on the map," if len(found.path[0]) == 2 else ""
+    drawn = " (the green line on the map)" if len(found.path[0]) == 2 else ""
     return f" It holds at {len(found.path):,} tested settings{drawn}; at the cheapest {seen}."
 
 

@@ -109,16 +109,23 @@ def check(data: Loaded, choice: Choice, texts: list[str]) -> Checked:
             f"{', '.join(missing)} does not run here, so its confidence in new texts is not known: choose a policy "
             "on Tune in which only the last tier is external."
         )
-    labelled, production = (_side(policy, o) for o in (_labelled(data, choice), answered(policy, models, texts)))
+    labelled = _labelled(data, choice)
+    production = _side(answered(policy, models, texts), models[watched(policy)].answer(texts))
     found = drift(labelled, production, n_classes=len(data.recording.dataset.classes))
     return Checked(found, labelled[0], production[0])
 
 
-def _labelled(data: Loaded, choice: Choice) -> Outcomes:
+def watched(policy: Policy) -> str:
+    """Return the tier whose confidence is compared: the first that gives labels, for a gate tells little of a text."""
+    return policy.names[1 if policy.pattern.gate_first else 0]
+
+
+def _labelled(data: Loaded, choice: Choice) -> tuple[Floats, Bools, Labels]:
     (on,) = evaluate_on(data, (choice,), "test")
     if not len(on.truth):
         (on,) = evaluate_on(data, (choice,), "tune")
-    return replay(choice.policy, on.predictions)
+    told = on.predictions.answers(on.predictions.index(watched(choice.policy)))
+    return _side(replay(choice.policy, on.predictions), told)
 
 
 def answered(policy: Policy, models: dict[str, LocalModel], texts: list[str]) -> Outcomes:
@@ -133,13 +140,12 @@ def answered(policy: Policy, models: dict[str, LocalModel], texts: list[str]) ->
     return route(policy, ask, len(texts))
 
 
-def _side(policy: Policy, o: Outcomes) -> tuple[Floats, Bools, Labels]:
-    answering = 1 if policy.pattern.gate_first else 0  # a gate predicts no class
-    return o.seen.confidence[:, 0], o.asked[:, -1], o.seen.label[:, answering]
+def _side(o: Outcomes, told: Answers) -> tuple[Floats, Bools, Labels]:
+    return told.confidence, o.asked[:, -1], told.label
 
 
 def _draw_verdict(data: Loaded, choice: Choice, checked: Checked) -> None:
-    found, first = checked.drift, choice.policy.names[0]
+    found, first = checked.drift, watched(choice.policy)
     box = {STEADY: st.success, WATCH: st.info, ALARM: st.warning}[found.level]
     box(f"**{found.level.capitalize()}.** {found.reason}", icon=ICONS[found.level])
     d, e = found.distance, found.escalation
