@@ -166,7 +166,7 @@ def test_error_overlap_of_four_rows():
     assert found.shared_errors == pytest.approx(1 / 3)
 
 
-def test_the_interval_of_macro_f1_is_that_of_resampled_rows():
+def test_the_interval_of_macro_f1_is_that_of_resampled_rows_less_their_bias():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 300)
     label = np.where(rng.random(300) < 0.7, truth, rng.integers(-1, 4, 300))
@@ -176,7 +176,20 @@ def test_the_interval_of_macro_f1_is_that_of_resampled_rows():
     for _ in range(600):
         rows = rng.integers(0, 300, 300)
         again.append(f1_score(truth[rows], label[rows], labels=range(4), average="macro"))
-    assert (found.low, found.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.01)
+    assert (found.low, found.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.015)
+    assert found.high - found.low == pytest.approx(2 * 1.968 * np.std(again), rel=0.1)
+
+
+def test_macro_f1_has_an_interval_where_all_is_right_and_none_where_a_class_has_hardly_a_row():
+    truth = np.repeat([0, 1], 10)
+    perfect = macro_f1_interval(truth, truth)
+    assert perfect.value == perfect.high == 1
+    assert 0.8 < perfect.low < 1
+    hopeless = macro_f1_interval(1 - truth, truth)
+    assert (hopeless.value, hopeless.low) == (0, 0)
+    few = macro_f1_interval(np.arange(20) % 5, np.arange(20) % 6)
+    assert few.value > 0
+    assert np.isnan(few.low)
 
 
 def test_mcnemar_of_a_published_table():

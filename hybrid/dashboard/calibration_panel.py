@@ -253,6 +253,8 @@ def _share(name: str, i: Interval, meaning: str) -> _Row:
 
 
 def _number(name: str, i: Interval, meaning: str) -> _Row:
+    if np.isnan(i.low):
+        return (name, f"{i.value:.3f}", "too few rows a class", meaning)
     return (name, f"{i.value:.3f}", wording.interval_text(i, ".3f"), meaning)
 
 

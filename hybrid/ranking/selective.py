@@ -28,8 +28,8 @@ class RiskCoverage:
 
     Notes
     -----
-    Both intervals are those of the delta method on the logarithm, with as many degrees of freedom as mistakes were
-    seen, less one: an area is a mean over mistakes, each weighed by the logarithm of its rank.
+    Both intervals are those of the delta method on the logarithm. An area is a mean over mistakes, each weighed by the
+    logarithm of its rank; weights so uneven count for half as many (Kish), which gives the degrees of freedom.
     """
 
     threshold: Floats
@@ -108,5 +108,5 @@ def _interval(area: float, pull: Floats, right: Bools) -> Interval:
     if area <= 0 or n_wrong < 2:
         return Interval(area, 0.0, float(wilson(n_wrong, n)[1]))  # no order of rows does worse than the error rate
     error = float(np.std(pull, ddof=1)) / np.sqrt(n) / area
-    factor = float(np.exp(stdtrit(n_wrong - 1, (1 + LEVEL) / 2) * error))
+    factor = float(np.exp(stdtrit(max(n_wrong / 2, 1.0), (1 + LEVEL) / 2) * error))
     return Interval(area, area / factor, min(1.0, area * factor))
