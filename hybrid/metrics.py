@@ -203,7 +203,8 @@ def difference(n: int, uplift: int, regression: int, gain: Interval, cost: Inter
 
     References
     ----------
-    Bonett & Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data.
+    Bonett & Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
+    Data.
     """
     discordant = uplift + regression
     low, high = _adjusted(n, uplift, regression)
