@@ -89,6 +89,8 @@ def test_the_certified_threshold_keeps_its_bound_and_the_range_reaches_one(risk)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
     assert (part.n, part.wrong) == (tested.sum(), (o.label != truth)[tested].sum())
     assert part.wrong / part.n < part.bound <= 0.12
+    if risk != SYSTEM:
+        assert (predictions.confidence[:, 0] >= found.highest).sum() >= enough_to_start(0.12, DELTA, 1500)
     below = np.unique(predictions.confidence[:, 0])
     o = replay(Policy(Triage(below[below < found.lowest][-1]), TRIAGE.tiers), predictions)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
@@ -150,6 +152,7 @@ def test_a_certificate_of_classes_covers_stricter_thresholds_of_each_and_no_othe
     sure = next(p for p in found.parts if p.of is not None)
     for value, expected in ((sure.lowest, True), (sure.highest, True), (np.nextafter(sure.lowest, 0), False)):
         assert holds(pooled, tuple(value if c == sure.of else t for c, t in enumerate(own))) is expected
+    assert not covers(found, Policy(found.policy.pattern, TRIAGE.tiers[::-1]))
     assert not holds(0.0, own)  # the shared threshold is certified, too
     assert not holds(pooled, (own[0], own[1], pooled))  # a class of its own that was tested with others
     assert holds(pooled, ()) == all(p.covers(pooled) for p in found.parts)
@@ -195,6 +198,31 @@ def test_one_dip_does_not_end_everything_and_every_walk_has_its_share_of_delta()
     assert found.policy is not None
     assert found.parts[0].delta < 0.1
     assert found.parts[0].wrong == 60
+
+
+def test_of_all_walks_the_one_that_keeps_most_counts():
+    confidence = np.linspace(0.99, 0.5, 1400)
+    right = np.ones(1400, dtype=bool)
+    right[200:300:2] = False  # the walk from the surest rows ends here, a later one passes
+    predictions, truth = world().draw(1400, np.random.default_rng(0))
+    predictions.label[:, 0], predictions.confidence[:, 0] = np.where(right, truth, 1 - truth), confidence
+    found = certify(TRIAGE, predictions, truth, alpha=0.1)
+    assert found.lowest == 0
+    assert found.parts[0].n == 1400
+
+
+def test_rows_that_would_certify_count_those_that_are_passed_on():
+    predictions, truth = world().draw(40, np.random.default_rng(0))
+    predictions.confidence[:, 0] = np.linspace(1, 0.5, 40)
+    predictions.label[:, 0] = truth
+    all_right = certify(TRIAGE, predictions, truth, alpha=0.02)
+    predictions.label[20:, 0] = 1 - truth[20:]
+    half_right = certify(TRIAGE, predictions, truth, alpha=0.02)
+    assert half_right.policy is None
+    assert half_right.rows_needed == pytest.approx(2 * all_right.rows_needed, rel=0.1)
+    by_class = certify_by_class(TRIAGE, predictions, truth, alpha=0.02, min_rows=10)
+    assert by_class.policy is None
+    assert by_class.rows_needed > half_right.rows_needed  # each class needs its own
 
 
 def test_upper_bounds_are_those_of_clopper_and_pearson():

@@ -17,10 +17,10 @@ from hybrid.dashboard import (
     telling_apart,
 )
 from hybrid.dashboard.state import Choice, evaluate_on
-from hybrid.metrics import summarize
+from hybrid.metrics import Interval, PairedDifference, summarize
 from hybrid.patterns import PATTERNS, Triage
 from hybrid.routing import Policy, defaults, replay
-from hybrid.tuning import Goal
+from hybrid.tuning import Goal, rows_to_tell
 
 
 @pytest.fixture
@@ -288,6 +288,21 @@ def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_ab
         telling_apart.same_price(*(replace(o, policy=Policy(Triage(0.5), tuple(free))) for o in (one, two)), ("a", "b"))
         is None
     )
+
+
+def test_rows_that_would_tell_are_counted_less_those_at_hand():
+    some = PairedDifference(300, Interval(0.01, -0.01, 0.03), Interval(0, 0, 0), 15, 9, 0.3, 900)
+    needed = rows_to_tell(0.01, 24 / 300)
+    assert f"About {needed:,} labelled rows" in telling_apart.more_rows(some, 0.01)
+    assert f": {needed - 300:,} more than there are." in telling_apart.more_rows(some, 0.01)
+    assert telling_apart.more_rows(some, 0.4).endswith("; there are 300.")
+    # the worst of two: 5 % is no longer 5 %, and Holm's p-values say so
+    strong = replace(some, p_value=0.03)
+    text = telling_apart.many(["B", "C"], [strong, strong], "A")
+    assert "in up to 10% of data sets" in text
+    assert "B 0.06, C 0.06" in text
+    assert "none differs from A" in text
+    assert telling_apart.many(["B"], [strong], "A") is None
 
 
 def test_policies_that_err_alike_are_said_to(tune):
