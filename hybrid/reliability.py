@@ -13,7 +13,7 @@ from hybrid.predictions import Bools, Floats
 
 SCALES = np.linspace(0, 2, 41)  # of the gaps seen, tried as truths
 DRAWS = 400  # of each
-SLACK_ABOVE = 0.015  # of the 5 %: the lower end, which allows for honest confidence, is the more cautious one anyhow
+SLACK_ABOVE = 0.01  # of the 5 %: the lower end, which allows for honest confidence, is the more cautious one anyhow
 
 
 @dataclass(frozen=True, slots=True, eq=False)

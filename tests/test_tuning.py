@@ -233,9 +233,8 @@ def test_the_table_of_costs_counts_truth_in_rows_and_an_unknown_answer_as_the_de
     o = replay(Policy(Triage(0.0), tiers), predictions)
     terms = Goal("least_total", wrong=WRONG).terms(o, np.array([0, 1, 2]))
     assert terms[0].tolist() == [0.01, 0.02, 0.2]
-    charged = Goal(
-        "least_total", wrong=tuple(tuple(9.0 if i == j else x for j, x in enumerate(r)) for i, r in enumerate(WRONG))
-    )
+    table_of_nines = tuple(tuple(9.0 if i == j else x for j, x in enumerate(r)) for i, r in enumerate(WRONG))
+    charged = Goal("least_total", wrong=table_of_nines)
     right = replay(Policy(Triage(0.0), tiers), table(tiers, [[(1, 0.5), (1, 1.0)]]))
     assert charged.terms(right, np.array([1]))[0].tolist() == [0.0]  # a right answer costs nothing
 

@@ -20,7 +20,7 @@ from hybrid.dashboard.state import Choice, evaluate_on
 from hybrid.metrics import Interval, PairedDifference, summarize
 from hybrid.patterns import PATTERNS, Triage
 from hybrid.routing import Policy, defaults, replay
-from hybrid.tuning import Goal, rows_to_tell
+from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
 
 
 @pytest.fixture
@@ -261,9 +261,22 @@ def test_any_two_pins_can_be_told_apart_or_the_rows_that_would_are_named(tune):
     text = said(at)
     assert "**C** against **B**" in text
     assert "would tell a difference of 2 points" in text
+    accuracy = cached_accuracy(at, "C")
+    wanted, n = rows_for_interval(accuracy, 0.01), rows_at_hand(text)
     assert "within ±2 points" in text
     at.number_input(key="tell_width").set_value(1.0).run()
-    assert "within ±1 point:" in said(at)
+    assert f"within ±1 point: {wanted:,} rows, so label {wanted - n:,} more." in said(at)
+
+
+def rows_at_hand(text):
+    return int(text.split("on these ")[1].split(" rows")[0].replace(",", ""))
+
+
+def cached_accuracy(at, name):
+    pins = {p.name: p.choice for p in at.session_state["pins"]}
+    data = at.session_state["loaded"]
+    on = evaluate_on(data, (pins["B"], pins[name]), "test")[1]
+    return summarize(replay(pins[name].policy, on.predictions), on.truth).accuracy.value
 
 
 def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_above_it(tune):

@@ -194,7 +194,8 @@ class Walks:
         found = []
         for _, n, wrong, _, each in self.tested:
             places = np.unique(np.linspace(0, len(n) - 1, TRIED).astype(np.intp))
-            for rows, mistakes in {(int(n[i]), int(wrong[i])) for i in places if n[i]}:
+            most = {int(wrong[i]): int(n[i]) for i in places[np.argsort(n[places], kind="stable")] if n[i]}
+            for mistakes, rows in most.items():  # as many mistakes among more rows need fewer
                 more = rows_to_certify(mistakes / rows, self.alpha, each)
                 if more is not None:
                     found.append(max(more, 1) * self.n_rows / rows)
