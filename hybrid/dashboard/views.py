@@ -34,8 +34,8 @@ def mix_note(data: Loaded, choice: Choice) -> str | None:
         said.append(f"{len(on.truth):,} of {on.n_answered:,} {side} rows")
         scarce = scarce or on.scarce
     return (
-        f":material/balance: In the class mix that you set, {' and '.join(said)} count; the others are left out, picked "
-        "by a hash of their text, so that every number is one of real rows. "
+        f":material/balance: In the class mix that you set, {' and '.join(said)} count; the others are left out, "
+        "picked by a hash of their text, so that every number is one of real rows. "
         f"{scarce} is the class with too few: label more of it to keep more rows."
     )
 
