@@ -96,7 +96,7 @@ class AnswerStore:
         self._host, self._pid = (socket.gethostname(), os.getpid()) if holder is None else (holder, 0)
 
     def _write_ahead(self) -> None:
-        """Switch to the write-ahead log, waiting for others that open the same new file: here SQLite itself does not."""
+        """Switch to the write-ahead log; wait for others that open the same new file, as SQLite here does not."""
         until = time.monotonic() + _PATIENCE
         while True:
             try:

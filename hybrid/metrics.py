@@ -18,6 +18,7 @@ from hybrid.routing import Outcomes
 REPLICATES = 2_000  # of the bootstrap
 LEVEL = 0.95
 MAX_VALUES = 512  # distinct values that the bootstrap of a mean keeps apart
+LEAST_ROWS = 5  # that the expansion of an interval counts on; with fewer it would know nothing
 BINS = 15  # of the calibration error, equal mass
 
 
@@ -135,7 +136,7 @@ def counted_interval(distinct: Floats, counts: Rows, mean: float, *, seed: int =
     tail = (1 - LEVEL) / 2
     others = n - int(counts.max())  # rows unlike most: where few are, few tell how much all vary
     if others:  # few rows vary less than the truth: expanded percentiles, Hesterberg 2015
-        tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(others, tail)))
+        tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(max(others, LEAST_ROWS), tail)))
     low, high = np.quantile(draws @ distinct / n, [tail, 1 - tail])
     return Interval(mean, float(low), float(high))
 
