@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import binomtest
 
 from hybrid.distinct import counted
@@ -18,6 +18,7 @@ from hybrid.routing import Outcomes
 REPLICATES = 2_000  # of the bootstrap
 LEVEL = 0.95
 MAX_VALUES = 512  # distinct values that the bootstrap of a mean keeps apart
+LEAST_ROWS = 5  # that the expansion of an interval counts on; with fewer it would know nothing
 BINS = 15  # of the calibration error, equal mass
 
 
@@ -133,8 +134,9 @@ def counted_interval(distinct: Floats, counts: Rows, mean: float, *, seed: int =
     n = int(counts.sum())
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
     tail = (1 - LEVEL) / 2
-    if n > 1:  # few rows vary less than the truth: expanded percentiles, Hesterberg 2015
-        tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail)))
+    others = n - int(counts.max())  # rows unlike most: where few are, few tell how much all vary
+    if others:  # few rows vary less than the truth: expanded percentiles, Hesterberg 2015
+        tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(max(others, LEAST_ROWS), tail)))
     low, high = np.quantile(draws @ distinct / n, [tail, 1 - tail])
     return Interval(mean, float(low), float(high))
 
@@ -194,8 +196,20 @@ def paired_difference(a: Outcomes, b: Outcomes, truth: Labels, *, seed: int = 0)
 
 
 def difference(n: int, uplift: int, regression: int, gain: Interval, cost: Interval) -> PairedDifference:
-    """Return the comparison of two policies on n rows whose counts and intervals are known; `cost` is per row."""
+    """Return the comparison of two policies on n rows whose counts and intervals are known; `cost` is per row.
+
+    Resampling cannot draw what was not seen: where few rows differ the bootstrap is too sure, and where none does, it
+    is certain. So the interval of the accuracy reaches at least as far as that of Bonett and Price, which counts one
+    more row to each side.
+
+    References
+    ----------
+    Bonett & Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
+    Data.
+    """
     discordant = uplift + regression
+    low, high = _adjusted(n, uplift, regression)
+    gain = Interval(gain.value, min(gain.low, low), max(gain.high, high))
     p_value = float(binomtest(uplift, discordant).pvalue) if discordant else 1.0
     rows = None
     if uplift != regression:
@@ -204,6 +218,12 @@ def difference(n: int, uplift: int, regression: int, gain: Interval, cost: Inter
     return PairedDifference(
         n, gain, Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high), uplift, regression, p_value, rows
     )
+
+
+def _adjusted(n: int, uplift: int, regression: int) -> tuple[float, float]:
+    more, less = (uplift + 1) / (n + 2), (regression + 1) / (n + 2)
+    half = ndtri((1 + LEVEL) / 2) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    return max(-1.0, float(more - less - half)), min(1.0, float(more - less + half))
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, *, n_bins: int = BINS) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from hybrid.predictions import Bools, Floats
 
 SCALES = np.linspace(0, 2, 41)  # of the gaps seen, tried as truths
 DRAWS = 400  # of each
+SLACK_ABOVE = 0.01  # of the 5 %: the lower end, which allows for honest confidence, is the more cautious one anyhow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,18 +94,26 @@ def reliability(confidence: Floats, right: Bools, *, n_bins: int = BINS, seed: i
 
 
 def _around(ece: float, rows: Floats, said: Floats, hits: Floats, seed: int) -> Interval:
-    rng = np.random.default_rng(seed)
     gap = hits / rows - said
-    fits, truth = [], []
-    for scale in SCALES:
-        right = np.clip(said + scale * gap, 0.0, 1.0)
-        drawn = rng.binomial(rows.astype(np.int64), right, size=(DRAWS, len(rows)))
+
+    def right_at(k: int) -> Floats:
+        right: Floats = np.clip(said + SCALES[k] * gap, 0.0, 1.0)
+        return right
+
+    def ends_at(k: int) -> Floats:
+        rng = np.random.default_rng((seed, k))
+        drawn = rng.binomial(rows.astype(np.int64), right_at(k), size=(DRAWS, len(rows)))
         errors = np.abs(drawn - rows * said).sum(axis=1) / rows.sum()
-        low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        fits.append(low <= ece <= high)
-        truth.append(float((np.abs(right - said) * rows).sum() / rows.sum()))
-    fitting = np.flatnonzero(fits)
-    if not fitting.size:  # so many rows that the range lies between two scales
-        return Interval(ece, ece, ece)
-    first, last = max(int(fitting[0]) - 1, 0), min(int(fitting[-1]) + 1, len(truth) - 1)
-    return Interval(ece, truth[first], truth[last])
+        ends: Floats = np.quantile(errors, [SLACK_ABOVE, LEVEL + SLACK_ABOVE])
+        return ends
+
+    # the further off the truth, the larger the errors that are ordinary: both ends of the fitting scales are bisected
+    last = len(SCALES) - 1
+    lowest = bisect_left(range(last), True, key=lambda k: bool(ends_at(k)[1] >= ece))
+    highest = bisect_left(range(last + 1), True, key=lambda k: bool(ends_at(k)[0] > ece)) - 1
+    if lowest > highest:  # so many rows that the range lies between two scales
+        lowest, highest = max(highest, 0), lowest
+    else:
+        lowest, highest = max(lowest - 1, 0), min(highest + 1, last)
+    low, high = (float((np.abs(right_at(k) - said) * rows).sum() / rows.sum()) for k in (lowest, highest))
+    return Interval(ece, min(low, ece), max(high, low))

@@ -71,6 +71,9 @@ if simulated:
     )
 tiles.draw(summary, scale, test=test, names=policy.names, mark=" · simulated" if simulated else "")
 human_panel.show_load(data, choice, scale)
+mixed = views.mix_note(data, choice)
+if mixed:
+    st.caption(mixed)
 
 unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
 if unpriced:
@@ -130,7 +133,9 @@ if len(lines) > 1:
     left, right = chart_here.columns([2, 3])
     with left:
         st.plotly_chart(
-            charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)),
+            certify_panel.mark_map(
+                charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)), map_axes, certificate
+            ),
             key="map",
             config={"displayModeBar": False},
             alt=f"Accuracy over {pair[0].title} and {pair[1].title}, with lines of equal cost. Drag the point.",

@@ -44,7 +44,8 @@ if not results:
     st.warning("No row has an answer from every tier of all pinned policies: remove a pin below.")
 else:
     st.caption(
-        f"Measured on the {results[0][0].n_rows:,} {side} rows that every tier of all pinned policies answered. "
+        f"Measured on the {results[0][0].n_rows:,} {side} rows that every tier of all pinned policies answered"
+        f"{f', in the class mix of {pins[0].name}' if choices[0].terms.mix else ''}. "
         f"Differences are against {pins[0].name}, paired on the same rows."
     )
     st.table(views.comparison_table(pins, results, scale))

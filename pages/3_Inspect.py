@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, calibration_panel, charts, controls, state, wording
+from hybrid.dashboard import cached, calibration_panel, charts, controls, state, views, wording
 from hybrid.dashboard.rows import Filters, frame_of, matching
 from hybrid.inspection import KINDS, confusion, per_class
 
@@ -29,6 +29,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 if cached.summary(data, choice, side) is None:
     st.warning(f"No {side} row has an answer from every tier of this policy. Pick the other side, or other tiers.")
     st.stop()
+mixed = views.mix_note(data, choice)
+if mixed:
+    st.caption(mixed)
 found = cached.inspection(data, choice, side)
 classes = data.recording.dataset.classes
 cheap = state.cheap_of(choice.policy.tiers).name

@@ -383,7 +383,7 @@ def test_what_if_prices_and_volume_reach_every_number(tune):
 
 
 @pytest.mark.usefixtures("uncached")
-def test_the_class_mix_of_production_leaves_rows_out(tune):
+def test_the_class_mix_of_production_leaves_rows_out_and_says_how_many(tune, monkeypatch):
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
     classes = data.recording.dataset.classes
     mix = tuple((c, 0.5 if c in classes[:2] else 0.0) for c in classes)
@@ -397,6 +397,13 @@ def test_the_class_mix_of_production_leaves_rows_out(tune):
     assert set(on.rows) < set(all_rows.rows)
     (again,) = state.evaluate_on(data, (replace(choice, terms=Terms(mix=mix)),), "tune")
     np.testing.assert_array_equal(on.rows, again.rows)
+    assert (on.n_answered, on.n_side) == (len(all_rows.rows), all_rows.n_side)
+    assert on.scarce == classes[:2][int(before[:2].argmin())]
+    monkeypatch.setattr(views.cached, "evaluation", lambda *a: state.evaluate_on(a[0], a[1:2], a[2])[0])
+    said = views.mix_note(data, replace(choice, terms=Terms(mix=mix)))
+    assert f"{len(on.truth):,} of {len(all_rows.truth):,} tune rows" in said
+    assert f"{on.scarce} is the class with too few" in said
+    assert views.mix_note(data, choice) is None
 
 
 def test_loading_that_is_left_says_so_and_keeps_the_data(tune):

@@ -221,10 +221,10 @@ def compared(second):
 
 def test_differences_are_said_with_their_interval():
     a, b, difference = compared([0] * 99 + [1])
-    assert wording.verdict(difference).startswith("−1.0 points (−3.0 to +0.0): cannot be told apart")
+    assert wording.verdict(difference).startswith("−1.0 points (−4.3 to +2.3): cannot be told apart")
     assert wording.cheaper(a, b, difference) == "+$0.500"  # from nothing there is no share
     a, b, difference = compared([1] * 100)
-    assert wording.verdict(difference) == "−100.0 points (−100.0 to −100.0)"
+    assert wording.verdict(difference) == "−100.0 points (−100.0 to −94.2)"
     assert wording.cheaper(b, a, paired_difference_of_cost(-0.5, -0.6, -0.4, difference)) == "free"
     half = replace(a, cost_per_1000=Interval(0.25, 0.2, 0.3))
     saved = paired_difference_of_cost(-0.25, -0.6, -0.1, difference)

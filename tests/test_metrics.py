@@ -95,6 +95,24 @@ def test_a_clear_difference_is_told_apart():
     assert (back.uplift, back.regression) == (0, 30)
 
 
+def test_policies_that_never_differed_may_still_differ():
+    rows = [[(1, 0.9), (1, 1.0)]] * 200
+    predictions, truth = table(TIERS, rows), np.ones(200, dtype=int)
+    one, other = (replay(Policy(Triage(t), TIERS), predictions) for t in (0.0, 0.5))
+    d = paired_difference(one, other, truth)
+    assert d.accuracy.value == 0
+    # Bonett & Price 2012: one more row to each side, z·sqrt(2/202/202)
+    assert (d.accuracy.low, d.accuracy.high) == pytest.approx((-0.01372, 0.01372), abs=1e-5)
+    assert not d.told_apart
+
+
+def test_a_mean_of_which_few_rows_differ_is_less_sure():
+    few, many = np.repeat([0.0, 1.0], [97, 3]), np.repeat([0.0, 1.0], [9700, 300])
+    assert mean_interval(many).half_width == pytest.approx(1.96 * np.sqrt(0.03 * 0.97 / 10_000), rel=0.05)
+    assert mean_interval(few).half_width > 1.15 * 1.96 * np.sqrt(0.03 * 0.97 / 100)
+    assert mean_interval(np.ones(50)).half_width == 0
+
+
 def test_calibration_error_of_a_worked_example():
     confidence = np.array([0.9, 0.9, 0.6, 0.6])
     right = np.array([True, False, True, True])

@@ -16,8 +16,8 @@ from hybrid.patterns import Triage
 from hybrid.predictions import UNKNOWN
 from hybrid.ranking import (
     break_even_price,
-    break_even_share,
     error_overlap,
+    gap_intervals,
     macro_f1_interval,
     performance_gap_recovered,
     risk_coverage,
@@ -37,18 +37,18 @@ def test_risk_and_coverage_of_six_rows():
     assert found.coverage == pytest.approx([2 / 6, 3 / 6, 5 / 6, 1])
     assert found.risk == pytest.approx([0, 1 / 3, 2 / 5, 1 / 2])
     # levels 1 to 6: 0, 0, 1/3, 1.5/4 (half a mistake on average), 2/5, 3/6
-    assert found.aurc == pytest.approx((0 + 0 + 1 / 3 + 1.5 / 4 + 2 / 5 + 1 / 2) / 6)
-    assert found.e_aurc == pytest.approx(found.aurc - (0.5 + 0.5 * np.log(0.5)))
+    assert found.aurc.value == pytest.approx((0 + 0 + 1 / 3 + 1.5 / 4 + 2 / 5 + 1 / 2) / 6)
+    assert found.e_aurc.value == pytest.approx(found.aurc.value - (0.5 + 0.5 * np.log(0.5)))
 
 
 def test_the_best_order_has_no_excess_and_a_random_one_has_the_error_rate():
     """Geifman, Uziel & El-Yaniv 2019: the best area is r + (1 − r) ln(1 − r)."""
     right = np.arange(50_000) % 5 > 0
     best = risk_coverage(right + np.random.default_rng(0).random(50_000), right)
-    assert best.aurc == pytest.approx(0.2 + 0.8 * np.log(0.8), abs=1e-4)
-    assert best.e_aurc == pytest.approx(0, abs=1e-4)
-    assert risk_coverage(np.full(50_000, 0.7), right).aurc == pytest.approx(0.2)
-    assert risk_coverage(np.ones(3), np.zeros(3, dtype=bool)).e_aurc == 0
+    assert best.aurc.value == pytest.approx(0.2 + 0.8 * np.log(0.8), abs=1e-4)
+    assert best.e_aurc.value == pytest.approx(0, abs=1e-4)
+    assert risk_coverage(np.full(50_000, 0.7), right).aurc.value == pytest.approx(0.2)
+    assert risk_coverage(np.ones(3), np.zeros(3, dtype=bool)).e_aurc.value == 0
 
 
 @given(CONFIDENCES, st.randoms())
@@ -56,9 +56,9 @@ def test_the_area_ignores_the_order_of_rows_and_any_rising_change_of_confidence(
     shuffled = rows.copy()
     random.shuffle(shuffled)
     (c, r), (c2, r2) = (tuple(map(np.array, zip(*x, strict=True))) for x in (rows, shuffled))
-    area = risk_coverage(c, r).aurc
-    assert risk_coverage(c2, r2).aurc == pytest.approx(area)
-    assert risk_coverage(c**3 / 2, r).aurc == pytest.approx(area)
+    area = risk_coverage(c, r).aurc.value
+    assert risk_coverage(c2, r2).aurc.value == pytest.approx(area)
+    assert risk_coverage(c**3 / 2, r).aurc.value == pytest.approx(area)
 
 
 def test_no_row_has_no_risk():
@@ -98,6 +98,57 @@ def test_where_the_strong_tier_is_no_better_nothing_is_divided():
     assert found.cost_save == 0  # the weak tier alone is the best single one, and nothing is cheaper
 
 
+def test_the_intervals_of_the_area_are_those_of_resampled_rows():
+    rng = np.random.default_rng(2)
+    confidence = np.round(rng.random(400), 2)  # with ties
+    right = rng.random(400) < 0.4 + 0.6 * confidence
+    found = risk_coverage(confidence, right)
+    areas, excess = [], []
+    for _ in range(800):
+        rows = rng.integers(0, 400, 400)
+        again = risk_coverage(confidence[rows], right[rows])
+        areas.append(again.aurc.value)
+        excess.append(again.e_aurc.value)
+    for i, values in ((found.aurc, areas), (found.e_aurc, excess)):
+        assert np.log(i.high / i.low) == pytest.approx(np.ptp(np.quantile(np.log(values), [0.025, 0.975])), rel=0.1)
+    spotless = risk_coverage(np.array([0.5, 0.9]), np.array([True, True])).aurc
+    assert (spotless.value, spotless.low) == (0, 0)
+    assert spotless.high > 0.5  # two rows say little
+
+
+def test_the_gap_recovered_has_the_interval_of_resampled_rows_or_none_where_there_may_be_no_gap():
+    rng = np.random.default_rng(0)
+    n = 600
+    confidence = rng.random(n)
+    weak, strong = rng.random(n) < 0.5 + confidence / 2, rng.random(n) < 0.95
+    policy = np.where(confidence >= 0.6, weak, strong)
+    pgr, apgr = gap_intervals(confidence, weak, strong, policy)
+    gap = strong.mean() - weak.mean()
+    assert pgr.value == pytest.approx((policy.mean() - weak.mean()) / gap)
+    order = np.argsort(confidence)
+    share = np.arange(n + 1) / n
+    accuracy = (weak.sum() + np.concatenate([[0], np.cumsum((strong * 1.0 - weak)[order])])) / n
+    expected = routing_gain(share, accuracy, 3 * share, weak=(0, weak.mean()), strong=(3, strong.mean()))
+    assert apgr.value == pytest.approx(expected.apgr)
+    again = []
+    for _ in range(1000):
+        r = rng.integers(0, n, n)
+        again.append((policy[r].mean() - weak[r].mean()) / (strong[r].mean() - weak[r].mean()))
+    assert (pgr.low, pgr.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.02)
+    assert gap_intervals(confidence, weak, rng.random(n) < weak.mean() + 0.01, policy) is None
+    assert gap_intervals(confidence, strong, weak, policy) is None
+
+
+def test_more_confidences_than_the_bootstrap_keeps_apart_change_little():
+    rng = np.random.default_rng(1)
+    n = 5000
+    confidence = rng.random(n)
+    weak, strong = rng.random(n) < 0.5 + confidence / 2, rng.random(n) < 0.95
+    fine, coarse = (gap_intervals(c, weak, strong, strong, n=100) for c in (confidence, np.round(confidence, 2)))
+    assert fine[0].value == pytest.approx(1)
+    assert fine[1].value == pytest.approx(coarse[1].value, abs=0.005)
+
+
 @given(cases(names=("triage",)))
 def test_no_threshold_exceeds_the_ceiling_of_any_router(case):
     policy, predictions, truth = case
@@ -115,7 +166,7 @@ def test_error_overlap_of_four_rows():
     assert found.shared_errors == pytest.approx(1 / 3)
 
 
-def test_the_interval_of_macro_f1_is_that_of_resampled_rows():
+def test_the_interval_of_macro_f1_is_that_of_resampled_rows_less_their_bias():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 300)
     label = np.where(rng.random(300) < 0.7, truth, rng.integers(-1, 4, 300))
@@ -125,7 +176,20 @@ def test_the_interval_of_macro_f1_is_that_of_resampled_rows():
     for _ in range(600):
         rows = rng.integers(0, 300, 300)
         again.append(f1_score(truth[rows], label[rows], labels=range(4), average="macro"))
-    assert (found.low, found.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.01)
+    assert (found.low, found.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=0.015)
+    assert found.high - found.low == pytest.approx(2 * 1.968 * np.std(again), rel=0.1)
+
+
+def test_macro_f1_has_an_interval_where_all_is_right_and_none_where_a_class_has_hardly_a_row():
+    truth = np.repeat([0, 1], 10)
+    perfect = macro_f1_interval(truth, truth)
+    assert perfect.value == perfect.high == 1
+    assert 0.8 < perfect.low < 1
+    hopeless = macro_f1_interval(1 - truth, truth)
+    assert (hopeless.value, hopeless.low) == (0, 0)
+    few = macro_f1_interval(np.arange(20) % 5, np.arange(20) % 6)
+    assert few.value > 0
+    assert np.isnan(few.low)
 
 
 def test_mcnemar_of_a_published_table():
@@ -141,7 +205,6 @@ def test_mcnemar_of_a_published_table():
 
 
 def test_break_even():
-    assert break_even_share(0.0003, cheap=0.001, strong=0.001) is None
     # A calls on every row; B on a fifth, but pays 0.0008 for something else
     assert break_even_price(0.0, 1.0, 0.0008, 0.2) == pytest.approx(0.001)
     assert break_even_price(0.0, 0.5, 0.1, 0.5) is None

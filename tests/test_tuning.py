@@ -188,6 +188,8 @@ def test_the_recommendation_keeps_its_floor_says_what_binds_and_reports_both_sid
     assert found.tune.accuracy.value >= 0.9
     assert found.optimism == found.tune.accuracy.value - found.test.accuracy.value
     assert found.tune == summarize(replay(found.policy, tune.predictions), tune.truth)
+    assert found.test == summarize(replay(found.policy, test.predictions), test.truth)
+    assert found.totals == (None, None)
     # both ways of triage stand in the list, the better first
     assert [bool(c.policy.pattern.by_class) for c in found.candidates] == [True, False]
     assert found.candidates[0].tune.cost_per_1000.value <= found.candidates[1].tune.cost_per_1000.value
@@ -216,6 +218,13 @@ def test_a_dearer_mistake_buys_more_of_the_strong_tier():
     tune = made(2000)
     rates = [recommend([POLICY], tune, Goal("least_total", wrong=w)).tune.escalation_rate.value for w in (0, 0.01, 0.1)]
     assert rates[0] == 0 < rates[1] < rates[2]
+    found = recommend([POLICY], tune, Goal("least_total", wrong=0.01), test=made(1000, seed=1))
+    o = replay(found.policy, tune.predictions)
+    total = 1000 * np.mean(o.cost + 0.01 * (o.label != tune.truth))
+    assert found.totals[0].value == pytest.approx(total)
+    assert found.totals[0].low < total < found.totals[0].high
+    assert found.candidates[0].total == pytest.approx(total)
+    assert found.totals[1].value != found.totals[0].value
 
 
 def test_the_table_of_costs_counts_truth_in_rows_and_an_unknown_answer_as_the_dearest():
@@ -224,6 +233,10 @@ def test_the_table_of_costs_counts_truth_in_rows_and_an_unknown_answer_as_the_de
     o = replay(Policy(Triage(0.0), tiers), predictions)
     terms = Goal("least_total", wrong=WRONG).terms(o, np.array([0, 1, 2]))
     assert terms[0].tolist() == [0.01, 0.02, 0.2]
+    table_of_nines = tuple(tuple(9.0 if i == j else x for j, x in enumerate(r)) for i, r in enumerate(WRONG))
+    charged = Goal("least_total", wrong=table_of_nines)
+    right = replay(Policy(Triage(0.0), tiers), table(tiers, [[(1, 0.5), (1, 1.0)]]))
+    assert charged.terms(right, np.array([1]))[0].tolist() == [0.0]  # a right answer costs nothing
 
 
 def test_over_all_patterns_the_best_one_is_found():
@@ -332,6 +345,8 @@ def test_a_class_with_few_rows_shares_the_common_threshold():
     found = search_by_class(POLICY, tune.predictions, tune.truth, Goal("most_accurate"), min_rows=int(rare.sum()) + 1)
     assert found.policy.pattern.by_class[0] is None
     assert "few rows" in found.method
+    enough = search_by_class(POLICY, tune.predictions, tune.truth, Goal("most_accurate"), min_rows=int(rare.sum()))
+    assert enough.policy.pattern.by_class[0] is not None
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,26 @@
 """Suggest, certify and thresholds per class on the Tune page: what a user clicks, and what then stands there."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_dashboard import open_page, press
 
-from hybrid.dashboard import certify_panel, class_table, export, promised, report, suggest_panel
-from hybrid.dashboard.state import Choice
+from hybrid.dashboard import (
+    certify_panel,
+    class_table,
+    export,
+    promised,
+    report,
+    shift_panel,
+    suggest_panel,
+    telling_apart,
+)
+from hybrid.dashboard.state import Choice, evaluate_on
+from hybrid.metrics import Interval, PairedDifference, summarize
 from hybrid.patterns import PATTERNS, Triage
-from hybrid.routing import Policy, defaults
-from hybrid.tuning import Goal
+from hybrid.routing import Policy, defaults, replay
+from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
 
 
 @pytest.fixture
@@ -84,6 +95,28 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
     goal = at.session_state["suggested"].found.goal
     assert len(goal.wrong) == len(at.session_state["loaded"].recording.dataset.classes)
     assert "by a table" in said(at)
+    # what was minimised stands there, on both sides
+    on_tune, on_test = at.session_state["suggested"].found.totals
+    assert f"With wrong answers ${on_tune.value:,.2f} per 1,000 on tune, ${on_test.value:,.2f}" in said(at).replace(
+        "\\", ""
+    )
+    assert any("Per 1,000 with wrong answers (95% CI)" in t.value.index for t in at.table)
+
+
+def test_the_floor_starts_where_the_best_tier_alone_is(tune):
+    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
+    best = max(s.accuracy.value for s in alone(at).values())
+    assert at.number_input(key="goal_floor").value == int(100 * best)
+    at = click(at, "suggest")
+    assert at.session_state["suggested"].found.feasible
+
+
+def alone(at):
+    data, choice = at.session_state["loaded"], at.session_state["choice"]
+    (on,) = evaluate_on(data, (choice,), "tune")
+    one, two = choice.policy.tiers
+    pairs = {one.name: Policy(Triage(0.0), (one, two)), two.name: Policy(Triage(0.0), (two, one))}
+    return {name: summarize(replay(p, on.predictions), on.truth) for name, p in pairs.items()}
 
 
 def test_a_goal_out_of_reach_is_said_to_be(tune):
@@ -125,8 +158,33 @@ def test_certify_says_what_is_promised_and_sets_it(tune, risk):
     assert "the policy as set has this promise" in said(at)
     found = promised_of(at)
     assert policy_of(at).pattern.threshold == found.lowest
+    at.slider(key="triage.threshold").set_value((found.lowest + found.highest) / 2).run()
+    assert "the policy as set has this promise" in said(at)  # anywhere in the range that is drawn
     at.slider(key="triage.threshold").set_value(0.001).run()
     assert "has no such promise" in said(at)
+    assert "too low" in said(at)
+
+
+def test_classes_are_certified_by_themselves_and_a_cascade_on_its_map(tune):
+    tune.toggle(key="certify_on").set_value(True).run()
+    tune.number_input(key="certify_alpha").set_value(20.0).run()
+    at = tune.toggle(key="certify_classes").set_value(True).run()
+    assert not at.exception
+    assert "each predicted class by itself" in said(at)
+    (parts,) = (d.value for d in at.dataframe if "Holds at thresholds" in d.value.columns)
+    assert len(parts) == len(promised_of(at).parts)
+    at = click(at, "certify_use")
+    assert "the policy as set has this promise" in said(at)
+    at.segmented_control(key="pattern").set_value("cascade").run()
+    at.multiselect(key="cascade.tiers").set_value(["rules", "classifier", "what-if LLM"]).run()
+    assert not at.exception
+    found = promised_of(at)
+    assert len(found.path) > 1
+    assert "green line on the map" in said(at)
+    assert "before the last tier" in said(at)
+    click(at, "certify_use")
+    assert policy_of(at).pattern.thresholds == found.path[-1]
+    assert "the policy as set has this promise" in said(at)
 
 
 def promised_of(at):
@@ -164,11 +222,12 @@ def test_what_was_aimed_at_and_promised_stands_in_the_evidence_and_in_the_report
 
 
 def test_the_goal_goes_along_into_the_bundle(tune):
+    tune.number_input(key="goal_floor").set_value(91.5).run()
     at = click(tune, "suggest")
     at.switch_page("pages/6_Export.py").run()
     assert not at.exception
     evidence = json.loads(at.json[-1].value)
-    assert evidence["suggestion"]["goal"] == "cheapest, accuracy at least 90.0%"
+    assert evidence["suggestion"]["goal"] == "cheapest, accuracy at least 91.5%"
     assert evidence["certificate"] is None
 
 
@@ -202,7 +261,68 @@ def test_any_two_pins_can_be_told_apart_or_the_rows_that_would_are_named(tune):
     text = said(at)
     assert "**C** against **B**" in text
     assert "would tell a difference of 2 points" in text
+    accuracy = cached_accuracy(at, "C")
+    wanted, n = rows_for_interval(accuracy, 0.01), rows_at_hand(text)
     assert "within ±2 points" in text
+    at.number_input(key="tell_width").set_value(1.0).run()
+    assert f"within ±1 point: {wanted:,} rows, so label {wanted - n:,} more." in said(at)
+
+
+def rows_at_hand(text):
+    return int(text.split("on these ")[1].split(" rows")[0].replace(",", ""))
+
+
+def cached_accuracy(at, name):
+    pins = {p.name: p.choice for p in at.session_state["pins"]}
+    data = at.session_state["loaded"]
+    on = evaluate_on(data, (pins["B"], pins[name]), "test")[1]
+    return summarize(replay(pins[name].policy, on.predictions), on.truth).accuracy.value
+
+
+def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_above_it(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    (on,) = evaluate_on(data, (choice,), "tune")
+    cheap, strong = choice.policy.tiers
+    dear = replace(on.predictions, cost=on.predictions.cost + 0.001)  # the cheap tier costs something, too
+    one, two = (replay(Policy(Triage(t), (cheap, strong)), dear) for t in (0.5, 0.9))
+    text = telling_apart.same_price(one, two, ("one", "two"))
+    assert text is None  # both ask the cheap tier on every row: with more calls, two is dearer at any price
+    swapped = replay(Policy(Triage(0.9), (strong, cheap)), dear)
+    text = telling_apart.same_price(one, swapped, ("one", "two"))
+    assert "one costs less" in text
+    price = float(text.split("$")[1].split(" ")[0]) / 1000
+    column = on.predictions.index(strong.name)
+    cost = dear.cost.copy()
+    cost[:, column] = price
+    even = [replay(o.policy, replace(dear, cost=cost)).cost.mean() for o in (one, swapped)]
+    assert even[0] == pytest.approx(even[1], rel=0.01)
+    free = [replace(t, price=0.0) for t in (cheap, strong)]
+    assert (
+        telling_apart.same_price(*(replace(o, policy=Policy(Triage(0.5), tuple(free))) for o in (one, two)), ("a", "b"))
+        is None
+    )
+
+
+def test_rows_that_would_tell_are_counted_less_those_at_hand():
+    some = PairedDifference(300, Interval(0.01, -0.01, 0.03), Interval(0, 0, 0), 15, 9, 0.3, 900)
+    needed = rows_to_tell(0.01, 24 / 300)
+    assert f"About {needed:,} labelled rows" in telling_apart.more_rows(some, 0.01)
+    assert f": {needed - 300:,} more than there are." in telling_apart.more_rows(some, 0.01)
+    assert telling_apart.more_rows(some, 0.4).endswith("; there are 300.")
+    # the worst of two: 5 % is no longer 5 %, and Holm's p-values say so
+    strong = replace(some, p_value=0.03)
+    text = telling_apart.many(["B", "C"], [strong, strong], "A")
+    assert "in up to 10% of data sets" in text
+    assert "B 0.06, C 0.06" in text
+    assert "none differs from A" in text
+    assert telling_apart.many(["B"], [strong], "A") is None
+
+
+def test_policies_that_err_alike_are_said_to(tune):
+    at = pin_at(pin_at(tune, 0.9), 0.9001)
+    at.switch_page("pages/2_Compare.py").run()
+    assert "are right and wrong on the same" in said(at)
+    assert "would tell a difference of 1 point, if one of them" in said(at)
 
 
 def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field(tune):
@@ -213,7 +333,15 @@ def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field
     assert list(table.columns) == ["before", "after"]
     assert "ECE, 15 equal-mass bins (95% CI)" in table.index
     (numbers,) = (d.value for d in at.dataframe if "Number" in d.value.columns)
-    for name in ("APGR", "CostSave", "CPT(50%)", "Ceiling of any router", "PGR of the policy"):
+    for name in (
+        "APGR",
+        "CostSave",
+        "CPT(50%)",
+        "Ceiling of any router",
+        "PGR of the policy",
+        "Random escalation",
+        "Selective accuracy of the policy",
+    ):
         assert name in set(numbers["Number"])
     assert "AURC" in said(at)
     at.segmented_control(key="reliability_tier").set_value("what-if LLM").run()
@@ -234,7 +362,54 @@ def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tu
     at.file_uploader(key="shift_file").upload("august.csv", other.encode())
     at.run()
     assert any("Alarm" in m.value for m in at.warning)
+    assert "rows without a text" not in said(at)
+    at.file_uploader(key="shift_file").upload("gaps.csv", b"text\nhello there\n \nwhere is it\n")
+    at.run()
+    assert "1 rows without a text are left out" in said(at)
     at.file_uploader(key="shift_file").upload("none.csv", b"id,text\n")
     at.run()
     assert not at.exception
     assert at.error
+
+
+def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_is_never_asked(tune):
+    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    cheap = choice.policy.names[0]
+    for seconds, most in ((1e-6, shift_panel.MAX_ROWS), (0.01, 1500), (1.0, shift_panel.LEAST_ROWS)):
+        timed = data.recording.predictions.on_terms({}, {cheap: seconds})
+        timed = replace(data, recording=replace(data.recording, predictions=timed))
+        assert shift_panel.most_rows(timed, choice.policy) == most
+    texts = [f"text {i}" for i in range(4000)]
+    part = shift_panel.sampled(texts, 1500)
+    assert len(set(part)) == 1500
+    assert part == shift_panel.sampled(texts, 1500) != texts[:1500]
+    assert shift_panel.sampled(texts, 4000) == texts
+    other = next(n for n in data.recording.models if n != cheap)
+    both = Policy(Triage(0.99), tuple(data.recording.predictions.select((cheap, other)).tiers))
+    asked = {}
+
+    class Counting:
+        def __init__(self, name):
+            self.name = name
+
+        def answer(self, texts):
+            asked[self.name] = asked.get(self.name, 0) + len(texts)
+            return data.recording.models[self.name].answer(texts)
+
+    o = shift_panel.answered(both, {n: Counting(n) for n in data.recording.models}, ["hello", "refund please"])
+    assert asked == {cheap: 2}
+    assert o.asked[:, -1].any()
+
+
+def test_a_router_is_checked_by_the_confidence_of_the_tier_behind_its_gate(tune):
+    at = tune.segmented_control(key="pattern").set_value("router").run()
+    data, choice = at.session_state["loaded"], at.session_state["choice"]
+    assert shift_panel.watched(choice.policy) == choice.policy.names[1]
+    texts = [data.recording.dataset.texts[i] for i in data.recording.split.test]
+    same = shift_panel.check(data, choice, texts)
+    told = data.recording.models[choice.policy.names[1]].answer(texts)
+    assert (same.production == told.confidence).all()
+    assert len(same.labelled) == len(texts)
+    assert same.drift.level == "steady"
+    other = shift_panel.check(data, choice, [f"zyx wvu {i}" for i in range(300)])
+    assert other.drift.level == "alarm"

@@ -13,13 +13,14 @@ from hybrid.calibration import ConfidenceCalibrator, cross_fitted, fit_confidenc
 from hybrid.curves import sweep
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY, ORANGE
-from hybrid.dashboard.state import Choice, Loaded, cheap_of, evaluate_on
-from hybrid.metrics import Interval, share
+from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
+from hybrid.metrics import Interval, break_even_share, share, share_of
 from hybrid.patterns import Triage
-from hybrid.ranking import RiskCoverage, error_overlap, macro_f1_interval, risk_coverage, routing_gain
+from hybrid.predictions import Labels, Tier
+from hybrid.ranking import RiskCoverage, error_overlap, gap_intervals, macro_f1_interval, risk_coverage, routing_gain
 from hybrid.recording import CLASSIFIER
 from hybrid.reliability import Reliability, reliability
-from hybrid.routing import Policy, replay
+from hybrid.routing import Outcomes, Policy, replay
 
 POINTS = 500  # drawn of a risk–coverage curve
 
@@ -33,6 +34,7 @@ class TierReliability:
     method: str
     reason: str
     informative: bool
+    risk_before: RiskCoverage
     risk: RiskCoverage
 
 
@@ -62,7 +64,8 @@ def draw(data: Loaded, choice: Choice, side: str) -> None:
         )
     with right:
         st.markdown(
-            f"**Selective risk of {name} by coverage** · AURC {found.risk.aurc:.4f}, E-AURC {found.risk.e_aurc:.4f}"
+            f"**Selective risk of {name} by coverage** · AURC {found.risk.aurc.value:.4f}, "
+            f"E-AURC {found.risk.e_aurc.value:.4f}"
         )
         st.plotly_chart(
             risk_figure(found.risk),
@@ -76,14 +79,21 @@ def draw(data: Loaded, choice: Choice, side: str) -> None:
                 when: {
                     "ECE, 15 equal-mass bins (95% CI)": _with_interval(r.ece),
                     "Brier score (95% CI)": _with_interval(r.brier),
+                    "AURC (95% CI)": _with_interval(risk.aurc),
+                    "E-AURC (95% CI)": _with_interval(risk.e_aurc),
                     "Rows": f"{r.n_rows:,}",
                 }
-                for when, r in (("before", found.before), ("after", found.after))
+                for when, r, risk in (
+                    ("before", found.before, found.risk_before),
+                    ("after", found.after, found.risk),
+                )
             }
         )
     )
     st.caption(
-        f"Calibrated by {found.method}. {found.reason} ECE overstates at few rows; its interval allows for that."
+        f"Calibrated by {found.method}. {found.reason} ECE overstates at few rows; its interval allows for that. "
+        "AURC is the mean selective risk over all coverages, E-AURC what it exceeds that of the best order by: only "
+        "the order of the rows counts."
     )
     _draw_numbers(data, choice, side)
 
@@ -93,29 +103,25 @@ def _measure(key: str, choice: str, side: str, name: str, _data: Loaded, _choice
     (on,) = evaluate_on(_data, (_choice,), side)
     column = on.predictions.index(name)
     said, right = on.predictions.confidence[:, column], on.predictions.label[:, column] == on.truth
-    risk = risk_coverage(said, right)
     raw = _data.recording.raw_confidence
     model = _data.recording.models.get(CLASSIFIER)
     (tune,) = evaluate_on(_data, (_choice,), "tune")
     tune_said = tune.predictions.confidence[:, column]
     tune_right = tune.predictions.label[:, column] == tune.truth
     fitted = fit_confidence_calibrator(tune_said, tune_right)
+    method, reason = fitted.method, fitted.reason
     if name == CLASSIFIER and raw is not None and model is not None:
-        return TierReliability(
-            reliability(raw[on.rows], right),
-            reliability(said, right),
-            "one temperature on its logits, fitted out of fold",
-            f"On the confidence as it is now: {_again(fitted)}",
-            fitted.informative,
-            risk,
-        )
-    if side == "tune":
+        before, after = raw[on.rows], said
+        method = "one temperature on its logits, fitted out of fold"
+        reason = f"On the confidence as it is now: {_again(fitted)}"
+    elif side == "tune":
         fold = _data.recording.split.fold[on.rows]
-        after = cross_fitted(said, right, fold) if len(np.unique(fold)) > 1 else fitted.apply(said)
+        before, after = said, cross_fitted(said, right, fold) if len(np.unique(fold)) > 1 else fitted.apply(said)
     else:
-        after = fitted.apply(said)
+        before, after = said, fitted.apply(said)
+    risks = [risk_coverage(c, right) for c in (before, after)]
     return TierReliability(
-        reliability(said, right), reliability(after, right), fitted.method, fitted.reason, fitted.informative, risk
+        reliability(before, right), reliability(after, right), method, reason, fitted.informative, *risks
     )
 
 
@@ -133,55 +139,123 @@ def _draw_numbers(data: Loaded, choice: Choice, side: str) -> None:
     cheap, strong = cheap_of(choice.policy.tiers).name, choice.policy.names[-1]
     st.markdown(f"**Routing between {cheap} and {strong}** · {side} rows, every threshold of triage")
     st.dataframe(frame, hide_index=True, height="content")
+    st.caption(
+        "CPT and CostSave belong to the best of all thresholds on these very rows: that choice is partly luck, so they "
+        "have no interval. Set the threshold on Tune and see what it does on test."
+    )
 
 
 @st.cache_data(scope="session", max_entries=30, show_spinner=False)
 def numbers(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> pd.DataFrame:
     """Return the numbers of the field with what they mean, for the choice and for triage between its ends."""
     (on,) = evaluate_on(_data, (_choice,), side)
-    tiers = _choice.policy.tiers
-    cheap, strong = cheap_of(tiers), tiers[-1]
-    overlap = error_overlap(on.predictions, on.truth, weak=cheap.name, strong=strong.name)
-    curve = sweep(Policy(Triage(), (cheap, strong)), on.predictions, on.truth, name="threshold")
-    alone = {t.name: on.predictions.answers(on.predictions.index(t.name)) for t in (cheap, strong)}
-    weak, best = (
-        (1000 * float(alone[t.name].cost.mean()), float((alone[t.name].label == on.truth).mean()))
-        for t in (cheap, strong)
-    )
-    gain = routing_gain(curve.escalation_rate, curve.accuracy, curve.cost_per_1000, weak=weak, strong=best)
+    cheap, strong = cheap_of(_choice.policy.tiers), _choice.policy.tiers[-1]
     outcomes = replay(_choice.policy, on.predictions)
-    f1 = macro_f1_interval(outcomes.label, on.truth)
-    accuracy = share(outcomes.label == on.truth)
-    undefined = f"undefined: {strong.name} is not more accurate than {cheap.name}"
-    gap = best[1] - weak[1]
     rows = [
-        (
-            "Macro-F1 of the policy (95% CI)",
-            f"{f1.value:.3f} ({f1.low:.3f} to {f1.high:.3f})",
-            "mean F1 of the classes",
-        ),
-        (
-            "PGR of the policy",
-            f"{(accuracy.value - weak[1]) / gap:.3f}" if gap > 0 else undefined,
-            "share of the gap gained",
-        ),
-        ("APGR", undefined if gain.apgr is None else f"{gain.apgr:.3f}", "mean PGR over strong calls; random has 0.5"),
-        *[
-            (f"CPT({x:.0%})", wording.percent(s), f"least share of strong calls that gains {x:.0%} of the gap")
-            for x, s in gain.cpt
-        ],
-        (
-            "CostSave",
-            "undefined: the best tier costs nothing" if gain.cost_save is None else wording.percent(gain.cost_save),
-            "largest cut of cost at the best single tier's accuracy",
-        ),
-        ("Both right", wording.percent(overlap.both), "no routing needed"),
-        (f"Only {cheap.name} right", wording.percent(overlap.only_weak), "escalation breaks these"),
-        (f"Only {strong.name} right", wording.percent(overlap.only_strong), "escalation fixes these"),
-        ("Both wrong", wording.percent(overlap.neither), "no routing helps"),
-        ("Ceiling of any router", wording.percent(overlap.ceiling), "oracle escalation reaches it"),
+        *_of_policy(_choice, outcomes, on.truth, strong.name),
+        *_of_triage(on, outcomes, cheap, strong),
+        *_of_overlap(on, outcomes, cheap.name, strong.name),
     ]
-    return pd.DataFrame(rows, columns=["Number", "Value", "Meaning"])
+    return pd.DataFrame(rows, columns=["Number", "Value", "95% CI", "Meaning"])
+
+
+_Row = tuple[str, str, str, str]
+NONE, UNDEFINED = "–", "undefined"
+
+
+def _of_policy(choice: Choice, outcomes: Outcomes, truth: Labels, strong: str) -> list[_Row]:
+    f1, right, sent = macro_f1_interval(outcomes.label, truth), outcomes.label == truth, outcomes.asked[:, -1]
+    rows = [
+        _share("System accuracy of the policy", share(right), "right final answers"),
+        _share("Escalation rate of the policy", share(sent), f"share sent to {strong}; coverage is the rest"),
+        _share("Selective accuracy of the policy", share(right[~sent]), "right among the rows that are not sent"),
+        _number("Macro-F1 of the policy", f1, "mean F1 of the classes"),
+    ]
+    gate, kept = choice.policy.tiers[0], choice.policy.tiers[1]
+    if choice.policy.pattern.gate_first:
+        price = float(np.mean(outcomes.seen.cost[:, 0]))
+        least = break_even_share(price, kept.price, choice.policy.tiers[-1].price)
+        said = "never" if least is None else wording.percent(least)
+        rows.append(("Break-even of the gate", said, NONE, f"share that must go to {kept.name} to pay for {gate.name}"))
+    return rows
+
+
+def _of_triage(on: Evaluation, outcomes: Outcomes, cheap: Tier, strong: Tier) -> list[_Row]:
+    """Return PGR, APGR, CPT and CostSave of triage between two tiers at all thresholds."""
+    table, truth = on.predictions.select((cheap.name, strong.name)), on.truth
+    right = table.label == truth[:, None]
+    weak, best = ((1000 * float(table.cost[:, j].mean()), float(right[:, j].mean())) for j in (0, 1))
+    curve = sweep(Policy(Triage(), (cheap, strong)), table, truth, name="threshold")
+    gain = routing_gain(curve.escalation_rate, curve.accuracy, curve.cost_per_1000, weak=weak, strong=best)
+    about = gap_intervals(table.confidence[:, 0], right[:, 0], right[:, 1], outcomes.label == truth)
+    rows = [("CostSave", UNDEFINED, NONE, "the best single tier costs nothing")]
+    if gain.cost_save is not None:
+        rows = [
+            (
+                "CostSave",
+                wording.percent(gain.cost_save),
+                NONE,
+                "largest cut of cost at the best single tier's accuracy",
+            )
+        ]
+    of_policy, of_curve = "share of the gap that the policy recovers", "mean PGR over strong calls; random has 0.5"
+    if gain.apgr is None:
+        said = f"{strong.name} is not more accurate than {cheap.name}: no gap to recover"
+        return [*((name, UNDEFINED, NONE, said) for name in ("PGR of the policy", "APGR", "CPT")), *rows]
+    if about is None:
+        pgr = (float(np.mean(outcomes.label == truth)) - weak[1]) / (best[1] - weak[1])
+        unsure = "the gap cannot be told from 0"
+        pair = [("PGR of the policy", f"{pgr:.3f}", unsure, of_policy), ("APGR", f"{gain.apgr:.3f}", unsure, of_curve)]
+    else:
+        pair = [_number("PGR of the policy", about[0], of_policy), _number("APGR", about[1], of_curve)]
+    cpt = [
+        (f"CPT({x:.0%})", wording.percent(s), NONE, f"least share of strong calls that gains {x:.0%} of the gap")
+        for x, s in gain.cpt
+    ]
+    return [*pair, *cpt, *rows]
+
+
+def _of_overlap(on: Evaluation, outcomes: Outcomes, cheap: str, strong: str) -> list[_Row]:
+    """Return who is right where, the ceiling, and the two baselines: random and oracle escalation."""
+    n = len(on.truth)
+    o = error_overlap(on.predictions, on.truth, weak=cheap, strong=strong)
+
+    def row(name: str, part: float, meaning: str) -> _Row:
+        return _share(name, share_of(round(part * n), n), meaning)
+
+    sent = float(np.mean(outcomes.asked[:, -1]))
+    straight = (1 - sent) * (o.both + o.only_weak) + sent * (o.both + o.only_strong)
+    return [
+        row("Both right", o.both, "no routing needed"),
+        row(f"Only {cheap} right", o.only_weak, "escalation breaks these"),
+        row(f"Only {strong} right", o.only_strong, "escalation fixes these; the oracle sends exactly these"),
+        row("Both wrong", o.neither, "no routing between the two helps"),
+        row("Ceiling of any router", o.ceiling, "accuracy of oracle escalation"),
+        (
+            "Shared errors",
+            wording.percent(o.shared_errors) if o.neither + o.only_weak + o.only_strong > 0 else NONE,
+            NONE,
+            "of the rows on which one errs, the share on which both do",
+        ),
+        (
+            "Random escalation",
+            wording.percent(straight),
+            NONE,
+            f"accuracy of sending as many as the policy, {wording.percent(sent)}, picked blindly",
+        ),
+    ]
+
+
+def _share(name: str, i: Interval, meaning: str) -> _Row:
+    if np.isnan(i.value):
+        return (name, NONE, NONE, meaning)
+    return (name, wording.percent(i.value), wording.interval_text(i), meaning)
+
+
+def _number(name: str, i: Interval, meaning: str) -> _Row:
+    if np.isnan(i.low):
+        return (name, f"{i.value:.3f}", "too few rows a class", meaning)
+    return (name, f"{i.value:.3f}", wording.interval_text(i, ".3f"), meaning)
 
 
 def reliability_figure(found: TierReliability) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from hybrid.curves import with_threshold
-from hybrid.dashboard import promised, suggest_panel
+from hybrid.dashboard import promised, suggest_panel, wording
 from hybrid.dashboard.axes import Axis
 from hybrid.dashboard.charts import GREEN
 from hybrid.dashboard.state import Choice, Loaded, evaluate_on
@@ -20,11 +21,12 @@ from hybrid.tuning import SELECTIVE, SYSTEM, Certificate, certify, certify_by_cl
 from hybrid.tuning.search import with_classes
 
 RISKS = {SELECTIVE: "what the cheap tier answers", SYSTEM: "the whole system"}
+WIDTH = 340  # pixels of the popover
 
 
 def controls(data: Loaded, choice: Choice) -> Certificate | None:
     """Draw the popover; returns the certificate while it is switched on."""
-    with st.popover("Certify", icon=":material/verified:", width="content"):
+    with st.popover("Certify", icon=":material/verified:", width="content"), st.container(width=WIDTH):
         on = st.toggle("Show what can be promised", value=False, key="certify_on")
         alpha = st.number_input(
             "Risk at most (α), %",
@@ -50,7 +52,8 @@ def controls(data: Loaded, choice: Choice) -> Certificate | None:
             per_class = st.toggle("For each predicted class by itself", value=False, key="certify_classes")
         st.caption(
             "Learn-then-Test: thresholds are tested from the strictest down by exact binomial bounds; the first that "
-            "fails ends it. Labels decide nothing else. On tune rows, which the classifier answered out of fold."
+            "fails ends it. Labels decide nothing else. On tune rows, which the classifier answered out of fold. It "
+            "holds while production looks like these rows: Export checks a file for drift."
         )
     if not on:
         promised.drop_certificate()
@@ -99,19 +102,14 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
             st.warning(found.words, icon=":material/gpp_maybe:")
             return
         covered = promised.certificate_for(data, choice) is not None
-        place = ""
-        if found.lowest is not None and found.highest is not None:
-            place = f" Certified thresholds: **{found.lowest:.4g} to {found.highest:.4g}**."
-        if len(found.parts) == 1:
-            (part,) = found.parts
-            place += f" At the lowest {part.wrong:,} of {part.n:,} are wrong: at most {part.bound:.1%}."
         mark = ":orange-badge[simulated] " if choice.policy.simulated and found.risk == SYSTEM else ""
-        st.markdown(f"{mark}:material/verified: {found.words}{place}")
+        st.markdown(f"{mark}:material/verified: {found.words}{_place(found)}")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                ":green-badge[the policy as set has this promise]"
+                ":green-badge[:material/check: the policy as set has this promise]"
                 if covered
-                else ":gray-badge[the policy as set has no such promise]"
+                else f":orange-badge[:material/close: the policy as set has no such promise] {_why_not(choice, found)}",
+                width="content",
             )
             st.button(
                 "Set the cheapest certified",
@@ -121,16 +119,48 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
                 disabled=choice.policy == found.policy,
             )
         if found.left_out:
-            st.caption(f"Nothing certifies for {', '.join(found.left_out)}: there all goes to the strong tier.")
-        if len(found.parts) > 1:
-            with st.expander(f"{len(found.parts)} classes, δ divided among them", key="certificate_details"):
-                st.dataframe(_parts(found), hide_index=True)
+            st.caption(
+                f"Nothing certifies for {wording.listed(found.left_out)}: there all below a confidence of 1 goes to "
+                f"{found.policy.names[-1]}."
+            )
+        if found.per_class:
+            with st.expander(_count(found), key="certificate_details"):
+                st.dataframe(_parts(found), hide_index=True, height="content" if len(found.parts) < 12 else 400)
+
+
+def _place(found: Certificate) -> str:
+    """Return where on the thresholds the promise holds, and what it rests on."""
+    if found.per_class:
+        return ""
+    (part,) = found.parts
+    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong, so at most {part.bound:.1%} are"
+    if part.lowest is not None and part.highest is not None:
+        ends = f"**{part.lowest:.4g} to {part.highest:.4g}**, drawn in green"
+        return f" It holds at thresholds from {ends}; at the lowest {seen}."
+    drawn = " (the green line on the map)" if len(found.path[0]) == 2 else ""
+    return f" It holds at {len(found.path):,} tested settings{drawn}; at the cheapest {seen}."
+
+
+def _why_not(choice: Choice, found: Certificate) -> str:
+    """Return which way a single threshold would have to move; nothing where that is not to be said in a word."""
+    lines = choice.policy.thresholds()
+    if found.lowest is None or found.highest is None or len(lines) != 1 or lines[0].value is None:
+        return ""
+    if lines[0].value < found.lowest:
+        return "It is too low."
+    return "It is so high that too few rows are kept to test it." if lines[0].value > found.highest else ""
+
+
+def _count(found: Certificate) -> str:
+    own = sum(p.of is not None for p in found.parts)
+    return f"{own} {'class' if own == 1 else 'classes'} with a promise of {'its' if own == 1 else 'their'} own"
 
 
 def _parts(found: Certificate) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "For": p.name,
+            "Holds at thresholds": f"{p.lowest:.4g} to {p.highest:.4g}",
             "Rows tested": f"{p.n:,}",
             "Mistakes": f"{p.wrong:,}",
             "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",
@@ -139,6 +169,28 @@ def _parts(found: Certificate) -> pd.DataFrame:
         }
         for p in found.parts
     )
+
+
+def mark_map(figure: go.Figure, axes: Sequence[Axis], found: Certificate | None) -> go.Figure:
+    """Draw the certified settings of two thresholds as a line on their map."""
+    if found is None or not found.path or len(found.path[0]) != 2:
+        return figure
+    x, y = (axis.position([float(p[k]) for p in found.path]) for k, axis in enumerate(axes))
+    for tint, width in (("white", 7), (GREEN, 4)):
+        figure.add_scatter(
+            x=x, y=y, mode="lines", line={"color": tint, "width": width}, hoverinfo="skip", showlegend=False
+        )
+    at = len(x) // 2
+    figure.add_annotation(
+        x=float(x[at]),
+        y=float(y[at]),
+        text="certified",
+        font={"size": 11, "color": "white"},
+        bgcolor=GREEN,
+        ax=40,
+        ay=-30,
+    )
+    return figure
 
 
 def mark(figure: go.Figure, axis: Axis, found: Certificate | None) -> go.Figure:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from hybrid.dashboard import cached, class_table, suggest_panel, wording
 from hybrid.dashboard.state import Choice, Loaded
+from hybrid.inspection import PredictedClass
 from hybrid.patterns import Triage
 
 
@@ -48,8 +49,7 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
                     st.session_state[key] = triage.threshold
                 with columns[i % 2]:
                     st.slider(
-                        f"{name} · {'own' if name in class_table.kept(pattern) else 'shared'} · {row.n_rows:,} rows, "
-                        f"{row.kept:.0%} kept, {row.right:.0%} of these right",
+                        f"{name} · {'own' if name in class_table.kept(pattern) else 'shared'} · {_does(row)}",
                         0.0,
                         1.0,
                         step=0.001,
@@ -58,6 +58,11 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
                         on_change=_moved,
                         args=(pattern, name),
                     )
+
+
+def _does(row: PredictedClass) -> str:
+    kept = f"{row.kept:.0%} kept, {row.right:.0%} of these right" if row.kept > 0 else "none kept"
+    return f"{row.n_rows:,} rows, {kept}"
 
 
 def _moved(pattern: str, label: str) -> None:

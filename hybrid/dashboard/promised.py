@@ -8,10 +8,8 @@ from typing import Any
 import streamlit as st
 
 from hybrid.dashboard.state import Choice, Loaded, Terms
-from hybrid.patterns import Triage
-from hybrid.routing import parameters
 from hybrid.tiers.whatif import WhatIf
-from hybrid.tuning import Certificate, Recommendation
+from hybrid.tuning import Certificate, Recommendation, covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +60,11 @@ def drop_certificate() -> None:
 
 
 def certificate_for(data: Loaded, choice: Choice) -> Certificate | None:
-    """Return the certificate that covers a choice; None where none does.
-
-    It covers the very policy that it names, and of one threshold every one in the certified range.
-    """
+    """Return the certificate that covers a choice, under the same assumptions; None where none does."""
     kept: Certified | None = st.session_state.get("certified")
-    if kept is None or kept.key != data.key or kept.found.policy is None or kept.choice.terms != choice.terms:
+    if kept is None or kept.key != data.key or kept.choice.terms != choice.terms:
         return None
-    if not _whatif(choice, kept.choice.whatif):
-        return None
-    promised, policy = kept.found.policy, choice.policy
-    if policy == promised:
-        return kept.found
-    if kept.found.lowest is None or (policy.names, type(policy.pattern)) != (promised.names, type(promised.pattern)):
-        return None
-    if isinstance(policy.pattern, Triage) and policy.pattern.by_class:
-        return None
-    (mine,) = policy.thresholds()
-    rest = [{**parameters(p.pattern), mine.name: None} for p in (policy, promised)]
-    return kept.found if rest[0] == rest[1] and kept.found.covers(mine.value) else None
+    return kept.found if covers(kept.found, choice.policy) and _whatif(choice, kept.choice.whatif) else None
 
 
 def _whatif(choice: Choice, other: WhatIf | None) -> bool:
@@ -110,7 +94,10 @@ def evidence(data: Loaded, choice: Choice) -> dict[str, Any]:
             "delta": certificate.delta,
             "labelled_rows": certificate.n_rows,
             "lowest_threshold": certificate.lowest,
-            "parts": [{"name": p.name, "rows": p.n, "wrong": p.wrong, "bound": p.bound} for p in certificate.parts],
+            "parts": [
+                {"name": p.name, "rows": p.n, "wrong": p.wrong, "bound": p.bound, "lowest_threshold": p.lowest}
+                for p in certificate.parts
+            ],
             "not_certified": list(certificate.left_out),
         },
     }

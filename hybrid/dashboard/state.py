@@ -116,6 +116,8 @@ class Evaluation:
     truth: Labels
     rows: Rows
     n_side: int  # rows of that side, answered or not
+    n_answered: int  # rows that every tier answered, in the mix that was asked for or not
+    scarce: str = ""  # the class that limits how many rows are in that mix; empty without one
 
 
 def loaded() -> Loaded | None:
@@ -320,25 +322,26 @@ def evaluate_on(data: Loaded, choices: tuple[Choice, ...], side: str) -> tuple[E
     answered = np.ones(len(rows), dtype=bool)
     for c, table in zip(choices, tables, strict=True):
         answered &= answered_by(table, c.policy.names)
+    n_answered, scarce = int(answered.sum()), ""
     if choices[0].terms.mix:
-        answered = _in_mix(data, rows, answered, dict(choices[0].terms.mix))
+        answered, scarce = _in_mix(data, rows, answered, dict(choices[0].terms.mix))
     kept = rows[answered]
     truth = data.recording.dataset.truth[kept]
-    return tuple(Evaluation(table.take(answered), truth, kept, len(rows)) for table in tables)
+    return tuple(Evaluation(table.take(answered), truth, kept, len(rows), n_answered, scarce) for table in tables)
 
 
-def _in_mix(data: Loaded, rows: Rows, answered: Bools, mix: dict[str, float]) -> Bools:
-    """Return the largest part of the answered rows whose classes are mixed as asked."""
+def _in_mix(data: Loaded, rows: Rows, answered: Bools, mix: dict[str, float]) -> tuple[Bools, str]:
+    """Return the largest part of the answered rows whose classes are mixed as asked, and the class that limits it."""
     dataset = data.recording.dataset
     truth = dataset.truth[rows]
     share = np.array([mix.get(c, 0.0) for c in dataset.classes])
     counts = np.bincount(truth[answered], minlength=len(share))
-    wanted = share > 0
-    total = float((counts[wanted] / share[wanted]).min()) if wanted.any() else 0.0
-    quota = np.floor(total * share + 1e-9).astype(np.intp)
+    room = np.divide(counts, share, out=np.full(len(share), np.inf), where=share > 0)
+    scarce = int(room.argmin())
+    quota = np.floor(float(room[scarce]) * share + 1e-9).astype(np.intp)
     kept = np.zeros(len(rows), dtype=bool)
     order = np.argsort(dataset.key[rows], kind="stable")  # by a hash of the text: as good as random, always the same
     for c in np.flatnonzero(quota):
         mine = order[answered[order] & (truth[order] == c)]
         kept[mine[: quota[c]]] = True
-    return kept
+    return kept, dataset.classes[scarce]

@@ -15,7 +15,7 @@ from hybrid.dashboard import class_table, promised, wording
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, answering, cheap_of, evaluate_on, table_of
 from hybrid.dashboard.tiles import Scale
 from hybrid.errors import HybridError
-from hybrid.metrics import PairedDifference, paired_difference
+from hybrid.metrics import Interval, PairedDifference, paired_difference
 from hybrid.patterns import PATTERNS, Triage
 from hybrid.predictions import Predictions
 from hybrid.recording import TRAINED_GATE
@@ -41,18 +41,19 @@ KINDS = {
 }
 PER_1000, PER_MONTH = "per 1,000 texts", "per month"
 HERE, EVERYWHERE = "this pattern", "all patterns"
+WIDTH = 340  # pixels of the popover
 MAX_TABLE = 12  # classes up to which a table of costs is offered
 MAX_PAIRS = 6  # of tiers that triage is tried with
 
 
 def controls(data: Loaded, choice: Choice, scale: Scale) -> None:
     """Draw the popover; its button looks for the best policy and sets the sliders."""
-    with st.popover("Suggest", icon=":material/auto_awesome:", width="content"):
+    with st.popover("Suggest", icon=":material/auto_awesome:", width="content"), st.container(width=WIDTH):
         kind = st.selectbox("Goal", list(KINDS), format_func=KINDS.__getitem__, key="goal")
         floor = budget = seconds = None
         wrong: float | tuple[tuple[float, ...], ...] = 0.0
         if kind == CHEAPEST:
-            floor = st.number_input("Accuracy at least, %", 0.0, 100.0, 90.0, step=0.5, key="goal_floor") / 100
+            floor = _pick_floor(data, choice)
         if kind == LEAST_TOTAL:
             wrong = _pick_losses(data, scale)
         budget, seconds = _pick_limits(kind, scale)
@@ -80,6 +81,19 @@ def controls(data: Loaded, choice: Choice, scale: Scale) -> None:
             args=(data, choice, goal, over == EVERYWHERE),
         )
         st.caption("Chosen on tune rows, reported on test.")
+
+
+def _pick_floor(data: Loaded, choice: Choice) -> float:
+    """Draw the floor; it starts where the best tier of the policy alone is, for that can be reached."""
+    (on,) = evaluate_on(data, (choice,), "tune")
+    alone = {
+        n: float(np.mean(on.predictions.label[:, on.predictions.index(n)] == on.truth)) for n in choice.policy.names
+    }
+    best = max(alone, key=alone.__getitem__)
+    start = float(np.floor(100 * alone[best]))
+    floor = st.number_input("Accuracy at least, %", 0.0, 100.0, start, step=0.5, key="goal_floor")
+    st.caption(f"{best} alone: {wording.percent(alone[best])} on tune.")
+    return float(floor) / 100
 
 
 def _pick_limits(kind: str, scale: Scale) -> tuple[float | None, float | None]:
@@ -214,6 +228,10 @@ def result(data: Loaded, choice: Choice, scale: Scale) -> None:
             f"**{wording.percent(found.test.accuracy.value)}** on test ({wording.interval_text(found.test.accuracy)}): "
             f"optimism {wording.signed(found.optimism)}."
         )
+    if found.totals[0] is not None:
+        said += f" With wrong answers {wording.dollars(found.totals[0].value)} per 1,000 on tune"
+        test = found.totals[1]
+        said += f", {_money(test)} on test." if test is not None else "."
     with st.container(border=True, key="suggestion"):
         st.markdown(said.replace("$", r"\$"))
         with st.expander("Tune beside test, stability, alternatives", key="suggestion_details"):
@@ -237,19 +255,24 @@ def _details(data: Loaded, choice: Choice, kept: promised.Suggested, scale: Scal
 def sides(found: Recommendation, scale: Scale) -> pd.DataFrame:
     """Return tune beside test."""
     columns = {}
-    for name, s in (("tune", found.tune), ("test", found.test)):
+    for name, s, total in zip(("tune", "test"), (found.tune, found.test), found.totals, strict=True):
         if s is not None:
             cost = s.cost_per_1000
             columns[name] = {
                 "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
                 "Escalated": wording.percent(s.escalation_rate.value),
-                "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
-                f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
+                "Per 1,000 (95% CI)": _money(cost),
                 "Per month": wording.dollars(cost.value / 1000 * scale.volume),
                 "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
                 "Rows": f"{s.n_rows:,}",
             }
+            if total is not None:
+                columns[name]["Per 1,000 with wrong answers (95% CI)"] = _money(total)
     return pd.DataFrame(columns)
+
+
+def _money(i: Interval) -> str:
+    return f"{wording.dollars(i.value)} ({wording.dollars(i.low)} to {wording.dollars(i.high)})"
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Choosing again on 200 resamples …")
@@ -280,6 +303,7 @@ def _candidates(found: Recommendation) -> pd.DataFrame:
             "Keeps the limits": "yes" if c.feasible else "no",
             "Accuracy on tune": wording.percent(c.tune.accuracy.value),
             "USD per 1,000": wording.dollars(c.tune.cost_per_1000.value),
+            **({} if c.total is None else {"With wrong answers": wording.dollars(c.total)}),
             "Proven best": "yes" if c.exact else "no",
         }
         for c in found.candidates
@@ -305,4 +329,5 @@ def _gain(key: str, choice: str, found: str, _data: Loaded, _choice: Choice) -> 
         value = found_now.one.thresholds()[0].value
         return found_now.gain, f"the best single threshold for the same goal ({value:.3f})"
     a, b = (replay(p, test.predictions) for p in (with_classes(_choice.policy, ()), _choice.policy))
-    return paired_difference(a, b, test.truth), "the common threshold for all classes"
+    common = _choice.policy.thresholds()[0].value
+    return paired_difference(a, b, test.truth), f"one threshold of {common:.3f} for all classes"

@@ -25,6 +25,22 @@ def simulated(*choices: Choice) -> list[str]:
     return sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
 
 
+def mix_note(data: Loaded, choice: Choice) -> str | None:
+    """Return how many rows the class mix of production leaves, and which class is the scarce one; None without one."""
+    if not choice.terms.mix:
+        return None
+    said, scarce = [], ""
+    for side in ("tune", "test"):
+        on = cached.evaluation(data, choice, side)
+        said.append(f"{len(on.truth):,} of {on.n_answered:,} {side} rows")
+        scarce = scarce or on.scarce
+    return (
+        f":material/balance: In the class mix that you set, {' and '.join(said)} count; the others are left out, "
+        "picked by a hash of their text, so that every number is one of real rows. "
+        f"{scarce} is the class with too few: label more of it to keep more rows."
+    )
+
+
 def threshold(data: Loaded, choice: Choice, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:
     """Draw a choice over one of its thresholds; None where no tune row has every answer.
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from hybrid.metrics import Interval, PairedDifference, Summary
+from hybrid.patterns import Triage
 from hybrid.routing import Policy
 
 
 def words(name: str) -> str:
     """Return a name from code as words on a screen."""
     return name.replace("_", "-").capitalize()
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return names in a row; of many the first, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def plural(n: float, what: str) -> str:
+    """Return a number with its unit: ``1 point``, ``2.5 points``."""
+    return f"{n:g} {what}{'' if n == 1 else 's'}"
 
 
 def percent(share: float) -> str:
@@ -48,6 +61,11 @@ def describe(policy: Policy) -> str:
     return f"{policy.pattern.title} · {' → '.join(policy.names)} · {', '.join(values)}"
 
 
+def own_thresholds(policy: Policy) -> tuple[float | None, ...]:
+    """Return a policy's thresholds per class; empty where it has none."""
+    return policy.pattern.by_class if isinstance(policy.pattern, Triage) else ()
+
+
 def settings(policy: Policy) -> list[tuple[str, str, str]]:
     """Return a policy's parameters that count: name, title and value; one for each tier where it has one for each."""
     found = []
@@ -57,9 +75,11 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
         if p.per_class:
             own = [t for t in value if t is not None]
             if own:
-                said = f"{min(own):.4g} to {max(own):.4g}"
-                found.append((p.name, "Classes with a threshold of their own", f"{len(own)} classes: {said}"))
+                said = f"{len(own)} classes at {min(own):.4g} to {max(own):.4g}"
+                found.append((p.name, "Classes with a threshold of their own", said))
             continue
+        if p.threshold and own_thresholds(policy) and None not in own_thresholds(policy):
+            continue  # every class has its own
         if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
             continue
         tiers = pattern.gated(policy.names) if p.per_tier else ("",)

@@ -12,11 +12,12 @@ from hybrid.patterns import Triage
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Outcomes, Policy, replay
 from hybrid.tuning.search import MIN_CLASS_ROWS
-from hybrid.tuning.walks import GRID, SELECTIVE, SYSTEM, Certificate, Walks
+from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Part, Walks
 
 RISKS = (SELECTIVE, SYSTEM)
 RATIOS = (0.25, 1.0, 4.0)  # of 1 − threshold, from one tier of a cascade to the next
-PATH = GRID[::5]
+# of a cascade, fixed before any data are seen: two hundredths of 1, and ever finer towards 1, where confidences crowd
+PATH = np.unique(np.round(np.concatenate([np.arange(201) / 200, 1 - 10 ** -np.linspace(3, 9, 25)]), 12))
 
 
 def certify(
@@ -30,8 +31,8 @@ def certify(
 ) -> Certificate:
     """Find the cheapest thresholds of a policy that certify, along walks that were fixed beforehand.
 
-    One threshold is walked down a fixed grid. Several (a cascade) are lowered together, at three fixed ratios of
-    ``1 − threshold`` between one tier and the next, each ratio with a third of δ.
+    One threshold is walked down through every number there is. Several (a cascade) are lowered together on a fixed
+    grid, at three fixed ratios of ``1 − threshold`` between one tier and the next, each ratio with a third of δ.
 
     Parameters
     ----------
@@ -64,22 +65,23 @@ def certify(
         kept, passed = (
             replay(with_threshold(policy, lines[0].name, lines[0].index, edge), predictions) for edge in (0.0, 1.0)
         )
-        counts = _along(gauge, kept, passed, truth, risk, GRID[::-1])
-        walks.add("all", *counts)
+        falling, n, wrong, share = _along(gauge, kept, passed, truth, risk)
+        walks.add("all", n, wrong, share)
         chosen = walks.cheapest()
         if chosen is None:
-            return walks.certificate(None, None, ends=None)
-        ends = float(GRID[::-1][chosen.at]), float(GRID[::-1][chosen.start])
-        return walks.certificate(with_threshold(policy, lines[0].name, lines[0].index, ends[0]), chosen, ends=ends)
+            return walks.certificate(None, None)
+        lowest = float(falling[chosen.at])
+        found = with_threshold(policy, lines[0].name, lines[0].index, lowest)
+        return walks.certificate(found, walks.part(chosen, falling))
     for ratio in RATIOS:
         path = [_ladder(policy, t, ratio) for t in PATH[::-1]]
         counts = _down_two(path, predictions, truth, risk) if len(lines) == 2 else _down(path, predictions, truth, risk)
         walks.add(f"ratio {ratio:g}", *counts, of=len(RATIOS))
     chosen = walks.cheapest()
     if chosen is None:
-        return walks.certificate(None, None, ends=None)
-    ratio = RATIOS[chosen.walk]
-    return walks.certificate(_ladder(policy, float(PATH[::-1][chosen.at]), ratio), chosen, ends=None)
+        return walks.certificate(None, None)
+    certified = [_ladder(policy, float(t), RATIOS[chosen.walk]) for t in PATH[::-1][chosen.start : chosen.at + 1]]
+    return walks.certificate(certified[-1], walks.part(chosen), path=tuple(_values(p) for p in certified))
 
 
 def certify_by_class(
@@ -111,52 +113,112 @@ def certify_by_class(
     sizes = np.bincount(weak.label[weak.label >= 0], minlength=len(predictions.classes))
     own = np.flatnonzero(sizes >= min_rows)
     rest = ~np.isin(weak.label, own)
-    groups: list[tuple[str, Bools]] = [(predictions.classes[c], weak.label == c) for c in own]
+    groups: list[tuple[str, int | None, Bools]] = [(predictions.classes[c], int(c), weak.label == c) for c in own]
     if rest.any():
-        groups.append((f"{int((sizes < min_rows).sum())} classes with few rows", rest))
+        groups.append((f"{int((sizes < min_rows).sum())} classes with few rows", None, rest))
     each = delta / max(len(groups), 1)
-    parts, left_out, needed, values = [], [], [], []
+    parts: list[Part] = []
+    left_out, needed, values = [], [], []
     kept, passed = (replay(replace(policy, pattern=Triage(edge)), predictions) for edge in (0.0, 1.0))
-    for name, rows in groups:
+    for name, code, rows in groups:
         walks = Walks(alpha, each, SELECTIVE, int(rows.sum()))
-        counts = _along(
-            weak.confidence[rows], _take(kept, rows), _take(passed, rows), truth[rows], SELECTIVE, GRID[::-1]
+        falling, n, wrong, share = _along(
+            weak.confidence[rows], _take(kept, rows), _take(passed, rows), truth[rows], SELECTIVE
         )
-        walks.add(name, *counts)
+        walks.add(name, n, wrong, share)
         chosen = walks.cheapest()
-        values.append(1.0 if chosen is None else float(GRID[::-1][chosen.at]))
+        values.append(1.0 if chosen is None else float(falling[chosen.at]))
         if chosen is None:
             left_out.append(name)
             more = walks.rows_needed()
             if more is not None:
                 needed.append(int(np.ceil(more * len(truth) / max(int(rows.sum()), 1))))
         else:
-            parts.append(walks.part(chosen))
+            parts.append(replace(walks.part(chosen, falling), of=code))
     by_class: list[float | None] = [None] * len(predictions.classes)
     for c, value in zip(own, values, strict=False):
         by_class[c] = value
     pattern = Triage(values[-1] if rest.any() else 1.0, tuple(by_class))
-    found = replace(policy, pattern=pattern) if parts else None
     return Certificate(
         SELECTIVE,
         alpha,
         delta,
-        found,
+        replace(policy, pattern=pattern) if parts else None,
         tuple(parts),
         tuple(left_out),
-        None,
-        None,
-        min(needed) if needed and found is None else None,
+        min(needed) if needed and not parts else None,
         len(truth),
+        per_class=True,
     )
 
 
+def covers(certificate: Certificate, policy: Policy) -> bool:
+    """Whether a certificate holds for a policy: the one that it names, or one within what was certified along with it.
+
+    Of one threshold, and of one for each predicted class, that is every threshold within its range; of several that
+    were lowered together, those on the path.
+
+    Examples
+    --------
+    Tested at every threshold from the surest rows down to the first mistakes, so it holds at all of these:
+
+    >>> from hybrid.predictions import Tier
+    >>> tiers = (Tier("classifier", "classifier"), Tier("llm", "recorded", price=0.003))
+    >>> table = Predictions(
+    ...     tiers, ("a", "b"), np.zeros((100, 2), dtype=int), np.linspace([0.3, 1], [0.9, 1], 100),
+    ...     np.zeros((100, 2)), np.zeros((100, 2)))
+    >>> found = certify(Policy(Triage(0.5), tiers), table, (np.arange(100) < 20).astype(int), alpha=0.1)
+    >>> [covers(found, Policy(Triage(t), tiers)) for t in (0.2, found.lowest, 0.6, 1.0)]
+    [False, True, True, False]
+    """
+    promised = certificate.policy
+    if promised is None:
+        return False
+    if policy == promised:
+        return True
+    if policy.tiers != promised.tiers or type(policy.pattern) is not type(promised.pattern):
+        return False
+    if certificate.per_class:
+        return _covers_classes(certificate, policy, promised)
+    lined_up = policy
+    for line in promised.thresholds():
+        if line.value is not None:
+            lined_up = with_threshold(lined_up, line.name, line.index, line.value)
+    if lined_up != promised:  # they differ in more than thresholds
+        return False
+    values = _values(policy)
+    return values in certificate.path or (len(values) == 1 and certificate.parts[0].covers(values[0]))
+
+
+def _covers_classes(certificate: Certificate, policy: Policy, promised: Policy) -> bool:
+    pattern, held = policy.pattern, promised.pattern
+    assert isinstance(pattern, Triage)
+    assert isinstance(held, Triage)
+    own = pattern.by_class or (None,) * len(held.by_class)
+    parts = {p.of: p for p in certificate.parts}
+
+    def holds(code: int | None, mine: float, theirs: float) -> bool:
+        return mine == theirs or (code in parts and parts[code].covers(mine))
+
+    if None in held.by_class and not holds(None, pattern.threshold, held.threshold):
+        return False
+    return all(
+        mine is None if theirs is None else holds(code, pattern.threshold if mine is None else mine, theirs)
+        for code, (mine, theirs) in enumerate(zip(own, held.by_class, strict=True))
+    )
+
+
+def _values(policy: Policy) -> tuple[float, ...]:
+    return tuple(float(x.value) for x in policy.thresholds() if x.value is not None)
+
+
 def _along(
-    gauge: Floats, kept: Outcomes, passed: Outcomes, truth: Labels, risk: str, falling: Floats
-) -> tuple[Rows, Rows, Floats]:
-    """Return rows tested, mistakes, and the share kept at each threshold of a falling grid."""
+    gauge: Floats, kept: Outcomes, passed: Outcomes, truth: Labels, risk: str
+) -> tuple[Floats, Rows, Rows, Floats]:
+    """Return every threshold at which something changes, falling, with rows tested, mistakes and the share kept."""
     order = np.argsort(gauge, kind="stable")
     ascending = gauge[order]
+    falling = np.union1d(ascending, [0.0, 1.0])[::-1]
     below = np.searchsorted(ascending, falling, side="left")
     n_kept = len(gauge) - below
 
@@ -168,8 +230,8 @@ def _along(
     wrong_kept = of_kept[-1] - of_kept[below]
     share = n_kept / max(len(gauge), 1)
     if risk == SELECTIVE:
-        return n_kept, wrong_kept, share
-    return np.full(len(falling), len(gauge)), wrong_kept + of_passed[below], share
+        return falling, n_kept, wrong_kept, share
+    return falling, np.full(len(falling), len(gauge)), wrong_kept + of_passed[below], share
 
 
 def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str) -> tuple[Rows, Rows, Floats]:

@@ -95,7 +95,7 @@ class Goal:
         aims = {
             CHEAPEST: (cost, wrong),
             MOST_ACCURATE: (wrong, cost),
-            LEAST_TOTAL: (cost + self._losses(outcomes.label, truth), wrong),
+            LEAST_TOTAL: (self.total_cost(outcomes, truth), wrong),
         }
         rows = list(aims[self.kind])
         if self.floor is not None:
@@ -116,6 +116,11 @@ class Goal:
         if self.seconds is not None:
             caps.append(SLOW_SHARE * n_rows)
         return np.array(caps, dtype=np.float64) * (1 + TOLERANCE) + TOLERANCE * 1e-3
+
+    def total_cost(self, outcomes: Outcomes, truth: Labels) -> Floats:
+        """Return inference cost plus the cost of a wrong answer of each row, USD, shape ``(n_rows,)``."""
+        total: Floats = outcomes.cost + self._losses(outcomes.label, truth)
+        return total
 
     def _losses(self, label: Labels, truth: Labels) -> Floats:
         if isinstance(self.wrong, int | float):

@@ -9,11 +9,11 @@ from itertools import product
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.metrics import PairedDifference, Summary, paired_difference, summarize
+from hybrid.metrics import Interval, PairedDifference, Summary, mean_interval, paired_difference, summarize
 from hybrid.patterns import Triage
 from hybrid.predictions import Floats, Labels, Predictions
 from hybrid.routing import Policy, parameters, replay
-from hybrid.tuning.goals import Goal, violation
+from hybrid.tuning.goals import LEAST_TOTAL, Goal, violation
 from hybrid.tuning.search import MIN_CLASS_ROWS, Found, search, search_by_class, thresholds_of
 
 RESAMPLES = 200
@@ -33,13 +33,14 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The best that one way of routing can do for a goal, on tune."""
+    """The best that one way of routing can do for a goal, on tune; `total` is USD per 1,000, where that is the aim."""
 
     policy: Policy
     feasible: bool
     tune: Summary
     method: str
     exact: bool
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class Recommendation:
         What it does where it was chosen, and on rows that had no part in that; `test` None where there are none.
     candidates
         The best of every way of routing, the best first.
+    totals
+        Inference cost plus the cost of wrong answers, USD per 1,000, on tune and on test; None where that is not the
+        aim, or there are no test rows.
     """
 
     goal: Goal
@@ -71,6 +75,7 @@ class Recommendation:
     tune: Summary
     test: Summary | None
     candidates: tuple[Candidate, ...]
+    totals: tuple[Interval | None, Interval | None] = (None, None)
 
     @property
     def optimism(self) -> float | None:
@@ -131,10 +136,24 @@ def recommend(
         _measure(chosen.policy, tune),
         _measure(chosen.policy, test) if test is not None and len(test) else None,
         tuple(
-            Candidate(f.policy, not f.key(caps)[0], _measure(f.policy, tune), f.method, f.exact)
+            Candidate(
+                f.policy,
+                not f.key(caps)[0],
+                _measure(f.policy, tune),
+                f.method,
+                f.exact,
+                1000 * float(f.totals[0]) / len(tune) if goal.kind == LEAST_TOTAL else None,
+            )
             for f in _best_of_each(found)
         ),
+        (_total(chosen.policy, tune, goal), _total(chosen.policy, test, goal)),
     )
+
+
+def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
+    if goal.kind != LEAST_TOTAL or on is None or not len(on):
+        return None
+    return mean_interval(1000 * goal.total_cost(replay(policy, on.predictions), on.truth))
 
 
 def _best_of_each(found: Sequence[Found]) -> list[Found]:

@@ -3,6 +3,10 @@
 Policies stand in an order that is fixed before any label is looked at, from the safest to the cheapest. Each is tested
 by an exact binomial p-value, and the first that fails ends the walk. Which policy a walk starts with may depend on
 confidences, never on labels. Where several walks are made, δ is divided by their number.
+
+The length of a fixed sequence costs nothing, so the walk of one threshold goes through every number from 1 down to 0
+that a computer can hold. Between two confidences that occur all of them keep the same rows, hence have the same
+p-value: one test at each that occurs is a test of them all, and what is certified is a range without gaps.
 """
 
 from __future__ import annotations
@@ -18,10 +22,9 @@ from hybrid.routing import Policy
 from hybrid.tuning.sizes import rows_to_certify
 
 SELECTIVE, SYSTEM = "selective", "system"
-# fixed before any data are seen: thousandths, and ever finer towards 1, where confidences crowd
-GRID = np.unique(np.round(np.concatenate([np.arange(1001) / 1000, 1 - 10 ** -np.linspace(3, 9, 121)]), 12))
 SELECTIVE_STARTS_UNTIL = 0.75  # of the rows kept; none for the selective risk starts beyond
 SYSTEM_STARTS = (0.0, 0.25, 0.5, 0.75)  # shares kept at which a walk for the system risk starts
+TRIED = 100  # places along a walk from which the rows that would certify are estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class Part:
         Exact upper bound of the risk at this part's share of δ.
     delta
         That share.
+    lowest, highest
+        Of one threshold: it holds for all from `lowest` to `highest`, both included; None for others.
+    of
+        Code of the predicted class that it covers alone; None for anything else.
     """
 
     name: str
@@ -45,6 +52,13 @@ class Part:
     wrong: int
     bound: float
     delta: float
+    lowest: float | None = None
+    highest: float | None = None
+    of: int | None = None
+
+    def covers(self, threshold: float) -> bool:
+        """Whether the guarantee holds at a threshold, too."""
+        return self.lowest is not None and self.highest is not None and self.lowest <= threshold <= self.highest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +74,9 @@ class Certificate:
     parts
         What is guaranteed; all of it holds together with probability ≥ 1 − δ.
     left_out
-        Names of classes for which nothing certifies: their texts all go to the strong tier.
-    lowest, highest
-        Of one threshold: all between these two (both included) are certified; None for others.
+        Names of classes for which nothing certifies: all their texts below a confidence of 1 go to the strong tier.
+    path
+        Of several thresholds: all tuples of them that are certified along the same walk, the safest first.
     rows_needed
         Where nothing certifies: about how many labelled rows would, if the risk stays as seen; None where no number
         would, because that risk is not below α.
@@ -76,22 +90,28 @@ class Certificate:
     policy: Policy | None
     parts: tuple[Part, ...]
     left_out: tuple[str, ...]
-    lowest: float | None
-    highest: float | None
     rows_needed: int | None
     n_rows: int
+    path: tuple[tuple[float, ...], ...] = ()
+    per_class: bool = False
 
-    def covers(self, threshold: float | None) -> bool:
-        """Whether a threshold is one that was tested and certified; between two of the grid nothing was tested."""
-        if threshold is None or self.lowest is None or self.highest is None:
-            return False
-        tested = bool(np.isclose(GRID, threshold, rtol=0, atol=1e-12).any())
-        return tested and self.lowest <= threshold <= self.highest
+    @property
+    def lowest(self) -> float | None:
+        """Return the lowest certified threshold, where there is one threshold; None for others."""
+        return None if self.per_class or not self.parts else self.parts[0].lowest
+
+    @property
+    def highest(self) -> float | None:
+        """Return the highest certified threshold, where there is one threshold; None for others."""
+        return None if self.per_class or not self.parts else self.parts[0].highest
 
     @property
     def words(self) -> str:
         """Return what is promised, or that nothing is, in a sentence."""
-        what = "the risk of what the cheap tier answers" if self.risk == SELECTIVE else "the system risk"
+        cheap = "the cheap tier answers" if self.policy is None or len(self.policy.tiers) < 3 else _BEFORE_THE_LAST
+        what = f"the risk of what {cheap}" if self.risk == SELECTIVE else "the system risk"
+        if self.per_class:
+            what += ", for each predicted class by itself,"
         if self.policy is None:
             more = (
                 f"about {self.rows_needed:,} labelled rows would, if mistakes stay as rare as seen"
@@ -103,6 +123,9 @@ class Certificate:
             f"With probability at least {1 - self.delta:.0%} over the draw of the {self.n_rows:,} labelled rows, "
             f"{what} is at most {self.alpha:.1%}."
         )
+
+
+_BEFORE_THE_LAST = "is answered before the last tier"
 
 
 def upper_bound(wrong: int, n: int, delta: float) -> float:
@@ -159,29 +182,31 @@ class Walks:
         """Return the certified policy that keeps most."""
         return max(self.passed, key=lambda c: float(self.tested[c.walk][3][c.at]), default=None)
 
-    def part(self, chosen: Chosen) -> Part:
-        """Return the guarantee of a certified policy."""
+    def part(self, chosen: Chosen, falling: Floats | None = None) -> Part:
+        """Return the guarantee of a certified policy; `falling` are the thresholds along the walk, where it has one."""
         name, n, wrong, _, each = self.tested[chosen.walk]
         rows, mistakes = int(n[chosen.at]), int(wrong[chosen.at])
-        return Part(name, rows, mistakes, upper_bound(mistakes, rows, each), each)
+        ends = (None, None) if falling is None else (float(falling[chosen.at]), float(falling[chosen.start]))
+        return Part(name, rows, mistakes, upper_bound(mistakes, rows, each), each, *ends)
 
     def rows_needed(self) -> int | None:
         """Return how many rows like these would certify the policy that is nearest to it."""
         found = []
         for _, n, wrong, _, each in self.tested:
-            for rows, mistakes in {(int(a), int(b)) for a, b in zip(n, wrong, strict=True) if a}:
+            places = np.unique(np.linspace(0, len(n) - 1, TRIED).astype(np.intp))
+            most = {int(wrong[i]): int(n[i]) for i in places[np.argsort(n[places], kind="stable")] if n[i]}
+            for mistakes, rows in most.items():  # as many mistakes among more rows need fewer
                 more = rows_to_certify(mistakes / rows, self.alpha, each)
                 if more is not None:
                     found.append(max(more, 1) * self.n_rows / rows)
         return int(np.ceil(max(min(found), self.n_rows + 1))) if found else None
 
     def certificate(
-        self, policy: Policy | None, chosen: Chosen | None, *, ends: tuple[float, float] | None
+        self, policy: Policy | None, part: Part | None, *, path: tuple[tuple[float, ...], ...] = ()
     ) -> Certificate:
-        parts = () if chosen is None else (self.part(chosen),)
-        needed = self.rows_needed() if chosen is None else None
-        lowest, highest = (None, None) if ends is None else ends
-        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), lowest, highest, needed, self.n_rows)
+        needed = self.rows_needed() if part is None else None
+        parts = () if part is None else (part,)
+        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), needed, self.n_rows, path)
 
 
 def enough_to_start(alpha: float, delta: float, n_rows: int) -> int:

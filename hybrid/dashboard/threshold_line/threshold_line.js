@@ -6,6 +6,7 @@
  */
 
 const OVERLAY = "hybrid-threshold-overlay"
+const FLAG = 56 // pixels that the number above the line takes, at most
 const CURRENT = Symbol.for("hybrid.threshold_line")
 const STYLE = `
   .${OVERLAY} { position: absolute; inset: 0; pointer-events: none; z-index: 5; overflow: visible; }
@@ -380,6 +381,7 @@ class Overlay {
     grip.style.transform = `translate(${x}px, ${top}px)`
     grip.style.height = `${last._offset + last._length - top}px`
     grip.lastChild.textContent = value.toFixed(line.digits)
+    grip.lastChild.style.left = `${16 - Math.max(0, x + FLAG / 2 - layout.width)}px` // inside the chart at its right end
     grip.setAttribute("aria-label", `${line.label}: drag, or use the arrow keys`)
     grip.setAttribute("aria-valuenow", value)
     grip.setAttribute("aria-valuetext", `${value.toFixed(line.digits)}: ${line.spoken[index]}`)
