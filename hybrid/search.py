@@ -10,9 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.curves import surface, sweep
 from hybrid.errors import TierError
-from hybrid.flips import Chain, chain_thresholds, require_rows, with_threshold
+from hybrid.flips import Chain, chain_thresholds, with_threshold
 from hybrid.lattice import locate
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy
@@ -21,7 +20,6 @@ from hybrid.tally import Tally, below, bit_code, cells, counted
 
 SAMPLE = 1 << 14  # confidences that the bins are laid by
 PAIRS = 1 << 20  # pairs of thresholds that are looked at together
-GRID = 65  # thresholds on each axis where nothing better than a grid is known
 _T = TypeVar("_T", np.int64, np.float64)
 CENT = 1e-12  # relative: sums of the same costs in another order are the same cost
 
@@ -52,7 +50,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """The best thresholds of a policy for a goal, on the rows that were searched.
+    """The best thresholds of a policy for a goal, on the rows that were searched; no others do better.
 
     Parameters
     ----------
@@ -60,8 +58,6 @@ class Optimum:
         With these thresholds.
     accuracy, cost_per_1000
         Theirs.
-    exact
-        Whether no other thresholds at all do better; else none of the grid that was tried does.
     opened
         Cells of the lattice that had to be looked into.
     """
@@ -69,34 +65,31 @@ class Optimum:
     policy: Policy
     accuracy: float
     cost_per_1000: float
-    exact: bool
     n_rows: int
     opened: int = 0
 
 
-def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Optimum | None:
-    """Find the best values of all thresholds of a policy; None where no value of them reaches the goal.
+def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
+    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
+    cuts = chain_thresholds(policy.pattern)
+    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
 
-    Of equally good ones the cheaper, or more accurate, is returned. With one threshold, of any pattern, and with the
-    two of a cascade of three tiers the answer is exact; else it is the best of a grid.
+
+def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
+    """Find the best two thresholds of a cascade of three tiers; None where none reach the goal.
+
+    No other thresholds at all do better. Of equally good ones the cheaper, or more accurate, is returned.
 
     Parameters
     ----------
     policy
         Whose thresholds to choose; the values that it has do not matter.
-    predictions, truth
-        Rows that every tier of the policy has answered.
-
-    Raises
-    ------
-    TierError
-        If there is no row, or the policy has no threshold.
+    chain
+        Its columns; see `chain_of_three`.
 
     Notes
     -----
-    One threshold: a policy changes at the values of `sweep` only, and all of them are compared.
-
-    Two thresholds s, t of a cascade. Let a row be *passed by s* when its first confidence is below s, and *by t* when
+    Let s, t be the thresholds, and let a row be *passed by s* when its first confidence is below s, and *by t* when
     its second is below t. Accuracy is a constant plus one term a row: 0 if s keeps it, ok₂ − ok₁ if s passes it and t
     keeps it, ok₃ − ok₁ if both pass it.
 
@@ -115,28 +108,6 @@ def optimum(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal)
     meets the goal, or nothing better than what is known. All others are opened and all their pairs that matter
     compared. So nothing better exists, and the edges, wherever they lie, decide about the time only.
     """
-    require_rows(truth)
-    lines = policy.thresholds()
-    if not lines:
-        raise TierError(f"{policy.pattern.title} has no threshold to choose.")
-    if len(lines) == 1:
-        return _best_of_one(policy, predictions, truth, goal)
-    if len(lines) == 2:
-        chain = chain_of_three(policy, predictions, truth)
-        if chain is not None:
-            return best_pair(policy, chain, goal)
-        return _best_of_grid(policy, predictions, truth, goal, held=())
-    return _best_of_grid(policy, predictions, truth, goal, held=tuple(lines[2:]))
-
-
-def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
-    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
-    cuts = chain_thresholds(policy.pattern)
-    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
-
-
-def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
-    """Find the best pair of thresholds of a cascade of three tiers, as `optimum` does."""
     found = _Pairs.of(chain, goal).search()
     return None if found is None else _placed(policy, chain, found)
 
@@ -189,44 +160,6 @@ class _Better:
             return int(at[equal[np.argmax(right[equal])]])
         equal = np.flatnonzero(right == right.max())
         return int(at[equal[np.argmin(cost[equal])]])
-
-
-def _best_of_one(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Optimum | None:
-    (line,) = policy.thresholds()
-    curve = sweep(policy, predictions, truth, name=line.name, index=line.index)
-    n = curve.n_rows
-    right, cost = np.rint(curve.accuracy * n), curve.cost_per_1000 / 1000 * n
-    at = _Better.by(goal, n).best(right, cost)
-    if at is None:
-        return None
-    chosen = with_threshold(policy, line.name, line.index, float(curve.threshold[at]))
-    return Optimum(chosen, float(curve.accuracy[at]), float(curve.cost_per_1000[at]), True, n)
-
-
-def _best_of_grid(
-    policy: Policy, predictions: Predictions, truth: Labels, goal: Goal, *, held: tuple[object, ...]
-) -> Optimum | None:
-    """Try a grid over two thresholds, within a coarse one over any further ones."""
-    one, two, *others = policy.thresholds()
-    steps = [np.unique(np.concatenate([np.linspace(0, 1, 9), [0.95, 0.99, 0.999]]))] * len(others)
-    better = _Better.by(goal, len(truth))
-    found: Optimum | None = None
-    grids = [_levels(policy.pattern.gauge(predictions.select(policy.names), x.name, x.index), GRID) for x in (one, two)]
-    for at in np.ndindex(*(len(s) for s in steps)):
-        moved = policy
-        for line, values, i in zip(others, steps, at, strict=True):
-            moved = with_threshold(moved, line.name, line.index, float(values[i]))
-        s = surface(moved, predictions, truth, axes=(one, two), first=grids[0], second=grids[1])
-        right, cost = np.rint(s.accuracy * s.n_rows).ravel(), (s.cost_per_1000 / 1000 * s.n_rows).ravel()
-        known = None if found is None else (found.accuracy * s.n_rows, found.cost_per_1000 / 1000 * s.n_rows)
-        best = better.best(right, cost)
-        if best is None or not better.than(right[best : best + 1], cost[best : best + 1], known)[0]:
-            continue
-        j, i = np.unravel_index(best, s.accuracy.shape)
-        chosen = with_threshold(moved, one.name, one.index, float(s.first[i]))
-        chosen = with_threshold(chosen, two.name, two.index, float(s.second[j]))
-        found = Optimum(chosen, float(s.accuracy[j, i]), float(s.cost_per_1000[j, i]), False, s.n_rows)
-    return found
 
 
 def _levels(values: Floats, most: int) -> Floats:
@@ -436,7 +369,7 @@ class EdgeOptimum:
 def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
     """Find the best thresholds among the edges; None where none of them reaches the goal.
 
-    The bound is that of `optimum`: of every cell between edges, by what its rows can gain at best.
+    The bound is that of `best_pair`: of every cell between edges, by what its rows can gain at best.
     """
     n = sums.n_rows
     right, cost = sums.correct().astype(np.float64), sums.cost_grid()
@@ -521,4 +454,4 @@ def _placed(policy: Policy, chain: Chain, found: _Found) -> Optimum:
         value = 0.0 if after is None else float(np.where(values > after, values, 1.0).min())
         chosen = with_threshold(chosen, line.name, line.index, value)
     n = chain.n_rows
-    return Optimum(chosen, found.right / n, 1000 * found.cost / n, True, n, found.opened)
+    return Optimum(chosen, found.right / n, 1000 * found.cost / n, n, found.opened)

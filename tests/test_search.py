@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import cases, table, tiers_of
+from conftest import table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tally import many
@@ -15,9 +15,9 @@ from hybrid.errors import TierError
 from hybrid.flips import with_threshold
 from hybrid.lattice import Lattice
 from hybrid.metrics import summarize
-from hybrid.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.patterns import Cascade, Triage
 from hybrid.routing import Policy, replay
-from hybrid.search import Goal, optimum, optimum_at_edges
+from hybrid.search import Goal, best_pair, chain_of_three, optimum_at_edges
 from hybrid.tallied import tally_of
 
 
@@ -42,12 +42,15 @@ def brute(policy, predictions, truth, goal):
     return best
 
 
+def best(policy, predictions, truth, goal):
+    return best_pair(policy, chain_of_three(policy, predictions, truth), goal)
+
+
 def check(found, policy, predictions, truth, goal):
     expected = brute(policy, predictions, truth, goal)
     if expected is None:
         assert found is None
         return
-    assert found.exact
     assert (found.accuracy, found.cost_per_1000) == pytest.approx(expected, abs=1e-9)
     s = summarize(replay(found.policy, predictions), truth)  # the thresholds say what the numbers say
     assert s.accuracy.value == pytest.approx(found.accuracy)
@@ -58,12 +61,6 @@ goals = st.one_of(
     st.sampled_from((0.0, 0.4, 0.5, 0.6, 0.75, 1.0)).map(lambda a: Goal(min_accuracy=a)),
     st.sampled_from((0.0, 0.5, 1.0, 1.5, 2.0, 9.0)).map(lambda c: Goal(max_cost_per_1000=c)),
 )
-
-
-@given(cases(names=("triage", "triage_ensemble", "ensemble")), goals)
-def test_the_best_single_threshold_of_any_pattern(case, goal):
-    policy, predictions, truth = case
-    check(optimum(policy, predictions, truth, goal), policy, predictions, truth, goal)
 
 
 def three(n, seed, *, levels, steady):
@@ -89,7 +86,7 @@ def test_the_best_pair_of_thresholds_is_that_of_all_pairs(n, seed, levels, stead
     with pytest.MonkeyPatch.context() as patch:  # however the axes are cut, and in however many parts pairs are seen
         patch.setattr(search, "PAIRS", most)
         patch.setattr(search, "_levels", lambda values, _: np.unique(np.append(np.linspace(0, 1, most + 1), [0, 1])))
-        found = optimum(policy, predictions, truth, goal)
+        found = best(policy, predictions, truth, goal)
     check(found, policy, predictions, truth, goal)
 
 
@@ -97,33 +94,16 @@ def test_the_best_pair_of_thresholds_is_that_of_all_pairs(n, seed, levels, stead
 @pytest.mark.parametrize("seed", range(2))
 def test_bounds_shut_most_cells_and_none_that_wins(seed, goal):
     policy, predictions, truth = three(900, 2 * seed, levels=30, steady=True)
-    found = optimum(policy, predictions, truth, goal)
+    found = best(policy, predictions, truth, goal)
     check(found, policy, predictions, truth, goal)
     assert found.opened < 64
 
 
-def test_more_thresholds_than_two_are_searched_on_a_grid():
-    predictions, truth = many(200, 4)
-    cascade = Policy(Cascade((0.5, 0.5, 0.5)), predictions.tiers)
-    found = optimum(cascade, predictions, truth, Goal(min_accuracy=0.5))
-    assert not found.exact
-    s = summarize(replay(found.policy, predictions), truth)
-    assert s.accuracy.value == pytest.approx(found.accuracy)
-    assert found.accuracy >= 0.5
-    assert s.cost_per_1000.value == pytest.approx(found.cost_per_1000)
-    gates = replace(predictions, tiers=tiers_of(4, gate=True))
-    routed = optimum(Policy(Router((0.5, 0.5)), gates.tiers), gates, truth, Goal(max_cost_per_1000=1200.0))
-    assert summarize(replay(routed.policy, gates), truth).accuracy.value == pytest.approx(routed.accuracy)
-
-
 def test_a_goal_out_of_reach_has_no_optimum():
-    tiers = tiers_of(2)
-    wrong = table(tiers, [[(1, 0.5), (1, 1.0)]] * 4)
-    assert optimum(Policy(Triage(0.5), tiers), wrong, np.zeros(4, dtype=int), Goal(min_accuracy=0.1)) is None
-    three_tiers = tiers_of(3)
-    wrong = table(three_tiers, [[(1, 0.5), (1, 0.5), (1, 1.0)]] * 4)
-    policy = Policy(Cascade((0.5, 0.5)), three_tiers)
-    assert optimum(policy, wrong, np.zeros(4, dtype=int), Goal(min_accuracy=0.1)) is None
+    tiers = tiers_of(3)
+    wrong = table(tiers, [[(1, 0.5), (1, 0.5), (1, 1.0)]] * 4)
+    policy = Policy(Cascade((0.5, 0.5)), tiers)
+    assert best(policy, wrong, np.zeros(4, dtype=int), Goal(min_accuracy=0.1)) is None
 
 
 def test_a_goal_that_makes_no_sense_is_refused():
@@ -134,9 +114,6 @@ def test_a_goal_that_makes_no_sense_is_refused():
         Goal(min_accuracy=90)
     with pytest.raises(TierError, match="0 or more"):
         Goal(max_cost_per_1000=-1.0)
-    predictions, truth = many(20, 3)
-    with pytest.raises(TierError, match="no row"):
-        optimum(Policy(Ensemble(), predictions.tiers), predictions.take(np.arange(0)), truth[:0], Goal(min_accuracy=0))
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -146,12 +123,16 @@ def test_the_bound_between_edges_holds_for_the_exact_optimum(k, goal):
     pattern = Triage(0.5) if k == 2 else Cascade((0.5, 0.5))
     policy = Policy(pattern, predictions.tiers)
     at_edges = optimum_at_edges(tally_of(policy, predictions, truth, lattice=Lattice(5, 4)), goal)
-    exact = optimum(policy, predictions, truth, goal)
+    if k == 2:
+        accuracy, cost = brute(policy, predictions, truth, goal)
+    else:
+        exact = best(policy, predictions, truth, goal)
+        accuracy, cost = exact.accuracy, exact.cost_per_1000
     if goal.min_accuracy is not None:
-        assert at_edges.bound - 1e-6 <= exact.cost_per_1000 <= at_edges.cost_per_1000 + 1e-6
+        assert at_edges.bound - 1e-6 <= cost <= at_edges.cost_per_1000 + 1e-6
         assert at_edges.accuracy >= 0.88
     else:
-        assert at_edges.bound + 1e-9 >= exact.accuracy >= at_edges.accuracy
+        assert at_edges.bound + 1e-9 >= accuracy >= at_edges.accuracy
     moved = policy
     for line, value in zip(policy.thresholds(), at_edges.thresholds, strict=True):
         moved = with_threshold(moved, line.name, line.index, value)
