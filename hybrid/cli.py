@@ -73,12 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 def _tune(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hybrid import streaming
+    from hybrid import pieces, streaming
     from hybrid.lattice import Lattice
     from hybrid.search import Goal, optimum_at_edges
 
     goal = Goal(options.min_accuracy, options.max_cost)
-    source = streaming.pieces(options.data)
+    source = pieces.pieces(options.data)
     columns = streaming.guess(source)
     prices = _prices(options.price)
     recorded = tuple(replace(r, price=prices.get(r.name, r.price)) for r in columns.recorded)
@@ -90,7 +90,7 @@ def _tune(options: argparse.Namespace) -> int:
         )
     if len(names) > MOST_TIERS:
         raise DatasetError(f"A cascade is tuned over up to {MOST_TIERS} tiers at once: name them with --tiers.")
-    run = streaming.on_dask(options.scheduler) if options.scheduler else None
+    run = pieces.on_dask(options.scheduler) if options.scheduler else None
     plan = streaming.plan(source, columns, names, run=run)
     if len(names) == MOST_TIERS:
         plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
@@ -140,13 +140,13 @@ def _test_numbers(sums: Any, at: tuple[int, ...]) -> dict[str, float]:
 
 
 def _route(options: argparse.Namespace) -> int:
-    from hybrid import streaming
+    from hybrid import pieces, streaming
     from hybrid.scoring import Job, score_file
 
-    source = streaming.pieces(options.texts)
+    source = pieces.pieces(options.texts)
     text = options.text or _text_column(streaming.guess(source).text)
     keep = tuple(c for c in options.keep.split(",") if c)
-    run = streaming.on_dask(options.scheduler) if options.scheduler else None
+    run = pieces.on_dask(options.scheduler) if options.scheduler else None
     job = Job(str(Path(options.bundle).resolve()), options.models, text, keep)
     start = time.perf_counter()
     n = score_file(job, source, options.out, run=run, progress=_progress("pieces decided"))

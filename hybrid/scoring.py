@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybrid.errors import DatasetError, TierError
+from hybrid.pieces import Piece, Progress, Run, here
 from hybrid.predictions import UNKNOWN
 from hybrid.runtime import Model, Runtime, load
-from hybrid.streaming import Piece, Progress, Run, here
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def score_file(
     Parameters
     ----------
     run
-        Where: `hybrid.streaming.here`, or ``on_dask(address)``, whose workers must be able to write beside `out`.
+        Where: `hybrid.pieces.here`, or ``on_dask(address)``, whose workers must be able to write beside `out`.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import pytest
 from conftest import CLASSES
 from test_tally import many
 
-from hybrid import streaming, tallied
+from hybrid import pieces, streaming, tallied
 from hybrid.columns import Columns, RecordedColumns
 from hybrid.dataset import build
 from hybrid.errors import DatasetError, TierError
@@ -65,7 +65,7 @@ def same(a, b):
 
 
 def test_a_streamed_file_is_what_the_loaded_table_says(frame, parquet):
-    source = streaming.pieces(parquet)
+    source = pieces.pieces(parquet)
     assert len(source) == 24
     streamed = streaming.tally_pieces(source, plan_of(source))
     table = frame.fillna("").astype(str)
@@ -81,7 +81,7 @@ def test_a_streamed_file_is_what_the_loaded_table_says(frame, parquet):
 
 
 def test_formats_and_batch_sizes_make_no_difference(frame, parquet, tmp_path, monkeypatch):
-    source = streaming.pieces(parquet)
+    source = pieces.pieces(parquet)
     whole = streaming.tally_pieces(source, plan_of(source))
     frame.to_csv(tmp_path / "log.csv", index=False)
     frame.to_json(tmp_path / "log.jsonl", orient="records", lines=True)
@@ -89,24 +89,24 @@ def test_formats_and_batch_sizes_make_no_difference(frame, parquet, tmp_path, mo
     folder.mkdir()
     for i, part in enumerate(np.array_split(np.arange(len(frame)), 3)):
         frame.iloc[part].to_parquet(folder / f"{i}.parquet", index=False)
-    monkeypatch.setattr(streaming, "BATCH", 77)
+    monkeypatch.setattr(pieces, "BATCH", 77)
     for path in (tmp_path / "log.csv", tmp_path / "log.jsonl", folder):
-        source = streaming.pieces(path)
+        source = pieces.pieces(path)
         sides = streaming.tally_pieces(source, plan_of(source))
         same(sides.tune + sides.test, whole.tune + whole.test)
 
 
 @pytest.mark.parametrize("n_threads", [None, 1, 5])
 def test_any_number_of_threads_gives_the_same_bits_and_the_same_first_error(frame, parquet, tmp_path, n_threads):
-    source, run = streaming.pieces(parquet), streaming.on_threads(n_threads)
+    source, run = pieces.pieces(parquet), pieces.on_threads(n_threads)
     plan, seen = plan_of(source), []
     found = streaming.tally_pieces(source, plan, run=run, progress=lambda done, of: seen.append((done, of)))
-    same(found, streaming.tally_pieces(source, plan, run=streaming.here))
+    same(found, streaming.tally_pieces(source, plan, run=pieces.here))
     assert seen == [(done, 24) for done in range(25)]
     bad = frame["fast_confidence"].where(~frame.index.isin((2_603, 5_001)), 2.0)  # of two bad rows the first is named
     frame.assign(fast_confidence=bad).to_parquet(tmp_path / "bad.parquet", row_group_size=250, index=False)
     with pytest.raises(DatasetError, match=r"row 104, fast_confidence = 2\.0"):
-        streaming.tally_pieces(streaming.pieces(tmp_path / "bad.parquet"), plan, run=run)
+        streaming.tally_pieces(pieces.pieces(tmp_path / "bad.parquet"), plan, run=run)
 
 
 def test_one_cost_for_all_rows_is_that_cost_in_every_row(frame, tmp_path):
@@ -119,7 +119,7 @@ def test_one_cost_for_all_rows_is_that_cost_in_every_row(frame, tmp_path):
 
 def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
     distributed = pytest.importorskip("distributed")
-    source = streaming.pieces(parquet)
+    source = pieces.pieces(parquet)
     plan = plan_of(source)
     expected = streaming.tally_pieces(source, plan)
     cluster = distributed.LocalCluster(
@@ -135,7 +135,7 @@ def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
 
     with cluster:
         assert len({w.pid for w in cluster.workers.values()}) == 3
-        run = streaming.on_dask(cluster.scheduler_address)
+        run = pieces.on_dask(cluster.scheduler_address)
         found = streaming.tally_pieces(source, plan, run=run, progress=progress)
         assert streaming.plan(source, streaming.guess(source), ["fast", "llm"], run=run).classes == plan.classes
     assert killed
@@ -144,15 +144,15 @@ def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
 
 def test_no_scheduler_is_an_error_that_says_so(parquet, monkeypatch):
     pytest.importorskip("distributed")
-    run = streaming.on_dask("tcp://127.0.0.1:9")
+    run = pieces.on_dask("tcp://127.0.0.1:9")
     with pytest.raises(TierError, match="No Dask scheduler"):
-        next(run(len, streaming.pieces(parquet), lambda done, of: None))
+        next(run(len, pieces.pieces(parquet), lambda done, of: None))
 
 
 def write(tmp_path, frame, **columns):
     path = tmp_path / "bad.parquet"
     frame.assign(**columns).to_parquet(path, index=False)
-    return streaming.pieces(path)
+    return pieces.pieces(path)
 
 
 def test_a_value_that_cannot_be_used_is_named(frame, tmp_path):
@@ -184,10 +184,10 @@ def test_what_cannot_be_planned_is_said(frame, tmp_path):
         streaming.plan(without, streaming.guess(without), ["fast", "llm"])
     for path in (tmp_path / "nowhere.parquet", tmp_path / "log.xlsx"):
         with pytest.raises(DatasetError):
-            streaming.pieces(path)
+            pieces.pieces(path)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DatasetError, match="cannot be read"):
-        streaming.pieces(tmp_path / "broken.parquet")
+        pieces.pieces(tmp_path / "broken.parquet")
 
 
 def test_rows_without_a_label_or_never_asked_are_left_out(frame, tmp_path):

@@ -284,6 +284,7 @@ def fitting(name: str, texts: np.ndarray, truth: np.ndarray):
 def streaming(n: int):
     import duckdb
 
+    from hybrid import pieces
     from hybrid import streaming as stream
 
     with tempfile.TemporaryDirectory() as folder:
@@ -296,7 +297,7 @@ def streaming(n: int):
         )  # fmt: skip
         frame.to_parquet(path, row_group_size=1 << 17, index=False)
         del frame, table
-        source = stream.pieces(path)
+        source = pieces.pieces(path)
         plan = stream.plan(source, stream.guess(source), ["fast", "llm"])
         source = source * max(1, n // 1_000_000)  # the same million again and again
         listed = ", ".join([f"'{path}'"] * max(1, n // 1_000_000))
@@ -311,7 +312,7 @@ def streaming(n: int):
         for threads in (1, 2):
             clock = time.process_time if threads == 1 else time.perf_counter
             mine, theirs = beside(
-                lambda: stream.tally_pieces(source, plan, run=stream.on_threads(threads)),  # noqa: B023
+                lambda: stream.tally_pieces(source, plan, run=pieces.on_threads(threads)),  # noqa: B023
                 lambda: sql(threads),  # noqa: B023
                 runs=5 if n <= 10_000_000 else 3,
                 clock=clock,
