@@ -202,6 +202,12 @@ class Chain:
         return total
 
 
+def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
+    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
+    cuts = chain_thresholds(policy.pattern)
+    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
+
+
 def picked(columns: tuple[NDArray[_T], ...], stop: NDArray[np.int8]) -> NDArray[_T]:
     """Return each row's value in the column of its stop."""
     out = columns[-1]

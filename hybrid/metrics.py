@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from hybrid.distinct import counted
 from hybrid.errors import TierError
-from hybrid.intervals import wilson
+from hybrid.intervals import expanded_tail, wilson
 from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
 from hybrid.routing import Outcomes
 
@@ -135,8 +135,8 @@ def counted_interval(distinct: Floats, counts: Rows, mean: float, *, seed: int =
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
     tail = (1 - LEVEL) / 2
     others = n - int(counts.max())  # rows unlike most: where few are, few tell how much all vary
-    if others:  # few rows vary less than the truth: expanded percentiles, Hesterberg 2015
-        tail = float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(max(others, LEAST_ROWS), tail)))
+    if others:
+        tail = expanded_tail(n, max(others, LEAST_ROWS), level=LEVEL)
     low, high = np.quantile(draws @ distinct / n, [tail, 1 - tail])
     return Interval(mean, float(low), float(high))
 

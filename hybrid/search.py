@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.flips import Chain, chain_thresholds, with_threshold
+from hybrid.flips import Chain, with_threshold
 from hybrid.lattice import locate
-from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
+from hybrid.predictions import Bools, Floats, Rows
 from hybrid.routing import Policy
 from hybrid.surfaces import sum_up
 from hybrid.tally import Tally, below, bit_code, cells, counted
@@ -69,12 +69,6 @@ class Optimum:
     opened: int = 0
 
 
-def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
-    """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
-    cuts = chain_thresholds(policy.pattern)
-    return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
-
-
 def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
     """Find the best two thresholds of a cascade of three tiers; None where none reach the goal.
 
@@ -85,7 +79,7 @@ def best_pair(policy: Policy, chain: Chain, goal: Goal) -> Optimum | None:
     policy
         Whose thresholds to choose; the values that it has do not matter.
     chain
-        Its columns; see `chain_of_three`.
+        Its columns; see `hybrid.flips.chain_of_three`.
 
     Notes
     -----

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.flips import Chain, Change, Sum, chain_thresholds, flips, require_rows, with_threshold
+from hybrid.flips import Chain, Change, Sum, chain_of_three, flips, require_rows, with_threshold
 from hybrid.lattice import locate
 from hybrid.predictions import Floats, Labels, Predictions, Rows
 from hybrid.routing import Policy, Threshold
@@ -18,6 +18,7 @@ from hybrid.tally import cells
 
 ROW = 2.0**27
 _T = TypeVar("_T", np.int64, np.float64)
+_Pair = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,12 @@ def surface(
         If there is not a single row.
     """
     require_rows(truth)
-    cuts = chain_thresholds(policy.pattern)
     # sums of up to 2**26 rows, times ROW, are whole numbers that a double holds
-    if cuts is not None and len(cuts) == 2 and [a.index for a in axes] == [0, 1] and len(truth) < 1 << 26:
-        chain = Chain.of(policy, predictions, truth)
+    if [a.index for a in axes] == [0, 1] and len(truth) < 1 << 26:
+        chain = chain_of_three(policy, predictions, truth)
         if chain is not None:
             return surface_of(chain, first, second)
-    return _of_flips(policy, predictions, truth, axes=axes, first=first, second=second)
+    return _of_flips(policy, predictions, truth, axes, at=(first, second))
 
 
 def surface_of(chain: Chain, first: Floats, second: Floats) -> Surface:
@@ -138,15 +138,9 @@ def sum_up(table: NDArray[_T]) -> NDArray[_T]:
 
 
 def _of_flips(
-    policy: Policy,
-    predictions: Predictions,
-    truth: Labels,
-    *,
-    axes: tuple[Threshold, Threshold],
-    first: Floats,
-    second: Floats,
+    policy: Policy, predictions: Predictions, truth: Labels, axes: tuple[Threshold, Threshold], *, at: _Pair
 ) -> Surface:
-    one, two = axes
+    (one, two), (first, second) = axes, at
     lower, upper = (
         flips(with_threshold(policy, two.name, two.index, edge), predictions, truth, name=one.name, index=one.index)
         for edge in (0.0, 1.0)

@@ -12,12 +12,12 @@ from test_tally import many
 
 from hybrid import search
 from hybrid.errors import TierError
-from hybrid.flips import with_threshold
+from hybrid.flips import chain_of_three, with_threshold
 from hybrid.lattice import Lattice
 from hybrid.metrics import summarize
 from hybrid.patterns import Cascade, Triage
 from hybrid.routing import Policy, replay
-from hybrid.search import Goal, best_pair, chain_of_three, optimum_at_edges
+from hybrid.search import Goal, best_pair, optimum_at_edges
 from hybrid.tallied import tally_of
 
 

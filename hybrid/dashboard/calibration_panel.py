@@ -17,7 +17,15 @@ from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluat
 from hybrid.metrics import Interval, break_even_share, share, share_of
 from hybrid.patterns import Triage
 from hybrid.predictions import Labels, Tier
-from hybrid.ranking import RiskCoverage, error_overlap, gap_intervals, macro_f1_interval, risk_coverage, routing_gain
+from hybrid.ranking import (
+    RiskCoverage,
+    error_overlap,
+    gap_intervals,
+    macro_f1_interval,
+    performance_gap_recovered,
+    risk_coverage,
+    routing_gain,
+)
 from hybrid.recording import CLASSIFIER
 from hybrid.reliability import Reliability, reliability
 from hybrid.routing import Outcomes, Policy, replay
@@ -203,7 +211,7 @@ def _of_triage(on: Evaluation, outcomes: Outcomes, cheap: Tier, strong: Tier) ->
         said = f"{strong.name} is not more accurate than {cheap.name}: no gap to recover"
         return [*((name, UNDEFINED, NONE, said) for name in ("PGR of the policy", "APGR", "CPT")), *rows]
     if about is None:
-        pgr = (float(np.mean(outcomes.label == truth)) - weak[1]) / (best[1] - weak[1])
+        pgr = performance_gap_recovered(np.mean(outcomes.label == truth), weak=weak[1], strong=best[1])
         unsure = "the gap cannot be told from 0"
         pair = [("PGR of the policy", f"{pgr:.3f}", unsure, of_policy), ("APGR", f"{gain.apgr:.3f}", unsure, of_curve)]
     else:

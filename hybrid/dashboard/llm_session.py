@@ -20,7 +20,7 @@ from hybrid.llm.recording import Estimate, Questions, RecordingJob, estimate, qu
 from hybrid.recording import CLASSIFIER
 from hybrid.tiers.llm import LLMSettings, Reply
 from hybrid.tiers.llm_client import LLMClient
-from hybrid.tiers.servers import OPENAI_URL, URL_VARIABLE, key_for
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, key_for
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
 
@@ -40,9 +40,9 @@ class Preset:
 def presets() -> dict[str, Preset]:
     """Return the servers that the environment and the secrets file set up: ``[llm.NAME]`` with base_url, model, key."""
     found = {}
-    if os.environ.get("OPENAI_API_KEY"):
+    if os.environ.get(KEY_VARIABLE):
         url = os.environ.get(URL_VARIABLE, OPENAI_URL)
-        found["OPENAI_API_KEY"] = Preset("llm", url, os.environ.get("OPENAI_MODEL", ""), None)
+        found[KEY_VARIABLE] = Preset("llm", url, os.environ.get("OPENAI_MODEL", ""), None)
     try:
         tables: Mapping[str, Any] = st.secrets.get("llm", {})
     except StreamlitSecretNotFoundError:

@@ -15,6 +15,7 @@ from hybrid.errors import BundleError
 from hybrid.predictions import UNKNOWN, Answers
 from hybrid.tiers.llm_client import CallError, LLMClient
 from hybrid.tiers.llm_tier import LLMTier
+from hybrid.tiers.servers import KEY_VARIABLE, URL_VARIABLE
 
 
 class Asked(NamedTuple):
@@ -95,6 +96,6 @@ class LLMAsker:
 
 
 def _other_server(variable: str) -> str:
-    if variable != "OPENAI_API_KEY":
+    if variable != KEY_VARIABLE:
         return ""
-    return " (it goes to OpenAI, or to the server that OPENAI_BASE_URL names, alone)"
+    return f" (it goes to OpenAI, or to the server that {URL_VARIABLE} names, alone)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
+from hybrid.intervals import expanded_tail
 from hybrid.metrics import LEVEL, Interval
 from hybrid.predictions import Bools, Floats, Rows
 
@@ -147,7 +147,7 @@ def gap_intervals(
     tail, differ = (1 - LEVEL) / 2, int(np.sum(weak != strong))
     if gap[0] <= 0 or np.mean(gap[1:] <= 0) > tail or differ < 2:
         return None
-    tail = float(ndtr(np.sqrt(differ / (differ - 1)) * stdtrit(differ - 1, tail)))
+    tail = expanded_tail(differ, differ - 1, level=LEVEL)
     low, high = np.quantile(values[1:][gap[1:] > 0], [tail, 1 - tail], axis=0)
     pgr, apgr = (Interval(float(values[0, k]), float(low[k]), float(high[k])) for k in (0, 1))
     return pgr, apgr

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.curves import with_threshold
+from hybrid.flips import chain_of_three
 from hybrid.patterns import Triage
 from hybrid.predictions import Floats, Labels, Predictions
 from hybrid.routing import Policy, Threshold, parameters, replay
 from hybrid.search import Goal as Wanted
-from hybrid.search import best_pair, chain_of_three
+from hybrid.search import best_pair
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import CHEAPEST, MOST_ACCURATE, Goal, best, violation
 from hybrid.tuning.pairs import PairSearch

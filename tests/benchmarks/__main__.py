@@ -28,7 +28,7 @@ from sklearn.metrics import f1_score
 from hybrid import tallied
 from hybrid.certificates import certified
 from hybrid.curves import curve_of
-from hybrid.flips import Chain, flips
+from hybrid.flips import Chain, chain_of_three, flips
 from hybrid.lattice import Lattice
 from hybrid.macro_f1 import macro_f1_of
 from hybrid.metrics import expected_calibration_error
@@ -36,7 +36,7 @@ from hybrid.order import Order
 from hybrid.patterns import Cascade, Triage
 from hybrid.predictions import Answers, Predictions, Tier
 from hybrid.routing import Policy
-from hybrid.search import Goal, best_pair, chain_of_three
+from hybrid.search import Goal, best_pair
 from hybrid.surfaces import surface_of
 from hybrid.tallied import LATTICE
 from hybrid.tally import tally
