@@ -5,13 +5,14 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dashboard import charts, controls, llm_panel, local_panel, small_model, state, wording
-from hybrid.dashboard.rules_table import edit_rules
+from hybrid.dashboard import charts, controls, state, wording
+from hybrid.dashboard.data import llm_panel, local_panel, small_model
+from hybrid.dashboard.data.rules_table import edit_rules
+from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
+from hybrid.data.read import MAX_BYTES, SUFFIXES, join, read
 from hybrid.errors import HybridError
-from hybrid.metrics import expected_calibration_error, share
-from hybrid.recording import CLASSIFIER
-from hybrid.tables import MAX_BYTES, SUFFIXES, join, read
+from hybrid.metrics.summary import expected_calibration_error, share
+from hybrid.study.evidence import CLASSIFIER
 
 NONE = "—"
 TYPES = [*SUFFIXES, "gz"]

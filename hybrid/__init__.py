@@ -11,7 +11,7 @@ In production only this is needed::
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import BundleError, DatasetError, HybridError, SupportError, TierError
-from hybrid.runtime import Answer, Decision, Runtime, Step, load
+from hybrid.production.runtime import Answer, Decision, Runtime, Step, load
 
 if TYPE_CHECKING:
     from hybrid.support import SupportPipeline, TicketAnalysis

@@ -73,9 +73,10 @@ def _parser() -> argparse.ArgumentParser:
 def _tune(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hybrid import pieces, streaming
-    from hybrid.lattice import Lattice
-    from hybrid.search import Goal, optimum_at_edges
+    from hybrid.data import pieces
+    from hybrid.metrics.lattice import Lattice
+    from hybrid.tuning import streaming
+    from hybrid.tuning.pair_search import Goal, optimum_at_edges
 
     goal = Goal(options.min_accuracy, options.max_cost)
     source = pieces.pieces(options.data)
@@ -131,7 +132,7 @@ MOST_TIERS = 4
 
 
 def _test_numbers(sums: Any, at: tuple[int, ...]) -> dict[str, float]:
-    from hybrid.intervals import wilson
+    from hybrid.metrics.intervals import wilson
 
     n, right = sums.n_rows, int(sums.correct()[at])
     low, high = wilson(right, n)
@@ -140,8 +141,9 @@ def _test_numbers(sums: Any, at: tuple[int, ...]) -> dict[str, float]:
 
 
 def _route(options: argparse.Namespace) -> int:
-    from hybrid import pieces, streaming
-    from hybrid.scoring import Job, score_file
+    from hybrid.data import pieces
+    from hybrid.production.scoring import Job, score_file
+    from hybrid.tuning import streaming
 
     source = pieces.pieces(options.texts)
     text = options.text or _text_column(streaming.guess(source).text)
@@ -159,8 +161,8 @@ def _route(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from hybrid.evaluation import evaluate, read_labelled
-    from hybrid.scoring import load_models
+    from hybrid.production.promise import evaluate, read_labelled
+    from hybrid.production.scoring import load_models
 
     labelled = read_labelled(options.data, label=options.label, text=options.text)
     found = evaluate(options.bundle, labelled, models=load_models(options.models))

@@ -3,23 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import (
-    axes,
-    cached,
-    certify_panel,
-    charts,
-    class_sliders,
-    controls,
-    human_panel,
-    state,
-    suggest_panel,
-    threshold_line,
-    tiles,
-    views,
-)
-from hybrid.dashboard.axes import Axis
+from hybrid.dashboard import cached, charts, controls, state, tiles, views
 from hybrid.dashboard.state import Choice
-from hybrid.patterns import PATTERNS
+from hybrid.dashboard.tune import axes, certify_panel, class_sliders, human_panel, suggest_panel, threshold_line
+from hybrid.dashboard.tune.axes import Axis
+from hybrid.routing.patterns import PATTERNS
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
 

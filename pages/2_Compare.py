@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, state, telling_apart, views, wording
+from hybrid.dashboard import cached, controls, state, views, wording
+from hybrid.dashboard.compare import telling_apart
 
 controls.open_page("Compare")
 data = controls.require_data()

@@ -3,9 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, calibration_panel, charts, controls, state, views, wording
-from hybrid.dashboard.rows import Filters, frame_of, matching
-from hybrid.inspection import KINDS, confusion, per_class
+from hybrid.dashboard import cached, charts, controls, state, views, wording
+from hybrid.dashboard.inspect import calibration_panel
+from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
+from hybrid.metrics.rows import KINDS, confusion, per_class
 
 HELP = {
     "All": "every measured row",

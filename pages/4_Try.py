@@ -5,7 +5,7 @@ import streamlit as st
 
 from hybrid.dashboard import controls, state, trying, wording
 from hybrid.errors import HybridError
-from hybrid.recording import CLASSIFIER
+from hybrid.study.evidence import CLASSIFIER
 
 MAX_TEXTS = 200
 EXAMPLES = "I was charged twice for the same order\nWhere is my parcel?\nIt does not work and I want my money back"

@@ -2,7 +2,11 @@
 
 import streamlit as st
 
-from hybrid.dashboard import controls, human_panel, state, support_page, support_quality, support_settings, wording
+from hybrid.dashboard import controls, state, wording
+from hybrid.dashboard.support import page as support_page
+from hybrid.dashboard.support import quality as support_quality
+from hybrid.dashboard.support import settings as support_settings
+from hybrid.dashboard.tune import human_panel
 from hybrid.errors import HybridError
 
 controls.open_page("Support")

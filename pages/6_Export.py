@@ -5,7 +5,8 @@ import json
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, export, report, shift_panel, state, wording
+from hybrid.dashboard import cached, controls, state, wording
+from hybrid.dashboard.export import export, report, shift_panel
 from hybrid.dashboard.tiles import Scale
 from hybrid.errors import HybridError
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
-from hybrid.patterns import PATTERNS
-from hybrid.predictions import UNKNOWN, Predictions, Tier
-from hybrid.recording import Recording, record
-from hybrid.routing import Policy
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.study.evidence import Recording, record
 
 # in CI the same examples every time: what fails there fails here
 settings.register_profile("default", deadline=None, max_examples=60, derandomize=bool(os.environ.get("CI")))
@@ -131,7 +131,7 @@ def own_cache_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def recording() -> Recording:
     """A fitted recording of the made-up table, with one recorded tier."""
-    from hybrid.columns import RecordedColumns
+    from hybrid.data.columns import RecordedColumns
 
     frame = labelled()
     rng = np.random.default_rng(1)

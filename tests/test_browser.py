@@ -8,10 +8,10 @@ from driving import BREAK_THE_LINE, go, number, open_sample, serving, settle, sk
 from playwright.sync_api import expect
 
 import hybrid
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
-from hybrid.recording import record
-from hybrid.routing import replay
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
+from hybrid.routing.engine import replay
+from hybrid.study.evidence import record
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import MiniLM
 from hybrid.tiers.whatif import WhatIf
@@ -84,7 +84,7 @@ def test_from_upload_to_production(app, page, tmp_path):
     bundle = tmp_path / download.value.suggested_filename
     download.value.save_as(bundle)
 
-    from hybrid.tables import read
+    from hybrid.data.read import read
 
     dataset = build(read("mine.csv", path.read_bytes()), Columns("label", text="text"))
     small = MiniLM.installed() if embedders.is_installed() else None

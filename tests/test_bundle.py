@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.bundle import PolicyConfig, save
-from hybrid.bundle import load as load_bundle
 from hybrid.errors import BundleError, TierError
-from hybrid.patterns import PATTERNS, Cascade, Triage
-from hybrid.predictions import UNKNOWN
-from hybrid.routing import Policy, defaults, replay
+from hybrid.production.bundle import PolicyConfig, save
+from hybrid.production.bundle import load as load_bundle
+from hybrid.routing.engine import Policy, defaults, replay
+from hybrid.routing.patterns import PATTERNS, Cascade, Triage
+from hybrid.routing.table import UNKNOWN
 
 
 def policy_of(recording, name, **chosen):
@@ -262,8 +262,8 @@ def test_production_loads_no_dashboard_library(recording, tmp_path):
     path.write_bytes(export(recording, Policy(Cascade((0.8,)), tiers)))
     code = (
         f"import hybrid, sys; hybrid.load({str(path)!r})('parcel'); "
-        "print([m for m in ('pandas', 'streamlit', 'plotly', 'sklearn', 'hybrid.curves', 'hybrid.metrics') "
-        "if m in sys.modules])"
+        "print([m for m in ('pandas', 'streamlit', 'plotly', 'sklearn', 'hybrid.metrics.curve', "
+        "'hybrid.metrics.summary') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from hybrid.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
-from hybrid.metrics import expected_calibration_error
+from hybrid.metrics.summary import expected_calibration_error
+from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
 
 
 def draw(n, shape, seed=0):

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from hybrid import certificates
-from hybrid.certificates import binomial_p_values, certified, fixed_sequence, least_trials
 from hybrid.errors import TierError
+from hybrid.tuning import certificates
+from hybrid.tuning.certificates import binomial_p_values, certified, fixed_sequence, least_trials
 
 
 def test_p_values_are_the_binomial_tail_at_every_point():

@@ -15,11 +15,11 @@ from benchmarks.promises import (
 )
 from scipy.stats import binom, binomtest
 
-from hybrid.curves import with_threshold
 from hybrid.errors import TierError
-from hybrid.intervals import wilson
-from hybrid.patterns import Cascade, Ensemble, Triage
-from hybrid.routing import Policy, replay
+from hybrid.metrics.curve import with_threshold
+from hybrid.metrics.intervals import wilson
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
 from hybrid.tuning.walks import SYSTEM, enough_to_start, upper_bound
@@ -300,7 +300,7 @@ def test_a_strict_threshold_is_never_certified_by_rows_that_it_does_not_keep():
 )
 def test_intervals_hold_the_truth_and_would_not_if_they_were_narrower(names, n, runs, settings, monkeypatch):
     """Each holds it in about 95 % of the labelled sets; were it 20 % narrower, this would be found out."""
-    monkeypatch.setattr("hybrid.reliability.DRAWS", 100)
+    monkeypatch.setattr("hybrid.metrics.confidence.DRAWS", 100)
     for name, found in coverage(world(**settings), n, runs=runs, names=names).items():
         allowed = most_allowed(found.runs, 0.06, 0.9)
         assert found.runs - found.held <= allowed, (name, found)

@@ -11,12 +11,12 @@ from test_bundle import export, llm_of, policy_of
 from test_streaming import scored
 
 import hybrid
-from hybrid import scoring
-from hybrid.bundle import save
 from hybrid.cli import main
-from hybrid.metrics import summarize
-from hybrid.patterns import Triage
-from hybrid.routing import Policy, replay
+from hybrid.metrics.summary import summarize
+from hybrid.production import scoring
+from hybrid.production.bundle import save
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_tally import many
 
-from hybrid import flips, surfaces
-from hybrid.curves import Order, latency_quantiles, pareto_front, surface, sweep, sweep_macro_f1, with_threshold
 from hybrid.errors import TierError
-from hybrid.flips import Chain, Sum
-from hybrid.lattice import Lattice
-from hybrid.metrics import summarize
-from hybrid.patterns import PATTERNS, Cascade, Ensemble, Triage
-from hybrid.routing import Policy, replay
-from hybrid.tallied import tally_of
+from hybrid.metrics import flips
+from hybrid.metrics import surface as surfaces
+from hybrid.metrics.curve import Order, latency_quantiles, pareto_front, surface, sweep, sweep_macro_f1, with_threshold
+from hybrid.metrics.flips import Chain, Sum
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.summary import summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage
+from hybrid.tuning.tallied import tally_of
 
 
 def check(curve, i, policy, predictions, truth):
@@ -227,9 +228,9 @@ def test_how_many_rows_are_looked_at_at_a_time_makes_no_difference(monkeypatch, 
         ]
 
     whole = everything()
-    for module in ("lattice", "macro_f1", "order", "tally", "voting"):
+    for module in ("metrics.lattice", "metrics.macro_f1", "metrics.order", "metrics.tally", "routing.voting"):
         monkeypatch.setattr(f"hybrid.{module}.CHUNK", rows_at_a_time)
-    monkeypatch.setattr("hybrid.tally.PART", rows_at_a_time)
+    monkeypatch.setattr("hybrid.metrics.tally.PART", rows_at_a_time)
     for a, b in zip(whole, everything(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

@@ -12,15 +12,16 @@ from conftest import labelled
 from plotly.offline import get_plotlyjs
 from streamlit.testing.v1 import AppTest
 
-from hybrid.columns import Columns
-from hybrid.curves import with_threshold
-from hybrid.dashboard import cached, charts, export, report, state, trying, views, wording
-from hybrid.dashboard.rules_table import changed
+from hybrid.dashboard import cached, charts, state, trying, views, wording
+from hybrid.dashboard.data.rules_table import changed
+from hybrid.dashboard.export import export, report
 from hybrid.dashboard.state import Choice, Pin, Terms
 from hybrid.dashboard.tiles import Scale
+from hybrid.data.columns import Columns
 from hybrid.errors import TierError
-from hybrid.patterns import PATTERNS
-from hybrid.routing import replay
+from hybrid.metrics.curve import with_threshold
+from hybrid.routing.engine import replay
+from hybrid.routing.patterns import PATTERNS
 from hybrid.tiers import embedders
 from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
 
@@ -116,7 +117,7 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     tune.slider(key="triage.threshold").set_value(0.6).run()
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
     assert choice.policy.pattern.threshold == 0.6
-    from hybrid.metrics import summarize
+    from hybrid.metrics.summary import summarize
 
     (on,) = state.evaluate_on(data, (choice,), "tune")
     expected = summarize(replay(choice.policy, on.predictions), on.truth)
@@ -281,8 +282,8 @@ def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind in ("triage", "local"):
         if kind == "local":
-            from hybrid.patterns import Cascade
-            from hybrid.routing import Policy
+            from hybrid.routing.engine import Policy
+            from hybrid.routing.patterns import Cascade
 
             tiers = data.recording.predictions.select(["rules", "classifier"]).tiers
             choice = Choice(Policy(Cascade((0.8,)), tiers), None)

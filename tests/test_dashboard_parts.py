@@ -9,16 +9,17 @@ from conftest import LEVELS, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.curves import latency_quantiles, surface, sweep, with_threshold
-from hybrid.dashboard import axes, charts, threshold_line, tiles, wording
-from hybrid.dashboard.axes import Axis
-from hybrid.dashboard.rows import Filters, frame_of, matching
+from hybrid.dashboard import charts, tiles, wording
+from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Scale, of_points, of_summary
-from hybrid.inspection import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
-from hybrid.metrics import Interval, paired_difference, summarize
-from hybrid.patterns import PATTERNS, Triage
-from hybrid.predictions import UNKNOWN
-from hybrid.routing import Policy, replay
+from hybrid.dashboard.tune import axes, threshold_line
+from hybrid.dashboard.tune.axes import Axis
+from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
+from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
+from hybrid.metrics.summary import Interval, paired_difference, summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import PATTERNS, Triage
+from hybrid.routing.table import UNKNOWN
 
 SCALES = st.sampled_from((Scale(), Scale(7_000, 0.25), Scale(0, 0.0)))
 
@@ -246,7 +247,7 @@ def paired_difference_of_cost(value, low, high, like):
 def test_every_setting_of_a_pattern_is_described(pattern):
     kind = PATTERNS[pattern]
     tiers = tiers_of(max(3, kind.min_tiers) if not kind.max_tiers else kind.max_tiers, gate=kind.gate_first)
-    from hybrid.routing import defaults
+    from hybrid.routing.engine import defaults
 
     policy = Policy(defaults(kind, [t.name for t in tiers]), tiers)
     titles = [title for _, title, _ in wording.settings(policy)]
@@ -285,7 +286,7 @@ def test_the_figure_stays_the_same_wherever_the_threshold_stands(axis_name):
     rng = np.random.default_rng(0)
     predictions = table(tiers, [[(int(rng.integers(0, 3)), c), (0, 1.0)] for c in rng.random(200).round(4)])
     truth = np.zeros(200, dtype=int)
-    from hybrid.metrics import baselines
+    from hybrid.metrics.summary import baselines
 
     figures = []
     for threshold in (0.2, 0.9):

@@ -10,12 +10,12 @@ from conftest import labelled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid import tables
-from hybrid.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.dataset import build, normalise, split
+from hybrid.data import read as tables
+from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
+from hybrid.data.dataset import build, normalise, split
+from hybrid.data.read import join, read
 from hybrid.errors import DatasetError
-from hybrid.predictions import UNKNOWN
-from hybrid.tables import join, read
+from hybrid.routing.table import UNKNOWN
 
 
 def csv(text):

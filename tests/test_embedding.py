@@ -13,14 +13,14 @@ from conftest import labelled
 from test_bundle import part, rewrite
 
 import hybrid
-from hybrid.bundle import load as load_bundle
-from hybrid.bundle import save
-from hybrid.columns import Columns, RecordedColumns
-from hybrid.dataset import build, split
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.dataset import build, split
 from hybrid.errors import BundleError, TierError
-from hybrid.patterns import Cascade
-from hybrid.recording import record
-from hybrid.routing import Policy, replay
+from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import save
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade
+from hybrid.study.evidence import record
 from hybrid.tiers import embedders
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.embedders import EndpointEmbedder, MiniLM, embed

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hybrid.errors import TierError
-from hybrid.patterns import Cascade, Triage
-from hybrid.predictions import Predictions, Tier
-from hybrid.recording import with_human
-from hybrid.routing import Policy, replay
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import Predictions, Tier
+from hybrid.study.evidence import with_human
 from hybrid.tiers.human import Human, load
 from hybrid.tiers.whatif import WhatIf
 
@@ -102,7 +102,7 @@ def test_nobody_there_and_nothing_to_do():
 
 
 def test_what_is_too_much_may_keep_the_machines_answer():
-    from hybrid.dashboard.human_panel import overflow
+    from hybrid.dashboard.tune.human_panel import overflow
 
     tiers = (Tier("classifier", "classifier"), Tier("person", "human", price=1.0, simulated=True))
     label = np.array([[0, 0], [0, 1], [0, 1], [1, 1]])

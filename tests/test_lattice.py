@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.lattice import Lattice, locate
+from hybrid.metrics.lattice import Lattice, locate
 
 SIZES = (Lattice(), Lattice(2, 2), Lattice(1, 1), Lattice(30, 64), Lattice(40, 4))
 

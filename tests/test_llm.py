@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from llm_server import KEY
 
 from hybrid.errors import TierError
-from hybrid.predictions import UNKNOWN
-from hybrid.tiers.examples import Examples, examples_for_rows
-from hybrid.tiers.llm import (
+from hybrid.routing.table import UNKNOWN
+from hybrid.tiers.llm.client import CallError, LLMClient
+from hybrid.tiers.llm.examples import Examples, examples_for_rows
+from hybrid.tiers.llm.questions import (
     LLMSettings,
     Reply,
     check_label,
@@ -25,8 +26,7 @@ from hybrid.tiers.llm import (
     request_key,
     settings_from,
 )
-from hybrid.tiers.llm_client import CallError, LLMClient
-from hybrid.tiers.llm_tier import LLMTier
+from hybrid.tiers.llm.tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]
 

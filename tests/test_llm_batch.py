@@ -7,17 +7,17 @@ import pytest
 from conftest import labelled
 from llm_server import KEY
 
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
 from hybrid.errors import TierError
-from hybrid.llm import batch as batches
-from hybrid.llm.answer_store import AnswerStore
-from hybrid.llm.answers import answered
-from hybrid.llm.recording import RecordingJob, questions, replies
-from hybrid.recording import CLASSIFIER, record
-from hybrid.tiers.llm import LLMSettings, Reply
-from hybrid.tiers.llm_client import CallError
-from hybrid.tiers.llm_tier import as_answers, raw_confidence
+from hybrid.study.answers import answered
+from hybrid.study.evidence import CLASSIFIER, record
+from hybrid.tiers.llm import batch as batches
+from hybrid.tiers.llm.answer_store import AnswerStore
+from hybrid.tiers.llm.client import CallError
+from hybrid.tiers.llm.questions import LLMSettings, Reply
+from hybrid.tiers.llm.recording import RecordingJob, questions, replies
+from hybrid.tiers.llm.tier import as_answers, raw_confidence
 
 EACH = 110 / 1e6  # USD at the full price
 

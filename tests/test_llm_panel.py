@@ -7,9 +7,9 @@ import pytest
 from llm_server import KEY
 from test_dashboard import open_page, press
 
-from hybrid.dashboard import llm_session
-from hybrid.llm import answer_store
-from hybrid.metrics import break_even_share
+from hybrid.dashboard.data import llm_session
+from hybrid.metrics.summary import break_even_share
+from hybrid.tiers.llm import answer_store
 
 
 @pytest.fixture

@@ -19,16 +19,16 @@ import pytest
 from conftest import labelled
 from llm_server import KEY
 
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
 from hybrid.errors import TierError
-from hybrid.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, AnswerStore, default_path
-from hybrid.llm.answers import answered, joined
-from hybrid.llm.recording import RecordingJob, estimate, questions, replies, sample
-from hybrid.predictions import UNKNOWN
-from hybrid.recording import CLASSIFIER, record
-from hybrid.routing import Policy, answered_by, replay
-from hybrid.tiers.llm import LLMSettings, Reply
+from hybrid.routing.engine import Policy, answered_by, replay
+from hybrid.routing.table import UNKNOWN
+from hybrid.study.answers import answered, joined
+from hybrid.study.evidence import CLASSIFIER, record
+from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, AnswerStore, default_path
+from hybrid.tiers.llm.questions import LLMSettings, Reply
+from hybrid.tiers.llm.recording import RecordingJob, estimate, questions, replies, sample
 
 ROWS = 1500
 
@@ -230,10 +230,10 @@ def test_a_store_that_is_being_opened_elsewhere_is_waited_for(path):
 CHILD = """
 import sys
 import openai.resources.chat
-from hybrid.tiers.llm_client import _tls
+from hybrid.tiers.llm.client import _tls
 _tls()
-from hybrid.llm.recording import RecordingJob, questions
-from hybrid.tiers.llm import LLMSettings
+from hybrid.tiers.llm.recording import RecordingJob, questions
+from hybrid.tiers.llm.questions import LLMSettings
 import test_llm_recording as t
 url, path, cap = sys.argv[1:]
 dataset, parted = t.small()
@@ -512,7 +512,7 @@ def test_answers_without_probabilities_get_the_accuracy_on_tune(parts, recorded)
 
 
 def test_a_failed_call_that_may_have_been_charged_is_in_the_rows_cost():
-    from hybrid.tiers.llm_tier import cost_of
+    from hybrid.tiers.llm.tier import cost_of
 
     llm = LLMSettings("llm", "m", input_price=1.0)
     once = cost_of(llm, Reply("ok", "", None, 100, 10))
@@ -520,7 +520,7 @@ def test_a_failed_call_that_may_have_been_charged_is_in_the_rows_cost():
 
 
 def test_an_llm_gate_scores_how_likely_the_cheap_tier_is_right(server, parts, path, recorded):
-    from hybrid.patterns.router import Router
+    from hybrid.routing.patterns.router import Router
 
     gate = replace(settings(server), name="LLM gate", role="gate", max_tokens=200)
     asked = questions(gate, *parts, 300)

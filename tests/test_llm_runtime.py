@@ -15,19 +15,19 @@ from conftest import labelled
 from llm_server import KEY
 
 import hybrid
-from hybrid import bundle as bundles
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
 from hybrid.errors import BundleError, TierError
-from hybrid.llm.answer_store import AnswerStore
-from hybrid.llm.answers import answered, joined
-from hybrid.llm.recording import RecordingJob, questions, replies
-from hybrid.patterns.cascade import Cascade
-from hybrid.patterns.triage import Triage
-from hybrid.predictions import Predictions
-from hybrid.recording import CLASSIFIER, record
-from hybrid.routing import Policy, replay
-from hybrid.tiers.llm import LLMSettings
+from hybrid.production import bundle as bundles
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns.cascade import Cascade
+from hybrid.routing.patterns.triage import Triage
+from hybrid.routing.table import Predictions
+from hybrid.study.answers import answered, joined
+from hybrid.study.evidence import CLASSIFIER, record
+from hybrid.tiers.llm.answer_store import AnswerStore
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.recording import RecordingJob, questions, replies
 
 N = 120
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from hybrid import local_server
 from hybrid.errors import TierError
-from hybrid.local_server import HOST, LocalServer, check_model, small_model
+from hybrid.tiers.llm import local_server
+from hybrid.tiers.llm.local_server import HOST, LocalServer, check_model, small_model
 
 needs_llama = pytest.mark.skipif(not local_server.is_installed(), reason='needs pip install -e ".[local]"')
 needs_model = pytest.mark.skipif(
@@ -108,7 +108,7 @@ def test_a_crash_leaves_the_app_alive_and_it_can_start_again():
 def test_it_does_not_outlive_the_process_that_started_it():
     code = (
         "import os, signal\n"
-        "from hybrid.local_server import LocalServer, small_model\n"
+        "from hybrid.tiers.llm.local_server import LocalServer, small_model\n"
         "server = LocalServer(small_model())\n"
         "server.start()\n"
         "print(server.pid, flush=True)\n"

@@ -7,8 +7,8 @@ from hypothesis import given
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
-from hybrid.intervals import wilson
-from hybrid.metrics import (
+from hybrid.metrics.intervals import wilson
+from hybrid.metrics.summary import (
     baselines,
     expected_calibration_error,
     macro_f1,
@@ -16,9 +16,9 @@ from hybrid.metrics import (
     paired_difference,
     summarize,
 )
-from hybrid.patterns import Triage
-from hybrid.predictions import UNKNOWN
-from hybrid.routing import Policy, replay
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import UNKNOWN
 
 TIERS = tiers_of(2)
 ROWS = [[(0, 0.9), (0, 1.0)], [(0, 0.9), (1, 1.0)], [(0, 0.2), (1, 1.0)], [(1, 0.2), (0, 1.0)]]

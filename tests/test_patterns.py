@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import TierError
-from hybrid.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
-from hybrid.predictions import UNKNOWN, Predictions, Tier
-from hybrid.routing import Policy, replay
-from hybrid.voting import STRATEGIES, vote
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
+from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.routing.voting import STRATEGIES, vote
 
 A, B, C = 0, 1, 2
 

@@ -8,11 +8,11 @@ from conftest import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.flips import Chain, chain_thresholds
-from hybrid.metrics import paired_difference, summarize
-from hybrid.patterns import Triage
-from hybrid.quick import chain_against_one, summarize_chain
-from hybrid.routing import Policy, replay
+from hybrid.metrics.flips import Chain, chain_thresholds
+from hybrid.metrics.quick import chain_against_one, summarize_chain
+from hybrid.metrics.summary import paired_difference, summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
 
 
 def close(a, b):

@@ -8,13 +8,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from hybrid.curves import sweep
-from hybrid.drift import ALARM, STEADY, WATCH, drift
 from hybrid.errors import TierError
-from hybrid.metrics import paired_difference
-from hybrid.patterns import Triage
-from hybrid.predictions import UNKNOWN
-from hybrid.ranking import (
+from hybrid.metrics.confidence import reliability
+from hybrid.metrics.curve import sweep
+from hybrid.metrics.drift import ALARM, STEADY, WATCH, drift
+from hybrid.metrics.ranking import (
     break_even_price,
     error_overlap,
     gap_intervals,
@@ -23,8 +21,10 @@ from hybrid.ranking import (
     risk_coverage,
     routing_gain,
 )
-from hybrid.reliability import reliability
-from hybrid.routing import Policy, replay
+from hybrid.metrics.summary import paired_difference
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import UNKNOWN
 
 CONFIDENCES = st.lists(st.tuples(st.sampled_from((0.2, 0.5, 0.9, 1.0)), st.booleans()), min_size=1, max_size=30)
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import TierError
-from hybrid.patterns import PATTERNS, Cascade, Triage
-from hybrid.predictions import UNKNOWN, Answers, Predictions
-from hybrid.routing import Policy, answered_by, defaults, replay, route
+from hybrid.routing.engine import Policy, answered_by, defaults, replay, route
+from hybrid.routing.patterns import PATTERNS, Cascade, Triage
+from hybrid.routing.table import UNKNOWN, Answers, Predictions
 
 
 def same(a, b):

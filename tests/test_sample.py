@@ -8,15 +8,16 @@ from conftest import labelled
 from streamlit.testing.v1 import AppTest
 from test_dashboard import PAGES, no_small_model, open_page, press  # noqa: F401 - a fixture
 
-from hybrid.columns import Columns, guess_columns
-from hybrid.dashboard import local_panel, state
-from hybrid.dataset import build, split
-from hybrid.local_server import small_model as shipped_model
-from hybrid.patterns import PATTERNS
-from hybrid.tables import read
+from hybrid.dashboard import state
+from hybrid.dashboard.data import local_panel
+from hybrid.data.columns import Columns, guess_columns
+from hybrid.data.dataset import build, split
+from hybrid.data.read import read
+from hybrid.routing.patterns import PATTERNS
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import EndpointEmbedder, MiniLM
 from hybrid.tiers.embedding_cache import EmbeddingCache
+from hybrid.tiers.llm.local_server import small_model as shipped_model
 
 ROOT = Path(__file__).parent.parent
 HAS_MINILM = embedders.is_installed()
@@ -223,7 +224,7 @@ def panel():
     """Run the local panel alone."""
 
     def page():
-        from hybrid.dashboard import local_panel
+        from hybrid.dashboard.data import local_panel
 
         local_panel.draw()
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_tally import many
 
-from hybrid import search
 from hybrid.errors import TierError
-from hybrid.flips import chain_of_three, with_threshold
-from hybrid.lattice import Lattice
-from hybrid.metrics import summarize
-from hybrid.patterns import Cascade, Triage
-from hybrid.routing import Policy, replay
-from hybrid.search import Goal, best_pair, optimum_at_edges
-from hybrid.tallied import tally_of
+from hybrid.metrics.flips import chain_of_three, with_threshold
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.summary import summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.tuning import pair_search as search
+from hybrid.tuning.pair_search import Goal, best_pair, optimum_at_edges
+from hybrid.tuning.tallied import tally_of
 
 
 def brute(policy, predictions, truth, goal):

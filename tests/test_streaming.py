@@ -10,12 +10,13 @@ import pytest
 from conftest import CLASSES
 from test_tally import many
 
-from hybrid import pieces, streaming, tallied
-from hybrid.columns import Columns, RecordedColumns
-from hybrid.dataset import build
+from hybrid.data import pieces
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.dataset import build
 from hybrid.errors import DatasetError, TierError
-from hybrid.patterns import Triage
-from hybrid.routing import Policy
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
+from hybrid.tuning import streaming, tallied
 
 
 def scored(n, seed=0):

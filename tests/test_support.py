@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import hybrid
-from hybrid.bundle import save
 from hybrid.errors import BundleError, SupportError
-from hybrid.patterns import PATTERNS, Cascade, Triage
-from hybrid.predictions import Predictions, Tier
-from hybrid.routing import Policy, defaults
+from hybrid.production.bundle import save
+from hybrid.routing.engine import Policy, defaults
+from hybrid.routing.patterns import PATTERNS, Cascade, Triage
+from hybrid.routing.table import Predictions, Tier
 from hybrid.support import (
     ActionRow,
     ActionTable,

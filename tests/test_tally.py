@@ -9,14 +9,14 @@ from conftest import cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid import tallied
-from hybrid.curves import surface, sweep, sweep_macro_f1
 from hybrid.errors import TierError
-from hybrid.lattice import Lattice
-from hybrid.metrics import summarize
-from hybrid.patterns import Cascade, Ensemble, Triage
-from hybrid.routing import Policy, replay
-from hybrid.tally import total
+from hybrid.metrics.curve import surface, sweep, sweep_macro_f1
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.summary import summarize
+from hybrid.metrics.tally import total
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Ensemble, Triage
+from hybrid.tuning import tallied
 
 COARSE = Lattice(octaves=4, parts=2)
 

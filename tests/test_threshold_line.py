@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from driving import skip_without_chromium
 
-import hybrid.dashboard.threshold_line as threshold_line
+import hybrid.dashboard.tune.threshold_line as threshold_line
 
 skip_without_chromium()
 pytestmark = pytest.mark.browser

@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-from hybrid.calibration import fit_calibrator
 from hybrid.errors import TierError
-from hybrid.metrics import expected_calibration_error
-from hybrid.predictions import UNKNOWN
+from hybrid.metrics.summary import expected_calibration_error
+from hybrid.routing.table import UNKNOWN
 from hybrid.tiers import classifier
+from hybrid.tiers.calibration import fit_calibrator
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.gate import HeuristicGate, fit_gate
 from hybrid.tiers.rules import Edits, check_phrase, fit_rules

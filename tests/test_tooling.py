@@ -28,12 +28,12 @@ def test_the_house_rules_hold(command):
 
 
 def test_the_readme_code_runs(tmp_path, monkeypatch):
-    from hybrid.bundle import save
-    from hybrid.columns import Columns
-    from hybrid.dataset import build, split
-    from hybrid.patterns import Triage
-    from hybrid.recording import record
-    from hybrid.routing import Policy
+    from hybrid.data.columns import Columns
+    from hybrid.data.dataset import build, split
+    from hybrid.production.bundle import save
+    from hybrid.routing.engine import Policy
+    from hybrid.routing.patterns import Triage
+    from hybrid.study.evidence import record
     from hybrid.tiers.whatif import WhatIf
 
     dataset = build(labelled(), Columns("label", text="text"))
@@ -59,9 +59,9 @@ def test_the_readme_code_runs(tmp_path, monkeypatch):
 
 
 def test_the_sample_is_what_its_readme_says():
-    from hybrid.columns import guess_columns
-    from hybrid.dataset import build, normalise
-    from hybrid.tables import read
+    from hybrid.data.columns import guess_columns
+    from hybrid.data.dataset import build, normalise
+    from hybrid.data.read import read
 
     folder = ROOT / "sample_data"
     table = read("support_tickets.csv", (folder / "support_tickets.csv").read_bytes())

@@ -9,12 +9,12 @@ from conftest import CLASSES, cases, table, tiers_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hybrid.curves import with_threshold
 from hybrid.errors import TierError
-from hybrid.metrics import summarize
-from hybrid.patterns import Cascade, Ensemble, Router, Triage
-from hybrid.predictions import UNKNOWN, Predictions, Tier
-from hybrid.routing import Policy, replay
+from hybrid.metrics.curve import with_threshold
+from hybrid.metrics.summary import summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, per_class_thresholds, recommend, stability
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE

@@ -6,20 +6,14 @@ from dataclasses import replace
 import pytest
 from test_dashboard import open_page, press
 
-from hybrid.dashboard import (
-    certify_panel,
-    class_table,
-    export,
-    promised,
-    report,
-    shift_panel,
-    suggest_panel,
-    telling_apart,
-)
+from hybrid.dashboard import class_table
+from hybrid.dashboard.compare import telling_apart
+from hybrid.dashboard.export import export, report, shift_panel
 from hybrid.dashboard.state import Choice, evaluate_on
-from hybrid.metrics import Interval, PairedDifference, summarize
-from hybrid.patterns import PATTERNS, Triage
-from hybrid.routing import Policy, defaults, replay
+from hybrid.dashboard.tune import certify_panel, promised, suggest_panel
+from hybrid.metrics.summary import Interval, PairedDifference, summarize
+from hybrid.routing.engine import Policy, defaults, replay
+from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
 
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from hybrid.curves import Curve, Surface, latency_quantiles, sweep, with_threshold
-from hybrid.curves import surface as measure_surface
 from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
-from hybrid.flips import Chain, chain_thresholds, flips
-from hybrid.inspection import Inspection, PredictedClass, inspect, per_predicted_class
-from hybrid.metrics import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
-from hybrid.order import Order
-from hybrid.patterns import Cascade, Triage
-from hybrid.predictions import Floats, Rows
-from hybrid.quick import chain_against_one, summarize_chain
-from hybrid.routing import Policy, Threshold, replay
+from hybrid.metrics.curve import Curve, Surface, latency_quantiles, sweep, with_threshold
+from hybrid.metrics.curve import surface as measure_surface
+from hybrid.metrics.flips import Chain, chain_thresholds, flips
+from hybrid.metrics.order import Order
+from hybrid.metrics.quick import chain_against_one, summarize_chain
+from hybrid.metrics.rows import Inspection, PredictedClass, inspect, per_predicted_class
+from hybrid.metrics.summary import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
+from hybrid.routing.engine import Policy, Threshold, replay
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import Floats, Rows
 
 
 def evaluation(data: Loaded, choice: Choice, side: str) -> Evaluation:

@@ -9,10 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hybrid.curves import Curve, Surface
-from hybrid.dashboard.axes import KEPT, PLAIN, Axis
-from hybrid.metrics import Baselines, Summary
-from hybrid.predictions import Bools, Floats
+from hybrid.dashboard.tune.axes import KEPT, PLAIN, Axis
+from hybrid.metrics.curve import Curve, Surface
+from hybrid.metrics.summary import Baselines, Summary
+from hybrid.routing.table import Bools, Floats
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito
 SKY, YELLOW = "#56B4E9", "#E69F00"

@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, class_table, human_panel, state
+from hybrid.dashboard import cached, class_table, state
 from hybrid.dashboard.state import Terms
 from hybrid.dashboard.tiles import Scale
+from hybrid.dashboard.tune import human_panel
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
-from hybrid.metrics import PairedDifference
-from hybrid.predictions import Floats, Predictions, Tier
-from hybrid.recording import CLASSIFIER, TRAINED_GATE, Progress
-from hybrid.routing import Param, Pattern, Policy, Threshold, defaults
+from hybrid.metrics.summary import PairedDifference
+from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
+from hybrid.routing.table import Floats, Predictions, Tier
+from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, Progress
 from hybrid.tiers.whatif import WhatIf
 
 ICON = str(Path(__file__).with_name("icon.png"))

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.columns import Columns, RecordedColumns
-from hybrid.dataset import Split, build, split
-from hybrid.llm.answers import AnsweredLLM
-from hybrid.notes import Note
-from hybrid.patterns import Triage
-from hybrid.predictions import Bools, Labels, Predictions, Rows, Tier
-from hybrid.recording import CLASSIFIER, Progress, Recording, record, with_human
-from hybrid.routing import Policy, answered_by
-from hybrid.tables import join, read
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.dataset import Split, build, split
+from hybrid.data.notes import Note
+from hybrid.data.read import join, read
+from hybrid.routing.engine import Policy, answered_by
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Bools, Labels, Predictions, Rows, Tier
+from hybrid.study.answers import AnsweredLLM
+from hybrid.study.evidence import CLASSIFIER, Progress, Recording, record, with_human
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import Embedder, MiniLM
 from hybrid.tiers.human import Human

@@ -9,11 +9,11 @@ from html import escape
 import numpy as np
 import streamlit as st
 
-from hybrid.curves import Curve, Surface
 from hybrid.dashboard.wording import dollars, percent, seconds, signed
-from hybrid.intervals import wilson
-from hybrid.metrics import Summary
-from hybrid.predictions import Floats
+from hybrid.metrics.curve import Curve, Surface
+from hybrid.metrics.intervals import wilson
+from hybrid.metrics.summary import Summary
+from hybrid.routing.table import Floats
 
 METRICS = ("accuracy", "escalation", "cost", "latency")
 DETAILS = ("accuracy_ci", "escalation_ci", "month", "test_accuracy", "test_escalation", "test_cost")

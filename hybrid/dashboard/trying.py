@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from hybrid.dashboard import export
+from hybrid.dashboard.export import export
 from hybrid.dashboard.state import Choice, Loaded, table_of
-from hybrid.predictions import UNKNOWN
-from hybrid.runtime import Answer, Decision, Model, Runtime, load
+from hybrid.production.runtime import Answer, Decision, Model, Runtime, load
+from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.classifier import FastClassifier
 
 

@@ -9,13 +9,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from hybrid.curves import Curve, pareto_front
-from hybrid.dashboard import cached, charts, threshold_line, wording
-from hybrid.dashboard.axes import Axis
+from hybrid.dashboard import cached, charts, wording
 from hybrid.dashboard.state import Choice, Loaded, Pin
 from hybrid.dashboard.tiles import Scale, of_points, with_mistakes
-from hybrid.metrics import PairedDifference, Summary
-from hybrid.routing import Threshold
+from hybrid.dashboard.tune import threshold_line
+from hybrid.dashboard.tune.axes import Axis
+from hybrid.metrics.curve import Curve, pareto_front
+from hybrid.metrics.summary import PairedDifference, Summary
+from hybrid.routing.engine import Threshold
 
 Results = Sequence[tuple[Summary, PairedDifference | None]]
 

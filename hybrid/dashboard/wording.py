@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from hybrid.metrics import Interval, PairedDifference, Summary
-from hybrid.patterns import Triage
-from hybrid.routing import Policy
+from hybrid.metrics.summary import Interval, PairedDifference, Summary
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
 
 
 def words(name: str) -> str:

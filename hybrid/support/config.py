@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from hybrid.errors import SupportError
-from hybrid.routing import Policy
+from hybrid.routing.engine import Policy
 from hybrid.support.actions import FACTS, ActionRow, ActionTable, read_conditions
 from hybrid.support.extraction import ExtractionSettings
 from hybrid.support.patterns import Strict, first_problem

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import SupportError
-from hybrid.intervals import wilson
-from hybrid.metrics import Interval
+from hybrid.metrics.intervals import wilson
+from hybrid.metrics.summary import Interval
 from hybrid.support.fields import Field
 
 REPLICATES = 2000

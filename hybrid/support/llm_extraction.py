@@ -12,13 +12,22 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Setting
 
-from hybrid.llm.answer_store import AnswerStore
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import Extraction, FieldName, Insight, RuleExtractor, Urgency
 from hybrid.support.fields import FIELDS, LLM, Field, without_overlaps
-from hybrid.tiers.llm import OK, LLMSettings, Reply, delimited, read_object, request_key, schema_format, settings_from
-from hybrid.tiers.llm_client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient
-from hybrid.tiers.llm_tier import cost_of
+from hybrid.tiers.llm.answer_store import AnswerStore
+from hybrid.tiers.llm.client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient
+from hybrid.tiers.llm.questions import (
+    OK,
+    LLMSettings,
+    Reply,
+    delimited,
+    read_object,
+    request_key,
+    schema_format,
+    settings_from,
+)
+from hybrid.tiers.llm.tier import cost_of
 
 MAX_TOKENS = 500
 MAX_ISSUES, MAX_ENTITIES = 10, 50  # more is no reading

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from hybrid.bundle import Bundle
 from hybrid.errors import BundleError, SupportError
+from hybrid.production.bundle import Bundle
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import RuleExtractor
 from hybrid.support.patterns import Strict
@@ -38,7 +38,7 @@ def add_to_bundle(bundle: bytes, config: SupportConfig, texts: Sequence[str] = (
     Parameters
     ----------
     bundle
-        As `hybrid.bundle.save` makes it.
+        As `hybrid.production.bundle.save` makes it.
     texts
         To take golden tickets from.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import SupportError
-from hybrid.runtime import Decision, Model, Runtime, load
+from hybrid.production.runtime import Decision, Model, Runtime, load
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtractor
 from hybrid.support.fields import LLM, RULES, Field, without_overlaps

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from hybrid.calibration import Calibrator, cross_calibrated
 from hybrid.errors import TierError
-from hybrid.predictions import Answers, Floats, Labels, Rows
+from hybrid.routing.table import Answers, Floats, Labels, Rows
+from hybrid.tiers.calibration import Calibrator, cross_calibrated
 from hybrid.tiers.softmax import StoppedError, fit_softmax
 from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hybrid.calibration import Calibrator, cross_calibrated
 from hybrid.errors import TierError
-from hybrid.predictions import Answers, Floats, Labels
+from hybrid.routing.table import Answers, Floats, Labels
+from hybrid.tiers.calibration import Calibrator, cross_calibrated
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.predictions import UNKNOWN, Answers, Bools, Floats, Labels
+from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, fit_classifier
 
 WRONG, RIGHT = 0, 1

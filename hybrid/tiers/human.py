@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.predictions import Answers, Floats, Labels, Tier
+from hybrid.routing.table import Answers, Floats, Labels, Tier
 from hybrid.tiers.whatif import WhatIf
 
 PERSON = "person"

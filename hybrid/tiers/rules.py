@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from hybrid.errors import TierError
-from hybrid.intervals import wilson
-from hybrid.predictions import UNKNOWN, Answers, Bools, Floats, Labels
+from hybrid.metrics.intervals import wilson
+from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
 from hybrid.tiers.words import count, count_terms, words
 
 MIN_HITS = 5  # rows that a mined phrase must occur in

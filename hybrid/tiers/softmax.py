@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hybrid.predictions import Labels, Rows
+from hybrid.routing.table import Labels, Rows
 
 BATCH = 64  # rows a step; with four times as many, few rows make too few steps
 RATE = 2.0  # of the steps

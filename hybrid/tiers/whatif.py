@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from hybrid.errors import TierError
-from hybrid.predictions import Answers, Floats, Labels, Tier
+from hybrid.routing.table import Answers, Floats, Labels, Tier
 
 DECIMALS = 9
 SPREAD = 8.0  # pseudo-counts of the Beta law of its confidences: smaller spreads them wider

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hybrid.predictions import Floats
+from hybrid.routing.table import Floats
 
 _WORD = re.compile(r"\w+")
 

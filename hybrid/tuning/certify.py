@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybrid.curves import with_threshold
 from hybrid.errors import TierError
-from hybrid.patterns import Triage
-from hybrid.predictions import Bools, Floats, Labels, Predictions, Rows
-from hybrid.routing import Outcomes, Policy, replay
+from hybrid.metrics.curve import with_threshold
+from hybrid.routing.engine import Outcomes, Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
 from hybrid.tuning.search import MIN_CLASS_ROWS
 from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Part, Walks
 
@@ -162,7 +162,7 @@ def covers(certificate: Certificate, policy: Policy) -> bool:
     --------
     Tested at every threshold from the surest rows down to the first mistakes, so it holds at all of these:
 
-    >>> from hybrid.predictions import Tier
+    >>> from hybrid.routing.table import Tier
     >>> tiers = (Tier("classifier", "classifier"), Tier("llm", "recorded", price=0.003))
     >>> table = Predictions(
     ...     tiers, ("a", "b"), np.zeros((100, 2), dtype=int), np.linspace([0.3, 1], [0.9, 1], 100),

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hybrid.predictions import Floats, Rows
+from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.goals import TOLERANCE, best, violation
 
 MAX_PAIRS = 4_000_000  # of points that one step may put together; beyond, the front's corners only

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.predictions import Floats, Labels
-from hybrid.routing import Outcomes
+from hybrid.routing.engine import Outcomes
+from hybrid.routing.table import Floats, Labels
 
 CHEAPEST, MOST_ACCURATE, LEAST_TOTAL = "cheapest", "most_accurate", "least_total"
 KINDS = (CHEAPEST, MOST_ACCURATE, LEAST_TOTAL)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.predictions import Floats, Rows
+from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.goals import TOLERANCE, best, violation
 
 BLOCKS = 128  # along each threshold

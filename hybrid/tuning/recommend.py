@@ -9,10 +9,10 @@ from itertools import product
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.metrics import Interval, PairedDifference, Summary, mean_interval, paired_difference, summarize
-from hybrid.patterns import Triage
-from hybrid.predictions import Floats, Labels, Predictions
-from hybrid.routing import Policy, parameters, replay
+from hybrid.metrics.summary import Interval, PairedDifference, Summary, mean_interval, paired_difference, summarize
+from hybrid.routing.engine import Policy, parameters, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Floats, Labels, Predictions
 from hybrid.tuning.goals import LEAST_TOTAL, Goal, violation
 from hybrid.tuning.search import MIN_CLASS_ROWS, Found, search, search_by_class, thresholds_of
 
@@ -109,7 +109,7 @@ def recommend(
 
     Examples
     --------
-    >>> from hybrid.predictions import Tier
+    >>> from hybrid.routing.table import Tier
     >>> tiers = (Tier("classifier", "classifier"), Tier("llm", "recorded", price=0.003))
     >>> table = Predictions(
     ...     tiers, ("a", "b"), np.array([[0, 0], [1, 0], [1, 1]]), np.array([[0.9, 1], [0.4, 1], [0.7, 1]]),

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hybrid.curves import with_threshold
-from hybrid.flips import chain_of_three
-from hybrid.patterns import Triage
-from hybrid.predictions import Floats, Labels, Predictions
-from hybrid.routing import Policy, Threshold, parameters, replay
-from hybrid.search import Goal as Wanted
-from hybrid.search import best_pair
+from hybrid.metrics.curve import with_threshold
+from hybrid.metrics.flips import chain_of_three
+from hybrid.routing.engine import Policy, Threshold, parameters, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Floats, Labels, Predictions
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import CHEAPEST, MOST_ACCURATE, Goal, best, violation
+from hybrid.tuning.pair_search import Goal as Wanted
+from hybrid.tuning.pair_search import best_pair
 from hybrid.tuning.pairs import PairSearch
 
 MIN_CLASS_ROWS = 50  # predicted rows below which a class shares the common threshold

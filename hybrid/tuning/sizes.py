@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import bdtr, ndtri
 
 from hybrid.errors import TierError
-from hybrid.intervals import wilson
+from hybrid.metrics.intervals import wilson
 
 POWER = 0.8
 MOST = 10**9  # rows beyond which the answer is "no number that anybody labels"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, betaincinv
 
-from hybrid.certificates import binomial_p_values, fixed_sequence
-from hybrid.predictions import Floats, Rows
-from hybrid.routing import Policy
+from hybrid.routing.engine import Policy
+from hybrid.routing.table import Floats, Rows
+from hybrid.tuning.certificates import binomial_p_values, fixed_sequence
 from hybrid.tuning.sizes import rows_to_certify
 
 SELECTIVE, SYSTEM = "selective", "system"

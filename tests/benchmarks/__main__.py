@@ -25,22 +25,22 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from hybrid import tallied
-from hybrid.certificates import certified
-from hybrid.curves import curve_of
-from hybrid.flips import Chain, chain_of_three, flips
-from hybrid.lattice import Lattice
-from hybrid.macro_f1 import macro_f1_of
-from hybrid.metrics import expected_calibration_error
-from hybrid.order import Order
-from hybrid.patterns import Cascade, Triage
-from hybrid.predictions import Answers, Predictions, Tier
-from hybrid.routing import Policy
-from hybrid.search import Goal, best_pair
-from hybrid.surfaces import surface_of
-from hybrid.tallied import LATTICE
-from hybrid.tally import tally
-from hybrid.voting import vote
+from hybrid.metrics.curve import curve_of
+from hybrid.metrics.flips import Chain, chain_of_three, flips
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.macro_f1 import macro_f1_of
+from hybrid.metrics.order import Order
+from hybrid.metrics.summary import expected_calibration_error
+from hybrid.metrics.surface import surface_of
+from hybrid.metrics.tally import tally
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import Answers, Predictions, Tier
+from hybrid.routing.voting import vote
+from hybrid.tuning import tallied
+from hybrid.tuning.certificates import certified
+from hybrid.tuning.pair_search import Goal, best_pair
+from hybrid.tuning.tallied import LATTICE
 
 CLASSES = 77
 
@@ -284,8 +284,8 @@ def fitting(name: str, texts: np.ndarray, truth: np.ndarray):
 def streaming(n: int):
     import duckdb
 
-    from hybrid import pieces
-    from hybrid import streaming as stream
+    from hybrid.data import pieces
+    from hybrid.tuning import streaming as stream
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"

@@ -17,10 +17,10 @@ import numpy as np
 from openai import OpenAI
 from sklearn.linear_model import LogisticRegression
 
-from hybrid.dataset import Dataset, Split
-from hybrid.local_server import LocalServer
+from hybrid.data.dataset import Dataset, Split
 from hybrid.tiers.embedders import MiniLM, embed
 from hybrid.tiers.embedding_cache import EmbeddingCache
+from hybrid.tiers.llm.local_server import LocalServer
 
 EXAMPLES = 8  # nearest labelled rows of the training side
 LONGEST = 600  # characters of the text that the model is shown; its context is short

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binom
 
-from hybrid.drift import difference_of_shares
-from hybrid.metrics import mean_interval, paired_difference, share
-from hybrid.patterns import Cascade, Triage
-from hybrid.predictions import Predictions, Tier
-from hybrid.ranking import gap_intervals, macro_f1_interval, risk_coverage, routing_gain
-from hybrid.reliability import reliability
-from hybrid.routing import Policy, replay
+from hybrid.metrics.confidence import reliability
+from hybrid.metrics.drift import difference_of_shares
+from hybrid.metrics.ranking import gap_intervals, macro_f1_interval, risk_coverage, routing_gain
+from hybrid.metrics.summary import mean_interval, paired_difference, share
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import Predictions, Tier
 from hybrid.tuning import Goal, Labelled, certify, certify_by_class, per_class_thresholds
 from hybrid.tuning.search import search, search_by_class
 

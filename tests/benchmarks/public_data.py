@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hybrid.columns import Columns
-from hybrid.curves import sweep
-from hybrid.dataset import build, normalise, split
-from hybrid.metrics import share
-from hybrid.patterns import Triage
-from hybrid.predictions import Predictions, Tier
-from hybrid.recording import record
-from hybrid.reliability import reliability
-from hybrid.routing import Policy, replay
-from hybrid.tables import read
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, normalise, split
+from hybrid.data.read import read
+from hybrid.metrics.confidence import reliability
+from hybrid.metrics.curve import sweep
+from hybrid.metrics.summary import share
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Predictions, Tier
+from hybrid.study.evidence import record
 from hybrid.tuning import SYSTEM, Goal, certify
 from hybrid.tuning.search import search, search_by_class
 

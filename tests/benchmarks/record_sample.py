@@ -16,14 +16,14 @@ import local_llm
 import numpy as np
 import pandas as pd
 
-from hybrid.columns import Columns
-from hybrid.dataset import Dataset, Split, build, split
-from hybrid.local_server import small_model
-from hybrid.tables import read
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import Dataset, Split, build, split
+from hybrid.data.read import read
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.embedders import MiniLM
 from hybrid.tiers.embedding import fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
+from hybrid.tiers.llm.local_server import small_model
 
 ROOT = Path(__file__).parents[2]
 TICKETS = ROOT / "sample_data" / "support_tickets.csv"

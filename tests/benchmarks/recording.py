@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import llm_server
 from conftest import labelled
 
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
-from hybrid.llm.recording import RecordingJob, questions
-from hybrid.tiers.llm import LLMSettings
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.recording import RecordingJob, questions
 
 DELAY = 0.05  # seconds
 SECONDS = 4.0  # of work for each measurement

@@ -20,12 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import hybrid
-from hybrid.bundle import save
-from hybrid.columns import guess_columns
-from hybrid.dataset import build, split
-from hybrid.patterns import Cascade
-from hybrid.recording import record
-from hybrid.routing import Policy
+from hybrid.data.columns import guess_columns
+from hybrid.data.dataset import build, split
+from hybrid.production.bundle import save
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Cascade
+from hybrid.study.evidence import record
 from hybrid.tiers.classifier import MAX_TERMS
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"

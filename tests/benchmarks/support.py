@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from hybrid import load
-from hybrid.bundle import save
-from hybrid.columns import Columns
-from hybrid.dataset import build, split
-from hybrid.patterns import Triage
-from hybrid.recording import CLASSIFIER, RULES, record
-from hybrid.routing import Policy
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build, split
+from hybrid.data.read import read
+from hybrid.production.bundle import save
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
+from hybrid.study.evidence import CLASSIFIER, RULES, record
 from hybrid.support import RuleExtractor, SupportPipeline, default_config
 from hybrid.support.pipeline import facts_of
-from hybrid.tables import read
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import local_llm
 import numpy as np
 
-from hybrid.columns import guess_columns
-from hybrid.dataset import Dataset, Split, build, split
-from hybrid.local_server import small_model
-from hybrid.metrics import Interval, share, summarize
-from hybrid.patterns import Cascade
-from hybrid.predictions import UNKNOWN, Predictions, Tier
-from hybrid.recording import record
-from hybrid.routing import Policy, replay
-from hybrid.tables import read
+from hybrid.data.columns import guess_columns
+from hybrid.data.dataset import Dataset, Split, build, split
+from hybrid.data.read import read
+from hybrid.metrics.summary import Interval, share, summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade
+from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.study.evidence import record
 from hybrid.tiers.embedders import MiniLM
+from hybrid.tiers.llm.local_server import small_model
 
 TUNE_ROWS, TEST_ROWS = 100, 200  # that the LLM is asked about
 LLM = "smollm2"

@@ -1,0 +1,1 @@
+"""Panels of the page that the folder is named after."""

@@ -1,0 +1,213 @@
+"""Shift: an unlabelled file from production, beside the labelled rows that the policy was tuned on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from hybrid.dashboard import wording
+from hybrid.dashboard.charts import BLUE, GREY
+from hybrid.dashboard.state import Choice, Loaded, evaluate_on
+from hybrid.data.read import read
+from hybrid.errors import HybridError, TierError
+from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
+from hybrid.routing.engine import Outcomes, Policy, replay, route
+from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
+from hybrid.tiers import LocalModel
+
+MAX_ROWS = 50_000
+SECONDS = 15.0  # that answering may take; of more texts a random part is checked
+LEAST_ROWS = 500  # are checked however slow the tiers are
+BINS = 20  # of the histogram
+ICONS = {STEADY: ":material/check_circle:", WATCH: ":material/visibility:", ALARM: ":material/notifications_active:"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """What came of a check: the drift, and the confidences that it rests on."""
+
+    drift: Drift
+    labelled: Floats
+    production: Floats
+
+
+def draw(data: Loaded, choice: Choice) -> None:
+    """Draw the upload and the verdict."""
+    with st.expander("Check a file from production", icon=":material/monitoring:", key="shift"):
+        st.caption(
+            "Texts without labels. The tiers that run here answer them; confidence, escalation and predicted classes "
+            "are compared with the labelled test rows. Nothing is sent anywhere."
+        )
+        upload = st.file_uploader("Production texts", ["csv", "tsv", "jsonl", "parquet"], key="shift_file")
+        if upload is None:
+            return
+        content = upload.getvalue()
+        try:
+            table = read(upload.name, content)
+            column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
+            texts = [t for t in table[column].dropna().astype(str) if t.strip()]
+            part = sampled(texts, most_rows(data, choice.policy))
+            file = f"{hashlib.sha256(content).hexdigest()} {column} {len(part)}"
+            found = _check(data.key, repr(choice), file, data, choice, part)
+        except HybridError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        said = []
+        if len(part) < len(texts):
+            said.append(f"A random {len(part):,} of {len(texts):,} texts were checked, so as not to take long.")
+        if len(texts) < len(table):
+            said.append(f"{len(table) - len(texts):,} rows without a text are left out.")
+        if said:
+            st.caption(" ".join(said))
+        _draw_verdict(data, choice, found)
+
+
+def most_rows(data: Loaded, policy: Policy) -> int:
+    """Return how many texts the tiers of a policy that run here answer in a bearable time."""
+    table = data.recording.predictions
+    local = [n for n in policy.names[:-1] if n in data.recording.models]
+    each = sum(float(np.nanmean(table.latency[:, table.index(n)])) for n in local)
+    return MAX_ROWS if each <= 0 else int(np.clip(SECONDS / each, LEAST_ROWS, MAX_ROWS))
+
+
+def sampled(texts: list[str], most: int) -> list[str]:
+    """Return the texts, or a random part of them, always the same."""
+    if len(texts) <= most:
+        return texts
+    rows = np.sort(np.random.default_rng(0).choice(len(texts), most, replace=False))
+    return [texts[i] for i in rows]
+
+
+@st.cache_data(scope="session", max_entries=8, show_spinner="Answering the production texts …")
+def _check(key: str, choice: str, file: str, _data: Loaded, _choice: Choice, _texts: list[str]) -> Checked:
+    return check(_data, _choice, _texts)
+
+
+def _guess(table: pd.DataFrame) -> int:
+    """Return the column that most likely holds the text: the one with the longest values."""
+    lengths = [float(table[c].astype(str).str.len().mean()) for c in table.columns]
+    return int(np.argmax(lengths)) if lengths else 0
+
+
+def check(data: Loaded, choice: Choice, texts: list[str]) -> Checked:
+    """Compare production texts with the labelled rows: test, or tune where test has no answers.
+
+    Raises
+    ------
+    TierError
+        If the policy's first tiers do not run here, or there is no text.
+    """
+    policy, models = choice.policy, data.recording.models
+    missing = [n for n in policy.names[:-1] if n not in models]
+    if missing:
+        raise TierError(
+            f"{', '.join(missing)} does not run here, so its confidence in new texts is not known: choose a policy "
+            "on Tune in which only the last tier is external."
+        )
+    labelled = _labelled(data, choice)
+    production = _side(answered(policy, models, texts), models[watched(policy)].answer(texts))
+    found = drift(labelled, production, n_classes=len(data.recording.dataset.classes))
+    return Checked(found, labelled[0], production[0])
+
+
+def watched(policy: Policy) -> str:
+    """Return the tier whose confidence is compared: the first that gives labels, for a gate tells little of a text."""
+    return policy.names[1 if policy.pattern.gate_first else 0]
+
+
+def _labelled(data: Loaded, choice: Choice) -> tuple[Floats, Bools, Labels]:
+    (on,) = evaluate_on(data, (choice,), "test")
+    if not len(on.truth):
+        (on,) = evaluate_on(data, (choice,), "tune")
+    told = on.predictions.answers(on.predictions.index(watched(choice.policy)))
+    return _side(replay(choice.policy, on.predictions), told)
+
+
+def answered(policy: Policy, models: dict[str, LocalModel], texts: list[str]) -> Outcomes:
+    """Decide texts with all tiers but the last: that it would be asked is all that is compared, so it is not."""
+
+    def ask(name: str, rows: Rows) -> Answers:
+        if name != policy.names[-1]:
+            return models[name].answer([texts[int(i)] for i in rows])
+        none = np.zeros(len(rows))
+        return Answers(np.full(len(rows), UNKNOWN, dtype=np.int64), none, none, none)
+
+    return route(policy, ask, len(texts))
+
+
+def _side(o: Outcomes, told: Answers) -> tuple[Floats, Bools, Labels]:
+    return told.confidence, o.asked[:, -1], told.label
+
+
+def _draw_verdict(data: Loaded, choice: Choice, checked: Checked) -> None:
+    found, first = checked.drift, watched(choice.policy)
+    box = {STEADY: st.success, WATCH: st.info, ALARM: st.warning}[found.level]
+    box(f"**{found.level.capitalize()}.** {found.reason}", icon=ICONS[found.level])
+    d, e = found.distance, found.escalation
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.table(
+            pd.DataFrame(
+                [
+                    ("Texts", f"{found.n_production:,} from production against {found.n_labelled:,} labelled"),
+                    ("Escalation rate, production minus labelled (95% CI)", wording.points(e)),
+                    (
+                        f"Confidence of {first}: distance (95% CI)",
+                        f"{d.value:.3f} ({d.low:.3f} to {d.high:.3f}), "
+                        f"Kolmogorov–Smirnov p {'< 0.001' if found.p_value < 0.001 else f'= {found.p_value:.3f}'}",
+                    ),
+                ],
+                columns=["", " "],
+            ).set_index("")
+        )
+        classes = data.recording.dataset.classes
+        moved = sorted(zip(classes, found.predicted, strict=True), key=lambda c: -abs(c[1]))[:5]
+        st.caption(
+            "Predicted classes that moved most, in points: "
+            + ", ".join(f"{name} {wording.signed(by)}" for name, by in moved)
+            + ". The class mix of production can be set under What if on Tune."
+        )
+        st.caption(
+            "Steady: no difference beyond chance. Watch: a difference beyond chance that may be small. Alarm: even the "
+            "cautious end of an interval is far (confidence by 10% of the texts, escalation by 5 points). Accuracy "
+            "cannot be seen without labels: label some of these texts when it alarms. A certificate holds only "
+            "while production looks like the labelled rows."
+        )
+    with right:
+        st.markdown(f"**Where the texts fall** · confidence of {first}")
+        st.plotly_chart(
+            drift_figure(checked.labelled, checked.production),
+            key="shift_chart",
+            config={"displayModeBar": False},
+            alt=f"Share of the texts by the confidence of {first}, labelled rows beside production.",
+        )
+
+
+def drift_figure(labelled: Floats, production: Floats) -> go.Figure:
+    """Draw the share of texts by confidence, labelled rows beside production."""
+    edges = np.linspace(0, 1, BINS + 1)
+    figure = go.Figure()
+    for values, name, tint, dash in ((labelled, "labelled", GREY, "dot"), (production, "production", BLUE, "solid")):
+        share = np.histogram(values, edges)[0] / len(values)
+        figure.add_trace(
+            go.Scatter(
+                x=edges,
+                y=np.append(share, share[-1]),
+                name=name,
+                mode="lines",
+                line={"color": tint, "width": 2.5, "shape": "hv", "dash": dash},
+                fill="tozeroy" if values is production else None,
+                hovertemplate="from %{x:.2f}: %{y:.1%}<extra>" + name + "</extra>",
+            )
+        )
+    figure.update_xaxes(title="confidence", range=[0, 1])
+    figure.update_yaxes(title="share of the texts", rangemode="tozero", tickformat=".0%")
+    figure.update_layout(
+        height=300, margin={"l": 10, "r": 10, "t": 10, "b": 10}, legend={"orientation": "h", "y": 1.15}
+    )
+    return figure

@@ -1,0 +1,88 @@
+"""Rows: the table of rows behind the numbers, filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hybrid.dashboard.state import Loaded
+from hybrid.metrics.rows import Inspection
+from hybrid.routing.table import UNKNOWN, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What rows must fulfil to be shown; codes of labels, the number of classes for "no answer".
+
+    Parameters
+    ----------
+    cell
+        Truth and final label of a cell of the confusion matrix.
+    spans
+        Ranges of the cheap tier's confidence; a row must lie in one of them.
+    search
+        Part of the text, in any case.
+    """
+
+    truth: int | None = None
+    label: int | None = None
+    cell: tuple[int, int] | None = None
+    spans: tuple[tuple[float, float], ...] = ()
+    search: str = ""
+
+
+def matching(data: Loaded, found: Inspection, measured: Rows, rows: Rows, filters: Filters) -> Rows:
+    """Return those of the rows that pass the filters, in the order given.
+
+    Parameters
+    ----------
+    measured
+        The dataset's row of each inspected row.
+    rows
+        Positions among the inspected rows.
+    """
+    keep = np.ones(len(rows), dtype=bool)
+    n_classes = len(data.recording.dataset.classes)
+    label = np.where(found.label == UNKNOWN, n_classes, found.label)[rows]
+    truth = found.truth[rows]
+    wanted = [(filters.truth, truth), (filters.label, label)]
+    if filters.cell is not None:
+        wanted += [(filters.cell[0], truth), (filters.cell[1], label)]
+    for code, codes in wanted:
+        if code is not None:
+            keep &= codes == code
+    if filters.spans:
+        sure = found.cheap_confidence[rows]
+        keep &= np.any([(sure >= a) & ((sure < b) | (b >= 1)) for a, b in filters.spans], axis=0)
+    texts = data.recording.dataset.texts
+    if filters.search.strip() and texts is not None:
+        hits = pd.Series(texts[measured[rows]]).str.contains(filters.search.strip(), case=False, regex=False)
+        keep &= hits.to_numpy(dtype=bool)
+    return rows[keep]
+
+
+def frame_of(
+    data: Loaded, found: Inspection, measured: Rows, rows: Rows, *, names: Sequence[str], cheap: str
+) -> pd.DataFrame:
+    """Return rows as a table for the screen and for download."""
+    dataset = data.recording.dataset
+    classes = np.array([*dataset.classes, ""], dtype=object)  # UNKNOWN is -1: the last
+    at = measured[rows]
+    columns = {"id": dataset.ids[at]}
+    if dataset.texts is not None:
+        columns["text"] = dataset.texts[at]
+    return pd.DataFrame(
+        {
+            **columns,
+            "truth": classes[found.truth[rows]],
+            "final label": classes[found.label[rows]],
+            "answered by": np.array(names, dtype=object)[found.tier[rows]],
+            "confidence": found.confidence[rows],
+            f"{cheap} said": classes[found.cheap_label[rows]],
+            f"{cheap} confidence": found.cheap_confidence[rows],
+            "cost": found.cost[rows],
+        }
+    )

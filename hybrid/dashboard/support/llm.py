@@ -1,0 +1,81 @@
+"""Support LLM: who reads hard tickets, as the user connects it; its key stays in the session."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import streamlit as st
+
+from hybrid.errors import HybridError
+from hybrid.support import Extraction, RuleExtractor, SupportConfig
+from hybrid.support.llm_extraction import LLMExtractor, reader_settings
+from hybrid.tiers.llm.answer_store import default_path
+from hybrid.tiers.llm.prices import list_price
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL
+
+
+def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
+    """Draw the connection; returns the configuration with its settings, and the extractor, None where it is off."""
+    known = config.llm or {}
+    on = st.toggle(
+        "An LLM reads hard tickets",
+        key=_started("on", config.llm is not None),
+        help="It is asked only when you press the button, within the budget, and no ticket is paid for twice.",
+    )
+    if not on:
+        st.caption(
+            "Off: rules read hard tickets, too; urgency, sentiment, issues and the need of a person stay unknown."
+        )
+        return config.model_copy(update={"llm": None}), None
+    left, right = st.columns(2)
+    url = left.text_input("Base URL of its server", key=_started("url", known.get("base_url", OPENAI_URL)))
+    model = right.text_input("Model", key=_started("model", known.get("model", "")), placeholder="gpt-4o-mini")
+    key = left.text_input(
+        "Key", type="password", key="support_llm.key", help="Kept in this session alone; a bundle names the variable."
+    )
+    variable = right.text_input(
+        "Environment variable with the key, in production",
+        key=_started("variable", known.get("key_variable", KEY_VARIABLE)),
+    )
+    if not model.strip():
+        st.info("Name the model, as its server calls it.")
+        return config.model_copy(update={"llm": None}), None
+    listed = list_price(model.strip(), url.strip())
+    with st.container(horizontal=True):
+        start = (known.get("input_price", 0.0), known.get("output_price", 0.0))
+        prices = start if any(start) or listed is None else (listed.input, listed.output)
+        paid = [
+            st.number_input(label, 0.0, 1e5, step=0.1, format="%.3f", key=_started(f"{label}.{model}", float(price)))
+            for label, price in zip(("USD per million tokens in", "out"), prices, strict=True)
+        ]
+        budget = st.number_input("Budget, USD", 0.0, 1e6, step=0.5, key=_started("budget", 1.0))
+    try:
+        settings = reader_settings(
+            model.strip(),
+            base_url=url.strip(),
+            key_variable=variable.strip(),
+            input_price=paid[0],
+            output_price=paid[1],
+        )
+    except HybridError as error:
+        st.error(str(error), icon=":material/error:")
+        return config.model_copy(update={"llm": None}), None
+    config = config.model_copy(update={"llm": asdict(settings)})
+    rules = RuleExtractor(config.extraction)
+    given = key or settings.key()
+    return config, LLMExtractor(settings, given, rules=rules, store=default_path(), budget=budget)
+
+
+def kept(extractor: LLMExtractor) -> dict[str, Extraction]:
+    """Return what this session's LLM has read so far, by text."""
+    name = f"{extractor.settings} {extractor.rules.settings.model_dump_json()}"
+    kept_by: dict[str, dict[str, Extraction]] = st.session_state.setdefault("support_read", {})
+    if name not in kept_by and len(kept_by) >= 4:
+        del kept_by[next(iter(kept_by))]
+    return kept_by.setdefault(name, {})
+
+
+def _started(name: str, value: object) -> str:
+    key = f"support_llm.{name}"
+    st.session_state.setdefault(key, value)
+    return key

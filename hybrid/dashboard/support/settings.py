@@ -1,0 +1,238 @@
+"""Support settings: simple categories, depth, patterns and the action table, edited in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from pydantic import ValidationError
+
+from hybrid.dashboard.state import Choice, Loaded
+from hybrid.dashboard.support import llm as support_llm
+from hybrid.errors import SupportError
+from hybrid.support import (
+    FIELDS,
+    ActionRow,
+    ActionTable,
+    ExtractionSettings,
+    Pattern,
+    PatternTest,
+    SupportConfig,
+    default_config,
+    read_conditions,
+)
+from hybrid.support.actions import FACTS
+from hybrid.support.llm_extraction import LLMExtractor
+from hybrid.support.patterns import first_problem
+
+ACTIONS = ["Category", "Conditions", "Action", "To a person"]
+PATTERNS = ["Field", "Expression", "Test text", "Must find"]
+ARROW = " | "  # between what a test must find
+
+
+def current(data: Loaded, choice: Choice) -> SupportConfig:
+    """Return the session's configuration, without what other data had; else one to start from."""
+    classes = data.recording.dataset.classes
+    kept: SupportConfig | None = st.session_state.get("support")
+    if kept is None or st.session_state.get("support_classes") != classes:
+        kept = default_config(classes)
+        st.session_state["support_classes"] = classes
+    kept = kept.fitted(classes=classes, tiers=choice.policy.names)
+    st.session_state["support"] = kept
+    return kept
+
+
+def edit(data: Loaded, choice: Choice) -> tuple[SupportConfig, LLMExtractor | None]:
+    """Draw all settings; returns what they say, or, where a part cannot be used, that part as it last could."""
+    config = current(data, choice)
+    depth, actions, patterns, reader = st.tabs(["How deep", "Actions", "Fields and patterns", "LLM"])
+    with depth:
+        config = _edit_depth(config, data, choice)
+    with patterns:
+        config = _kept_valid(config, lambda c: _edit_extraction(c, data), data, choice)
+    with actions:
+        config = _kept_valid(config, lambda c: _edit_actions(c, data), data, choice)
+    with reader:
+        config, llm = support_llm.edit(config)
+    st.session_state["support"] = config
+    return config, llm
+
+
+def _kept_valid(
+    config: SupportConfig, change: Callable[[SupportConfig], SupportConfig], data: Loaded, choice: Choice
+) -> SupportConfig:
+    try:
+        changed = change(config)
+        changed.check(classes=data.recording.dataset.classes, tiers=choice.policy.names)
+    except ValidationError as error:
+        st.error(f"{first_problem(error, 'This table')} What was valid last stays in use.", icon=":material/error:")
+        return config
+    except SupportError as error:
+        st.error(f"{error} What was valid last stays in use.", icon=":material/error:")
+        return config
+    return changed
+
+
+def _edit_depth(config: SupportConfig, data: Loaded, choice: Choice) -> SupportConfig:
+    policy = choice.policy
+    set_on_tune = ", ".join(f"{t.title} {t.value:.3f}" for t in policy.thresholds() if t.value is not None)
+    st.caption(
+        "Rules read a ticket where the policy kept the answer of an easy tier, at or above both thresholds, and the "
+        f"category is simple; an LLM reads the others. The policy's own, set on Tune: {set_on_tune or 'none'}."
+    )
+    easy_key = _started("easy", data, list(config.easy_of(policy)), repr(policy.names))
+    easy = st.multiselect("Easy tiers", policy.names, key=easy_key)
+    simple_key = _started("simple", data, list(config.simple_categories))
+    simple = st.multiselect("Simple categories", data.recording.dataset.classes, key=simple_key)
+    sure = st.slider(
+        "Least confidence for rules to read",
+        0.0,
+        1.0,
+        step=0.01,
+        key=_started("sure", data, config.rules_confidence),
+        help="Of the final answer. At 0 the policy's own threshold decides alone.",
+    )
+    default = config.model_copy(update={"easy_tiers": None}).easy_of(policy)
+    return config.model_copy(
+        update={
+            "easy_tiers": None if tuple(easy) == default else tuple(easy),
+            "simple_categories": tuple(simple),
+            "rules_confidence": float(sure),
+        }
+    )
+
+
+def _edit_actions(config: SupportConfig, data: Loaded) -> SupportConfig:
+    st.caption(
+        "The first row that fits decides. An action is a name for your own systems; nothing here runs it. Conditions: "
+        "a field, then <, <=, >, >=, is, is not, contains and a value, or present, absent; joined by *and*, as in "
+        "`amount < 100 EUR and order present`. Leave them empty for every ticket of the category."
+    )
+    rows = [(r.category, " and ".join(map(str, r.conditions)), r.action, r.to_human) for r in config.actions.rows]
+    frame = pd.DataFrame(rows, columns=ACTIONS).astype({"Category": object, "Conditions": object, "Action": object})
+    edited = _table(
+        "actions",
+        frame,
+        data,
+        {
+            "Category": st.column_config.SelectboxColumn(
+                options=["any", *data.recording.dataset.classes], required=True
+            ),
+            "Conditions": st.column_config.TextColumn(max_chars=500, width="large"),
+            "Action": st.column_config.TextColumn(max_chars=64, required=True),
+            "To a person": st.column_config.CheckboxColumn(default=False),
+        },
+    )
+    with st.expander("What conditions can name"):
+        known = {**FIELDS, **FACTS, **{p.name: f"found by {p.expression}" for p in config.extraction.patterns}}
+        st.dataframe(
+            pd.DataFrame({"Name": list(known), "What it is": list(known.values())}), hide_index=True, width="stretch"
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        key = _started("default", data, config.actions.default)
+        default = st.text_input("Where no row fits", key=key, max_chars=64)
+        to_human = st.checkbox("goes to a person", key=_started("default_human", data, config.actions.default_to_human))
+    table = ActionTable(rows=tuple(_action_rows(edited)), default=default.strip(), default_to_human=to_human)
+    return config.model_copy(update={"actions": table})
+
+
+def _action_rows(edited: pd.DataFrame) -> list[ActionRow]:
+    """Return the rows of the edited table that have an action."""
+    return [
+        ActionRow(
+            category=_text(category) or "any",
+            conditions=read_conditions(_text(conditions)),
+            action=_text(action),
+            to_human=human is True or human == 1,
+        )
+        for category, conditions, action, human in edited[ACTIONS].itertuples(index=False)
+        if _text(action)
+    ]
+
+
+def _edit_extraction(config: SupportConfig, data: Loaded) -> SupportConfig:
+    settings = config.extraction
+    left, right = st.columns(2)
+    wanted = left.multiselect(
+        "Fields that rules look for", list(FIELDS), key=_started("fields", data, list(settings.fields))
+    )
+    region = right.text_input(
+        "Country of telephone numbers without a prefix",
+        key=_started("region", data, settings.phone_region),
+        max_chars=2,
+    )
+    day_first = right.toggle("03/04 is 3 April", key=_started("day_first", data, settings.day_first))
+    st.caption(
+        "Patterns of your own find new fields, or more of one that there is; they win over the rules. The syntax is "
+        "RE2's, which takes time in proportion to the text whatever the expression; a group marks the value. A test is "
+        f"a text and what must be found in it, several parted by `{ARROW.strip()}`."
+    )
+    rows = []
+    for pattern in settings.patterns:
+        tests = [(t.text, ARROW.join(t.finds)) for t in pattern.tests] or [("", "")]
+        rows += [(pattern.name, pattern.expression, text, finds) for text, finds in tests]
+    frame = pd.DataFrame(rows, columns=PATTERNS).astype(dict.fromkeys(PATTERNS, object))
+    edited = _table(
+        "patterns",
+        frame,
+        data,
+        {
+            "Field": st.column_config.TextColumn(max_chars=32, required=True),
+            "Expression": st.column_config.TextColumn(max_chars=200, required=True),
+            "Test text": st.column_config.TextColumn(max_chars=2000),
+            "Must find": st.column_config.TextColumn(max_chars=2000),
+        },
+    )
+    return config.model_copy(
+        update={
+            "extraction": ExtractionSettings.model_validate(
+                {
+                    "fields": tuple(wanted),
+                    "day_first": day_first,
+                    "phone_region": region.strip().upper(),
+                    "patterns": tuple(_patterns(edited)),
+                }
+            )
+        }
+    )
+
+
+def _patterns(edited: pd.DataFrame) -> list[Pattern]:
+    """Return the patterns of the edited table; rows of one field and expression are its tests."""
+    tests: dict[tuple[str, str], list[PatternTest]] = {}
+    for name, expression, text, finds in edited[PATTERNS].itertuples(index=False):
+        if _text(name) and _text(expression):
+            mine = tests.setdefault((_text(name), _text(expression)), [])
+            if _text(text):
+                found = tuple(f.strip() for f in _text(finds).split(ARROW.strip()) if f.strip())
+                mine.append(PatternTest(text=_text(text), finds=found))
+    return [Pattern(name=n, expression=e, tests=tuple(t)) for (n, e), t in tests.items()]
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; an empty one is None, nan, or nothing, as its editor left it."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _key(name: str, data: Loaded, more: str = "") -> str:
+    return f"support.{name}.{abs(hash((data.key, more)))}"
+
+
+def _started(name: str, data: Loaded, value: Any, more: str = "") -> str:
+    """Return a control's key, which stands at what is in use when the page is opened."""
+    key = _key(name, data, more)
+    st.session_state.setdefault(key, value)  # not `value=`: what is in use changes with every edit
+    return key
+
+
+def _table(name: str, frame: pd.DataFrame, data: Loaded, config: dict[str, Any]) -> pd.DataFrame:
+    """Draw an editor whose rows can be added and deleted; it starts anew from what is in use when the page is left."""
+    key = _key(name, data)
+    if key not in st.session_state:
+        st.session_state[f"{key}.start"] = frame
+    edited: pd.DataFrame = st.data_editor(
+        st.session_state[f"{key}.start"], num_rows="dynamic", hide_index=True, key=key, column_config=config
+    )
+    return edited

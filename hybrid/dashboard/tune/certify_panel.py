@@ -1,0 +1,214 @@
+"""Certify: what can be promised about the risk, drawn on the chart as the certified range of thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from hybrid.dashboard import wording
+from hybrid.dashboard.charts import GREEN
+from hybrid.dashboard.state import Choice, Loaded, evaluate_on
+from hybrid.dashboard.tune import promised, suggest_panel
+from hybrid.dashboard.tune.axes import Axis
+from hybrid.errors import HybridError
+from hybrid.metrics.curve import with_threshold
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
+from hybrid.tuning import SELECTIVE, SYSTEM, Certificate, certify, certify_by_class
+from hybrid.tuning.search import with_classes
+
+RISKS = {SELECTIVE: "what the cheap tier answers", SYSTEM: "the whole system"}
+WIDTH = 340  # pixels of the popover
+
+
+def controls(data: Loaded, choice: Choice) -> Certificate | None:
+    """Draw the popover; returns the certificate while it is switched on."""
+    with st.popover("Certify", icon=":material/verified:", width="content"), st.container(width=WIDTH):
+        on = st.toggle("Show what can be promised", value=False, key="certify_on")
+        alpha = st.number_input(
+            "Risk at most (α), %",
+            0.1,
+            99.0,
+            10.0,
+            step=0.5,
+            key="certify_alpha",
+            help="The share of wrong answers that you can live with.",
+        )
+        delta = st.number_input(
+            "The promise may fail with probability (δ), %",
+            0.1,
+            50.0,
+            10.0,
+            step=1.0,
+            key="certify_delta",
+            help="Over the draw of the labelled rows. It is divided by the number of things that are chosen together.",
+        )
+        risk = st.radio("Risk of", list(RISKS), format_func=RISKS.__getitem__, key="certify_risk")
+        per_class = False
+        if isinstance(choice.policy.pattern, Triage) and risk == SELECTIVE:
+            per_class = st.toggle("For each predicted class by itself", value=False, key="certify_classes")
+        st.caption(
+            "Learn-then-Test: thresholds are tested from the strictest down by exact binomial bounds; the first that "
+            "fails ends it. Labels decide nothing else. On tune rows, which the classifier answered out of fold. It "
+            "holds while production looks like these rows: Export checks a file for drift."
+        )
+    if not on:
+        promised.drop_certificate()
+        return None
+    held = replace(choice, policy=_held(choice))
+    found = _certify(data.key, repr((held, alpha, delta, risk, per_class)), data, held, alpha, delta, risk, per_class)
+    if isinstance(found, str):
+        promised.drop_certificate()
+        st.session_state["certify_problem"] = found
+        return None
+    st.session_state.pop("certify_problem", None)
+    promised.keep_certificate(data, choice, found)
+    return found
+
+
+def _held(choice: Choice) -> Policy:
+    """Return the policy with every threshold at 0: what all share that a certificate chooses from."""
+    policy = with_classes(choice.policy, ())
+    for line in policy.thresholds():
+        if line.value is not None:
+            policy = with_threshold(policy, line.name, line.index, 0.0)
+    return policy
+
+
+@st.cache_data(scope="session", max_entries=50, show_spinner="Testing thresholds …")
+def _certify(
+    key: str, rest: str, _data: Loaded, _choice: Choice, alpha: float, delta: float, risk: str, per_class: bool
+) -> Certificate | str:
+    (on,) = evaluate_on(_data, (_choice,), "tune")
+    find = certify_by_class if per_class else certify
+    try:
+        return find(_choice.policy, on.predictions, on.truth, alpha=alpha / 100, delta=delta / 100, risk=risk)
+    except HybridError as error:
+        return str(error)
+
+
+def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
+    """Say what is promised, whether the policy as set has the promise, or how many rows are wanting."""
+    problem = st.session_state.get("certify_problem")
+    if found is None:
+        if problem and st.session_state.get("certify_on"):
+            st.info(problem, icon=":material/verified:")
+        return
+    with st.container(border=True, key="certificate"):
+        if found.policy is None:
+            st.warning(found.words, icon=":material/gpp_maybe:")
+            return
+        covered = promised.certificate_for(data, choice) is not None
+        mark = ":orange-badge[simulated] " if choice.policy.simulated and found.risk == SYSTEM else ""
+        st.markdown(f"{mark}:material/verified: {found.words}{_place(found)}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                ":green-badge[:material/check: the policy as set has this promise]"
+                if covered
+                else f":orange-badge[:material/close: the policy as set has no such promise] {_why_not(choice, found)}",
+                width="content",
+            )
+            st.button(
+                "Set the cheapest certified",
+                key="certify_use",
+                on_click=suggest_panel.put,
+                args=(found.policy, data.recording.dataset.classes),
+                disabled=choice.policy == found.policy,
+            )
+        if found.left_out:
+            st.caption(
+                f"Nothing certifies for {wording.listed(found.left_out)}: there all below a confidence of 1 goes to "
+                f"{found.policy.names[-1]}."
+            )
+        if found.per_class:
+            with st.expander(_count(found), key="certificate_details"):
+                st.dataframe(_parts(found), hide_index=True, height="content" if len(found.parts) < 12 else 400)
+
+
+def _place(found: Certificate) -> str:
+    """Return where on the thresholds the promise holds, and what it rests on."""
+    if found.per_class:
+        return ""
+    (part,) = found.parts
+    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong, so at most {part.bound:.1%} are"
+    if part.lowest is not None and part.highest is not None:
+        ends = f"**{part.lowest:.4g} to {part.highest:.4g}**, drawn in green"
+        return f" It holds at thresholds from {ends}; at the lowest {seen}."
+    drawn = " (the green line on the map)" if len(found.path[0]) == 2 else ""
+    return f" It holds at {len(found.path):,} tested settings{drawn}; at the cheapest {seen}."
+
+
+def _why_not(choice: Choice, found: Certificate) -> str:
+    """Return which way a single threshold would have to move; nothing where that is not to be said in a word."""
+    lines = choice.policy.thresholds()
+    if found.lowest is None or found.highest is None or len(lines) != 1 or lines[0].value is None:
+        return ""
+    if lines[0].value < found.lowest:
+        return "It is too low."
+    return "It is so high that too few rows are kept to test it." if lines[0].value > found.highest else ""
+
+
+def _count(found: Certificate) -> str:
+    own = sum(p.of is not None for p in found.parts)
+    return f"{own} {'class' if own == 1 else 'classes'} with a promise of {'its' if own == 1 else 'their'} own"
+
+
+def _parts(found: Certificate) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "For": p.name,
+            "Holds at thresholds": f"{p.lowest:.4g} to {p.highest:.4g}",
+            "Rows tested": f"{p.n:,}",
+            "Mistakes": f"{p.wrong:,}",
+            "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",
+            "Risk at most": f"{p.bound:.1%}",
+            "Its share of δ": f"{p.delta:.2%}",
+        }
+        for p in found.parts
+    )
+
+
+def mark_map(figure: go.Figure, axes: Sequence[Axis], found: Certificate | None) -> go.Figure:
+    """Draw the certified settings of two thresholds as a line on their map."""
+    if found is None or not found.path or len(found.path[0]) != 2:
+        return figure
+    x, y = (axis.position([float(p[k]) for p in found.path]) for k, axis in enumerate(axes))
+    for tint, width in (("white", 7), (GREEN, 4)):
+        figure.add_scatter(
+            x=x, y=y, mode="lines", line={"color": tint, "width": width}, hoverinfo="skip", showlegend=False
+        )
+    at = len(x) // 2
+    figure.add_annotation(
+        x=float(x[at]),
+        y=float(y[at]),
+        text="certified",
+        font={"size": 11, "color": "white"},
+        bgcolor=GREEN,
+        ax=40,
+        ay=-30,
+    )
+    return figure
+
+
+def mark(figure: go.Figure, axis: Axis, found: Certificate | None) -> go.Figure:
+    """Draw the certified range behind every panel; it does not move while the line is dragged."""
+    if found is None or found.lowest is None or found.highest is None:
+        return figure
+    figure = go.Figure(figure)  # the one without the mark is kept
+    left, right = (float(x) for x in axis.position([found.lowest, found.highest]))
+    figure.add_vrect(x0=left, x1=right, fillcolor=GREEN, opacity=0.12, line_width=0, layer="below", row="all", col=1)
+    figure.add_annotation(
+        x=(left + right) / 2,
+        y=1,
+        xref="x",
+        yref="y domain",
+        yanchor="bottom",
+        text="certified",
+        showarrow=False,
+        font={"size": 11, "color": GREEN},
+    )
+    return figure

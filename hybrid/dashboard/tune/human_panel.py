@@ -1,0 +1,145 @@
+"""Human panel: the person as a tier, its load against its capacity, the queue, and what happens above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from hybrid.dashboard import wording
+from hybrid.dashboard.state import Choice, Loaded, evaluate_on
+from hybrid.dashboard.tiles import Scale
+from hybrid.routing.engine import Outcomes, replay
+from hybrid.support import TicketAnalysis
+from hybrid.tiers.human import MONTH, Human, Load, load
+
+
+def pick() -> Human | None:
+    """Draw the switch and the numbers of the human tier; off by default."""
+    start = Human()
+    on = st.toggle(
+        "Person as the last tier (simulated)",
+        False,
+        key="human",
+        bind="query-params",
+        help="People who answer what machines should not. Nobody is asked here: the answers are made up at the "
+        "accuracy that you set, and say so. Pick the person as a pattern's last tier once it is on.",
+    )
+    if not on:
+        return None
+    with st.container(horizontal=True):
+        accuracy = st.number_input(
+            "A person's accuracy, %", 0.0, 100.0, 100 * start.accuracy, 0.5, key="human_accuracy", bind="query-params"
+        )
+        cost = st.number_input("USD per case", 0.0, 1e6, start.cost, 0.1, key="human_cost", bind="query-params")
+        minutes = st.number_input(
+            "Minutes per case", 0.0, 1e5, start.minutes, 0.5, key="human_minutes", bind="query-params"
+        )
+        capacity = st.number_input(
+            "Cases per day", 0, 10**7, start.capacity, 10, key="human_capacity", bind="query-params"
+        )
+    return Human(accuracy / 100, cost, minutes, int(capacity))
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """What becomes of accuracy where cases above the capacity keep the answer that machines had."""
+
+    accuracy: float  # with a person on every case that is sent to one
+    kept: float  # with a person on as many as can be done, whichever come first
+    share: float  # of texts that are sent to a person
+
+
+def overflow(outcomes: Outcomes, truth: np.ndarray, column: int, over: float) -> Overflow:
+    """Return the accuracy where a share of a person's cases keeps the surest answer seen before.
+
+    Parameters
+    ----------
+    column
+        The person's among the policy's tiers.
+    over
+        Share of the cases that the person does not get to, whichever they are.
+    """
+    sent = outcomes.asked[:, column]
+    right = outcomes.label == truth
+    seen = outcomes.seen
+    before = np.where(seen.asked, seen.confidence, -1.0)
+    before[:, column] = -1.0
+    before[:, [t.kind == "gate" for t in seen.tiers]] = -1.0
+    surest = before.argmax(axis=1)
+    rows = np.arange(len(truth))
+    fallback = (seen.label[rows, surest] == truth) & (before[rows, surest] >= 0)
+    accuracy = float(right.mean())
+    lost = float((right[sent].astype(float) - fallback[sent]).sum()) / len(truth) if len(truth) else 0.0
+    return Overflow(accuracy, accuracy - over * lost, float(sent.mean()))
+
+
+def show_load(data: Loaded, choice: Choice, scale: Scale) -> None:
+    """Draw what the policy sends to the person, on tune, at the user's volume; nothing where no person is asked."""
+    human = choice.terms.human
+    columns = [j for j, t in enumerate(choice.policy.tiers) if t.kind == "human"]
+    if human is None or not columns:
+        return
+    (on,) = evaluate_on(data, (choice,), "tune")
+    outcomes = replay(choice.policy, on.predictions)
+    share = float(outcomes.asked[:, columns[0]].mean())
+    found = load(human, scale.volume * share / MONTH)
+    after = overflow(outcomes, on.truth, columns[0], found.over)
+    with st.container(border=True, key="human_load"):
+        st.markdown(
+            f"**A person answers {wording.percent(share)} of the texts** :orange-badge[:material/science: simulated]"
+        )
+        _draw(found, human)
+        if found.growth:
+            st.warning(
+                f"Above the capacity: {found.growth:,.0f} cases a day are too many. If they wait, the queue grows by "
+                f"that every day: after 30 days {30 * found.growth:,.0f} cases, and a new one waits "
+                f"{_days(found.wait(30))}. If they keep the surest answer that the machines had, accuracy is "
+                f"{wording.percent(after.kept)} instead of {wording.percent(after.accuracy)}, which the tiles show.",
+                icon=":material/groups:",
+            )
+
+
+def show_tickets(choice: Choice, analyses: Sequence[TicketAnalysis], scale: Scale) -> None:
+    """Draw the load of what the action table sends to people, at the user's volume."""
+    share = sum(a.to_human for a in analyses) / len(analyses)
+    human = choice.terms.human or Human()
+    found = load(human, scale.volume * share / MONTH)
+    with st.expander(f"People: {found.cases:,.0f} cases a day for {found.capacity:,.0f} that they get done"):
+        source = "as set under What if on Tune" if choice.terms.human else "a person as What if on Tune starts with"
+        st.caption(
+            f"{wording.percent(share)} of {len(analyses):,} tickets, at {scale.volume:,} a month; {source}: "
+            f"{human.capacity:,} cases a day, {human.minutes:g} minutes and {wording.dollars(human.cost)} each. Their "
+            "work on these tickets is not in the cost above: it would be "
+            f"{wording.dollars(1000 * share * human.cost)} per 1,000 tickets.".replace("$", r"\$")
+        )
+        _draw(found, human)
+        if found.growth:
+            st.warning(
+                f"Above the capacity: the queue grows by {found.growth:,.0f} cases every day; after 30 days a new one "
+                f"waits {_days(found.wait(30))}.",
+                icon=":material/groups:",
+            )
+
+
+def _draw(found: Load, human: Human) -> None:
+    tiles = st.container(horizontal=True)
+    tiles.metric("Cases per day", f"{found.cases:,.0f} of {found.capacity:,.0f}", border=True)
+    use = f"{found.use:.0%}" if np.isfinite(found.use) else "no capacity"
+    tiles.metric("Load", use, border=True)
+    tiles.metric("Work per day", f"{found.hours:,.1f} h", border=True)
+    queue = "grows" if found.growth else f"{found.queue:,.1f} cases"
+    tiles.metric("Queue at the end of a day", queue, border=True)
+    if not found.growth and found.cases:
+        st.caption(
+            f"95% of days end with at most {found.queue_high:,.0f} cases waiting, for {_days(found.wait(0))} on "
+            "average. Cases come as chance brings them (Poisson), day by day; the queue is simulated."
+        )
+
+
+def _days(days: float) -> str:
+    if not np.isfinite(days):
+        return "for ever"
+    return f"{days:.1f} days" if days >= 0.95 or days == 0 else f"{24 * days:.1f} hours"

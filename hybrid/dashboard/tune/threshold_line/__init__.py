@@ -1,0 +1,108 @@
+"""The draggable threshold: what its script needs to follow the finger, and what comes back on release.
+
+The script draws over figures that stay as they are. Every text it can show is written here, by the same functions
+that write the tiles, so that the tiles during a drag and Python's after it are equal to the letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from hybrid.dashboard.tune.axes import Axis
+from hybrid.metrics.curve import Curve, Surface
+from hybrid.routing.table import Floats
+
+KEY = "threshold_line"
+THOUSANDTHS = 1_000
+
+Texts = Mapping[str, Sequence[str]]
+
+
+def lattice(curve: Curve) -> Floats:
+    """Return the thresholds that can be set: every thousandth, as on the native slider, and the curve's own.
+
+    Where those are too many, enough of them. Numbers are known exactly at each, on tune and on test.
+    """
+    return np.union1d(np.arange(THOUSANDTHS + 1) / THOUSANDTHS, curve.thin(THOUSANDTHS).threshold)
+
+
+def line(
+    curve: Curve, *, key: str, label: str, axis: Axis, panels: Sequence[tuple[Floats, str]], live: Texts
+) -> dict[str, Any]:
+    """Describe the line over the stacked panels.
+
+    Parameters
+    ----------
+    curve
+        At the thresholds of the lattice; see `Curve.on`.
+    key
+        Of the native slider.
+    panels
+        Height on each panel, shape ``(n_points,)``, and the dot's colour, from top to bottom.
+    live
+        For each text on the page that moves along, what it says at every point.
+    """
+    return {
+        "chart": "curves",
+        "key": key,
+        "label": label,
+        "plain": axis.plain,
+        "digits": 3 if axis.plain else 4,
+        "at": curve.threshold.tolist(),
+        "x": axis.position(curve.threshold).tolist(),
+        "bottom": f"yaxis{len(panels) + 1}",
+        "panels": [
+            {"axis": "yaxis" if i == 0 else f"yaxis{i + 1}", "y": np.round(y, 9).tolist(), "colour": colour}
+            for i, (y, colour) in enumerate(panels)
+        ],
+        "live": live,
+        "spoken": live["accuracy"],
+    }
+
+
+def map_(
+    surface: Surface, *, keys: tuple[str, str], label: str, axes: tuple[Axis, Axis], live: Texts
+) -> dict[str, Any]:
+    """Describe the point on the map of two thresholds; `live` in the order of the surface's flattened arrays."""
+    return {
+        "chart": "map",
+        "label": label,
+        "axes": [
+            {"key": key, "at": at.tolist(), "x": axis.position(at).tolist()}
+            for key, at, axis in zip(keys, (surface.first, surface.second), axes, strict=True)
+        ],
+        "live": live,
+    }
+
+
+def mount(values: Mapping[str, float | None], targets: Mapping[str, str], **parts: Mapping[str, Any]) -> None:
+    """Put the script on the page.
+
+    Parameters
+    ----------
+    values
+        The thresholds as they are set, by the key of their slider.
+    targets
+        For each live text the CSS selector of its element.
+    **parts
+        ``line`` and ``map``, as described above.
+    """
+
+    def moved() -> None:
+        for key, value in (st.session_state[KEY].get("moved") or {}).items():
+            if key in values and isinstance(value, int | float):  # what a browser sends is not trusted
+                st.session_state[key] = min(max(float(value), 0.0), 1.0)
+
+    _component()(
+        key=KEY, data={"values": dict(values), "targets": dict(targets), **parts}, on_moved_change=moved, height=1
+    )
+
+
+def _component() -> Any:
+    script = Path(__file__).with_name("threshold_line.js").read_text(encoding="utf-8")
+    return st.components.v2.component("threshold_line", html="<span></span>", js=script)

@@ -1,0 +1,398 @@
+"""Dataset: a table → validated, grouped, split data, with a note for everything that was found in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
+from hybrid.data.notes import Note, listed, plural
+from hybrid.data.recorded import read_recorded
+from hybrid.errors import DatasetError
+from hybrid.routing.table import Bools, Labels, Predictions, Rows
+
+MIN_ROWS = 10
+Strings = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Labelled rows, ready to be split; arrays of shape ``(n_rows,)``.
+
+    Parameters
+    ----------
+    texts
+        None in a predictions-only dataset.
+    truth
+        Class codes.
+    classes
+        Sorted.
+    ids
+        The id column, else the row's number in the table.
+    row
+        Number in the table, 1 for the first data row.
+    group
+        Rows with equal codes are never separated: equal normalised text, or equal value of the group column.
+    key
+        A stable hash of the row's text (of its id without texts), for seeding.
+    given_split
+        "tune" or "test" where the table's own split is honoured, else None.
+    recorded
+        Recorded tiers; nan where one was never asked.
+    notes
+        What was found and what was done about it.
+    n_duplicates
+        Rows whose exact text occurred before.
+    near_duplicate_share
+        Share of rows whose normalised text occurs in another row too.
+    n_conflicts
+        Rows of near-duplicate groups that carry more than one label.
+    fingerprint
+        SHA-256 over texts, labels and recorded answers, hex.
+    """
+
+    texts: Strings | None
+    truth: Labels
+    classes: tuple[str, ...]
+    ids: Strings
+    row: NDArray[np.int64]
+    group: NDArray[np.int64]
+    key: NDArray[np.uint64]
+    given_split: Strings | None
+    recorded: Predictions
+    notes: tuple[Note, ...]
+    n_duplicates: int
+    near_duplicate_share: float
+    n_conflicts: int
+    fingerprint: str
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.truth)
+
+
+def normalise(texts: Sequence[str]) -> list[str]:
+    """Return texts without case, digits, punctuation and white space; what is left of near-duplicates is equal.
+
+    Examples
+    --------
+    >>> normalise(["Gold up 1.5 %!", "gold UP 12%"])
+    ['goldup', 'goldup']
+    """
+    return [re.sub(r"[\W\d_]+", "", t.casefold()) for t in texts]
+
+
+def build(table: pd.DataFrame, columns: Columns) -> Dataset:
+    """Validate a table.
+
+    Parameters
+    ----------
+    table
+        Strings, as `hybrid.data.read.read` gives them.
+    columns
+        What each column is.
+
+    Raises
+    ------
+    DatasetError
+        Saying what is wrong, in which row or column, and how to mend it.
+    """
+    _check_columns(table, columns)
+    notes: list[Note] = []
+    table, row = _drop_unusable(table, columns, notes)
+    labels = table[columns.label].str.strip().to_numpy(dtype=object)
+    classes, truth = np.unique(labels.astype(str), return_inverse=True)
+    if len(classes) < 2:
+        raise DatasetError(
+            f"All {len(labels)} labelled rows carry the label {str(classes[0])!r}: there is nothing to classify. "
+            f"Is {columns.label!r} the right label column? The columns are {listed(list(table.columns))}."
+        )
+    truth = truth.astype(np.int64)
+    _note_labels(classes, truth, notes)
+    texts = None if columns.text is None else table[columns.text].to_numpy(dtype=object)
+    ids = table[columns.id].to_numpy(dtype=object) if columns.id else row.astype(str).astype(object)
+    near = None if texts is None else _codes([n or t for n, t in zip(normalise(list(texts)), texts, strict=True)])
+    group = _groups(near, table[columns.group].str.strip() if columns.group else None, len(row))
+    duplicates, near_share, conflicts = _note_duplicates(texts, near, truth, classes, notes)
+    given = _read_split(table, columns, row, notes)
+    if given is not None:
+        _note_given_split(given == "test", near, truth, classes, notes)
+    on_test = np.zeros(len(row), dtype=bool) if given is None else given == "test"
+    recorded = read_recorded(table, columns.recorded, tuple(classes), row, truth, on_test, notes)
+    keys = texts if texts is not None else ids
+    return Dataset(
+        texts,
+        truth,
+        tuple(str(c) for c in classes),
+        ids,
+        row,
+        group,
+        pd.util.hash_array(keys.astype(object), categorize=False),
+        given,
+        recorded,
+        tuple(notes),
+        duplicates,
+        near_share,
+        conflicts,
+        _fingerprint(keys, labels, recorded),
+    )
+
+
+def _check_columns(table: pd.DataFrame, columns: Columns) -> None:
+    here = f"The columns are {listed(list(table.columns))}."
+    for name in columns.used():
+        if name not in table.columns:
+            raise DatasetError(f"There is no column {name!r}. {here}")
+    used = columns.used()
+    twice = sorted({c for c in used if used.count(c) > 1})
+    if twice:
+        raise DatasetError(f"The column {twice[0]!r} is picked for two things: pick another for one of them. {here}")
+    tiers = [r.name.strip() for r in columns.recorded]
+    for name in tiers:
+        if not name or name in ("rules", "classifier") or name.endswith(" gate") or tiers.count(name) > 1:
+            raise DatasetError(f"A recorded tier cannot be called {name!r}: give each one a name of its own.")
+    if columns.text is None and not any(r.confidence for r in columns.recorded):
+        raise DatasetError(
+            "There is neither a text column nor a recorded tier with confidences: pick the text column, "
+            f"or mark a recorded tier that has confidences. {here}"
+        )
+
+
+def _drop_unusable(table: pd.DataFrame, columns: Columns, notes: list[Note]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    label = table[columns.label].str.strip()
+    unlabelled = (label == "") | (label.str.lower() == "nan")
+    keep = ~unlabelled
+    if unlabelled.any():
+        notes.append(Note(f"{plural(int(unlabelled.sum()), 'row has', 'rows have')} no label.", "Left out.", "warning"))
+    if columns.text is not None:
+        empty = (table[columns.text].str.strip() == "") & keep
+        keep &= ~empty
+        if empty.any():
+            notes.append(Note(f"{plural(int(empty.sum()), 'row has', 'rows have')} no text.", "Left out.", "warning"))
+    if keep.sum() < MIN_ROWS:
+        raise DatasetError(
+            f"Only {int(keep.sum())} of {len(table)} rows have a label{' and a text' if columns.text else ''}; "
+            f"at least {MIN_ROWS} are needed. Is {columns.label!r} the right label column?"
+        )
+    return table[keep].reset_index(drop=True), np.flatnonzero(keep) + 1
+
+
+def _note_labels(classes: NDArray[np.str_], truth: Labels, notes: list[Note]) -> None:
+    counts = np.bincount(truth, minlength=len(classes))
+    if np.char.isnumeric(np.char.replace(np.char.lstrip(classes, "-"), ".", "", 1)).all():
+        many = len(classes) > 100 or len(classes) > len(truth) / 2
+        notes.append(
+            Note(
+                f"The labels are numbers ({len(classes)} different ones).",
+                "Taken as names of classes, not as quantities." + (" Is this the label column?" if many else ""),
+                "warning" if many else "info",
+            )
+        )
+    elif len(classes) > len(truth) / 2:
+        notes.append(
+            Note(f"{len(classes)} classes for {len(truth)} rows.", "Kept. Is this the label column?", "warning")
+        )
+    single = classes[counts == 1]
+    if len(single):
+        notes.append(
+            Note(
+                f"{plural(len(single), 'class has', 'classes have')} one row only: {listed(single)}.",
+                "Kept on the tune side; the classifier cannot be checked on it. Add rows or merge classes.",
+                "warning",
+            )
+        )
+
+
+def _codes(values: Sequence[str]) -> NDArray[np.int64]:
+    codes: NDArray[np.int64] = pd.factorize(np.array(values, dtype=object))[0].astype(np.int64)
+    return codes
+
+
+def _groups(near: NDArray[np.int64] | None, given: pd.Series | None, n: int) -> NDArray[np.int64]:
+    """Join rows that share a normalised text or a group, directly or through others."""
+    links = [] if near is None else [near]
+    if given is not None:
+        alone = np.array([f"\0{i}" for i in range(n)], dtype=object)  # a row without a group is a group of its own
+        links.append(_codes(list(np.where(given == "", alone, given))))
+    if not links:
+        return np.arange(n)
+    if len(links) == 1:
+        return links[0]
+    a, b = links
+    size = int(a.max()) + 1
+    graph = coo_matrix((np.ones(n, dtype=bool), (a, b + size)), shape=(size + int(b.max()) + 1,) * 2)
+    component: NDArray[np.int64] = connected_components(graph, directed=False)[1][a].astype(np.int64)
+    return component
+
+
+def _note_duplicates(
+    texts: Strings | None,
+    near: NDArray[np.int64] | None,
+    truth: Labels,
+    classes: NDArray[np.str_],
+    notes: list[Note],
+) -> tuple[int, float, int]:
+    if texts is None or near is None:
+        return 0, 0.0, 0
+    duplicates = int(pd.Series(texts).duplicated().sum())
+    if duplicates:
+        notes.append(
+            Note(f"{plural(duplicates, 'row repeats', 'rows repeat')} an earlier text.", "Kept, never split.", "info")
+        )
+    size = np.bincount(near)
+    share = float((size[near] > 1).mean())
+    if share:
+        notes.append(
+            Note(
+                f"{share:.1%} of the rows have a near-duplicate (equal but for case, digits, punctuation and spaces).",
+                "Kept on the same side of every split.",
+                "info",
+            )
+        )
+    frame = pd.DataFrame({"near": near, "truth": truth})
+    mixed = (frame.groupby("near")["truth"].transform("nunique") > 1).to_numpy()
+    if mixed.any():
+        first = texts[np.flatnonzero(mixed)[0]]
+        same = np.flatnonzero(near == near[np.flatnonzero(mixed)[0]])
+        names = listed(np.unique(classes[truth[same]]))
+        notes.append(
+            Note(
+                f"{plural(int(mixed.sum()), 'row carries', 'rows carry')} another label than a near-duplicate, such as "
+                f"“{str(first)[:60]}”: {names}.",
+                "Kept: they bound what any model can reach. Correct the labels where they are wrong.",
+                "warning",
+            )
+        )
+    return duplicates, share, int(mixed.sum())
+
+
+def _read_split(table: pd.DataFrame, columns: Columns, row: NDArray[np.int64], notes: list[Note]) -> Strings | None:
+    if columns.split is None:
+        return None
+    values = table[columns.split].str.strip().str.lower()
+    test, tune = values.isin(TEST_NAMES), values.isin(TUNE_NAMES)
+    odd = ~(test | tune)
+    if odd.any():
+        at = int(np.flatnonzero(odd)[0])
+        raise DatasetError(
+            f"Row {row[at]}, {columns.split} = {table[columns.split].iloc[at]!r}: a split column holds train, tune, "
+            "validation, dev or test. Correct it, or pick no split column."
+        )
+    if test.all() or tune.all():
+        notes.append(
+            Note(f"The split column holds only {values.iloc[0]!r}.", "Not used: the rows are split here.", "warning")
+        )
+        return None
+    return np.where(test, "test", "tune").astype(object)
+
+
+def _note_given_split(
+    test: Bools, near: NDArray[np.int64] | None, truth: Labels, classes: NDArray[np.str_], notes: list[Note]
+) -> None:
+    unseen = np.setdiff1d(truth[test], truth[~test])
+    if len(unseen):
+        notes.append(
+            Note(
+                f"{plural(len(unseen), 'label occurs', 'labels occur')} only on the test side: "
+                f"{listed(classes[unseen])} ({plural(int(np.isin(truth[test], unseen).sum()), 'row', 'rows')}).",
+                "Kept: no model fitted here can answer them, so they count as wrong. Add such rows to the tune side.",
+                "warning",
+            )
+        )
+    if near is not None:
+        both = np.isin(near[test], near[~test])
+        if both.any():
+            notes.append(
+                Note(
+                    f"{int(both.sum())} test rows ({both.mean():.1%}) have a near-duplicate on the given tune side.",
+                    "Left where the file puts them; test numbers are that much too good.",
+                    "warning",
+                )
+            )
+
+
+def _fingerprint(keys: Strings, labels: Strings, recorded: Predictions) -> str:
+    digest = hashlib.sha256("\0".join([*keys, "", *labels]).encode("utf-8", "surrogatepass"))
+    for values in (recorded.label, recorded.confidence, recorded.cost, recorded.latency):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Which rows thresholds are chosen on and which they are reported on.
+
+    Parameters
+    ----------
+    tune, test
+        Row indices, ascending.
+    fold
+        Shape ``(n_rows,)``: the fold in which a tune row is held out, -1 for test rows.
+    given
+        True where the file's own split was honoured.
+    """
+
+    tune: Rows
+    test: Rows
+    fold: NDArray[np.int64]
+    given: bool
+
+
+def split(dataset: Dataset, *, test_share: float = 0.3, n_folds: int = 5, seed: int = 0) -> Split:
+    """Split rows into tune and test, and the tune rows into folds; a group stays together.
+
+    Stratified by label and by which recorded tiers answered. A class keeps at least one group on the tune side.
+    In a split that the file gives, a group may lie on both sides (see the dataset's notes), but never in two folds.
+
+    Parameters
+    ----------
+    test_share
+        Of the groups, where the file gives no split.
+    n_folds
+        At most; no more than there are groups.
+
+    Raises
+    ------
+    DatasetError
+        If a side would be empty or the tune side would have one class.
+    """
+    _, first, member = np.unique(dataset.group, return_index=True, return_inverse=True)
+    answered = dataset.recorded.asked @ (1 << np.arange(len(dataset.recorded.tiers)))
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(first))
+    order = shuffled[np.lexsort((answered[first[shuffled]], dataset.truth[first[shuffled]]))]
+    if dataset.given_split is None:
+        on_test = np.zeros(len(first), dtype=bool)
+        stratum = np.column_stack([dataset.truth[first[order]], answered[first[order]]])
+        starts = np.flatnonzero(np.r_[True, (np.diff(stratum, axis=0) != 0).any(axis=1)])
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            on_test[order[start : start + round(test_share * (end - start))]] = True
+        for code in np.unique(dataset.truth[first]):
+            own = order[dataset.truth[first[order]] == code]
+            if on_test[own].all():
+                on_test[own[0]] = False
+        test = on_test[member]
+    else:
+        test = dataset.given_split == "test"
+    tune_groups = order[np.isin(order, member[~test])]
+    n_folds = max(2, min(n_folds, len(tune_groups)))
+    fold_of_group = np.full(len(first), -1)
+    fold_of_group[tune_groups] = np.arange(len(tune_groups)) % n_folds
+    fold = np.where(test, -1, fold_of_group[member])
+    if not test.any() or test.all() or len(tune_groups) < 2:
+        raise DatasetError(
+            f"{dataset.n_rows:,} rows in {plural(len(first), 'group', 'groups')} cannot be split into tune and test. "
+            "Rows whose texts are equal but for case, digits and punctuation, or that share a group, stay together: "
+            "add rows with other texts, or pick no group column."
+        )
+    if len(np.unique(dataset.truth[~test])) < 2:
+        raise DatasetError("The tune side has one class only: add rows of another class to it.")
+    return Split(np.flatnonzero(~test), np.flatnonzero(test), fold.astype(np.int64), dataset.given_split is not None)

@@ -1,0 +1,1 @@
+"""Metrics: outcomes become numbers, each with its interval, and curves over every threshold."""

@@ -1,0 +1,87 @@
+"""Intervals: how far a share that was counted may be from the truth, and what many tests at once are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri, stdtrit
+
+from hybrid.routing.table import Floats
+
+
+def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Return the Wilson score interval of a share.
+
+    Parameters
+    ----------
+    successes, n
+        Counts; scalars or arrays of one shape.
+    level
+        Coverage of the two-sided interval.
+
+    Returns
+    -------
+    low, high
+        In [0, 1]; the whole of it where `n` is 0.
+
+    References
+    ----------
+    Wilson 1927; Brown, Cai & DasGupta 2001, Interval Estimation for a Binomial Proportion.
+
+    Examples
+    --------
+    >>> low, high = wilson(81, 263)
+    >>> round(float(low), 4), round(float(high), 4)
+    (0.2553, 0.3662)
+    """
+    n = np.asarray(n, dtype=float)
+    z2 = float(ndtri(0.5 + level / 2)) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p: Any = np.where(n > 0, np.asarray(successes, dtype=float) / n, 0.5)
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = np.sqrt(z2) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    none = n == 0
+    # the ends meet 0 and 1 exactly where every row failed or succeeded
+    low = np.where(none | (p == 0), 0.0, np.clip(centre - half, 0, 1))
+    high = np.where(none | (p == 1), 1.0, np.clip(centre + half, 0, 1))
+    return low, high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being many, in the order given.
+
+    References
+    ----------
+    Holm 1979, A simple sequentially rejective multiple test procedure.
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = so_far
+    return adjusted
+
+
+def expanded_tail(n: int, freedom: int, *, level: float = 0.95) -> float:
+    """Return the lower percentile of a bootstrap, as a share, that makes up for few rows varying less than the truth.
+
+    Parameters
+    ----------
+    n
+        Rows that vary, 2 or more.
+    freedom
+        Degrees of freedom of Student's t.
+
+    References
+    ----------
+    Hesterberg 2015, What Teachers Should Know About the Bootstrap (expanded percentiles).
+    """
+    return float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(freedom, (1 - level) / 2)))

@@ -1,0 +1,1 @@
+"""Production: a policy at work: its bundle, the runtime, files of any size, and whether a promise still holds."""

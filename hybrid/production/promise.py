@@ -1,0 +1,109 @@
+"""Evaluation: what a bundle does on labelled rows now, beside what it promised when it was exported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.data.columns import guess_columns
+from hybrid.data.dataset import Dataset, build
+from hybrid.data.read import read
+from hybrid.errors import DatasetError
+from hybrid.metrics.summary import Interval, share
+from hybrid.production.bundle import Bundle, decide, load
+from hybrid.production.runtime import Model, Runtime
+from hybrid.routing.engine import Outcomes
+from hybrid.routing.table import UNKNOWN, Answers, Bools, Labels
+
+NO_CLASS = UNKNOWN - 1  # of a row whose true class the bundle does not know: no answer equals it
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a bundle does on labelled rows.
+
+    Parameters
+    ----------
+    promised
+        Lower end of the accuracy on test in the bundle's evidence; None where it names none.
+    """
+
+    n_rows: int
+    accuracy: Interval
+    cost_per_1000: float
+    promised: float | None
+
+
+def read_labelled(path: str, *, label: str | None = None, text: str | None = None) -> Dataset:
+    """Read a labelled file, with other models' answers where it has them; columns that are not named are guessed.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be used.
+    """
+    try:
+        table = read(Path(path).name, Path(path).read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{path!r} cannot be read: {error.strerror}.") from error
+    columns = guess_columns(table)
+    found = text or columns.text
+    if found is None:
+        raise DatasetError("No column looks like texts: name it with --text.")
+    return build(table, replace(columns, label=label or columns.label, text=found, split=None))
+
+
+def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | None = None) -> Evaluation:
+    """Decide labelled rows with a bundle.
+
+    Parameters
+    ----------
+    models
+        Functions of the external tiers; without them their answers are read from the file.
+
+    Raises
+    ------
+    HybridError
+        If the bundle cannot be used, or an external tier has neither a function nor columns.
+    """
+    loaded = load(bundle)
+    place = {c: i for i, c in enumerate(loaded.config.classes)}
+    code = np.array([place.get(c, NO_CLASS) for c in labelled.classes], dtype=np.int64)
+    assert labelled.texts is not None
+    texts = [str(t) for t in labelled.texts]
+    if models:
+        outcomes: Outcomes = asyncio.run(Runtime(loaded, models).outcomes(texts))
+        rows = np.ones(len(texts), dtype=bool)
+    else:
+        answers, rows = _recorded(loaded, labelled, code)
+        here = [t for t, kept in zip(texts, rows, strict=True) if kept]
+        outcomes = decide(loaded.policy, loaded.models, here, {n: a.take(rows) for n, a in answers.items()})
+    right = outcomes.label == code[labelled.truth[rows]]
+    test = (loaded.evidence.get("metrics") or {}).get("test") or {}
+    promised = (test.get("accuracy") or {}).get("low")
+    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), promised)
+
+
+def _recorded(bundle: Bundle, labelled: Dataset, code: Labels) -> tuple[dict[str, Answers], Bools]:
+    """Return the external tiers' answers in the bundle's codes, and the rows that all of them answered."""
+    table = labelled.recorded
+    names = [t.name for t in table.tiers]
+    rows = np.ones(labelled.n_rows, dtype=bool)
+    found = {}
+    for name in bundle.external:
+        if name not in names:
+            raise DatasetError(
+                f"The bundle asks {name!r}, which it does not hold: add columns with its answers to the file "
+                f"({name}_label, {name}_confidence, …), or name a function with --models."
+            )
+        said = table.answers(table.index(name))
+        rows &= ~np.isnan(said.confidence)
+        label = np.where(said.label < 0, UNKNOWN, code[said.label])
+        found[name] = replace(said, label=np.maximum(label, UNKNOWN))
+    if not rows.any():
+        raise DatasetError("No row has an answer of every external tier of the bundle.")
+    return found, rows

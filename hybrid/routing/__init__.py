@@ -1,0 +1,1 @@
+"""Routing: the shared module that decides, for tuning and for production alike."""

@@ -1,0 +1,354 @@
+"""Routing: the only place where a row meets a tier.
+
+A `Pattern` says which tiers it wants on which rows, given what has been seen so far. The engine, `rounds`,
+asks for what is wanted and not yet asked, fills in the answers, and repeats until nothing more is wanted.
+It does no IO: tuning drives it with recorded answers (`replay`), production with models (`route`, or an
+asynchronous loop over the same generator), so that both decide alike by construction.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from hybrid.errors import TierError
+from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Rows, Tier
+
+
+class Ask(NamedTuple):
+    """A request of the engine: these rows, to this tier (a column of the policy's tiers)."""
+
+    tier: int
+    rows: Rows
+
+
+class Verdict(NamedTuple):
+    """A pattern's final word; all arrays of shape ``(n_rows,)``."""
+
+    label: Labels
+    tier: Rows  # column of the tier whose answer it is
+    confidence: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """What a screen needs to draw a control for one parameter of a pattern."""
+
+    name: str
+    label: str
+    help: str
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    threshold: bool = False  # drawn as a curve; the others only get a control
+    per_tier: bool = False  # a tuple: one value for each tier that `Pattern.gated` names
+    optional: bool = False  # None is a value, and means "off"
+    per_class: bool = False  # a tuple by class code; None, or beyond its end: the class has no value of its own
+
+
+def param(default: Any, *, label: str, help: str, **meta: Any) -> Any:
+    """Declare a pattern's parameter together with what a screen needs to draw it.
+
+    Parameters
+    ----------
+    default
+        Used where nothing is chosen; for a parameter per tier, the value of each.
+    label, help
+        What the user reads.
+    **meta
+        The other fields of `Param`.
+    """
+    stored = () if meta.get("per_tier") else default
+    return field(default=stored, metadata={"param": dict(label=label, help=help, default=default, **meta)})
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern(ABC):
+    """A routing rule: frozen parameters and one question, `wants`."""
+
+    title: ClassVar[str]  # what the user reads
+    summary: ClassVar[str]  # one sentence
+    min_tiers: ClassVar[int] = 2
+    max_tiers: ClassVar[int | None] = None
+    gate_first: ClassVar[bool] = False  # True: the first tier is a gate, whose answers are scores, not labels
+
+    @abstractmethod
+    def wants(self, seen: Predictions) -> Bools:
+        """Return which tiers are wanted on which rows, shape ``(n_rows, n_tiers)``, given what was seen.
+
+        Cells already asked may be wanted again; the engine asks each at most once.
+        """
+
+    def answer(self, seen: Predictions) -> Verdict:
+        """Return the final answers; unless overridden, those of the last tier asked."""
+        last = seen.asked.shape[1] - 1 - np.argmax(seen.asked[:, ::-1], axis=1)
+        return pick(seen, last)
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        """Return what a threshold is compared with on every row, shape ``(n_rows,)``, for a histogram.
+
+        Unless overridden, the confidence of the tier that the threshold belongs to.
+        """
+        return seen.confidence[:, index or 0]
+
+    @classmethod
+    def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
+        """Return the tiers that have a threshold of their own: all but the last."""
+        return tuple(tiers[:-1])
+
+    @classmethod
+    def params(cls) -> tuple[Param, ...]:
+        """Return the parameters, in the order in which they are declared."""
+        return tuple(Param(name=f.name, **f.metadata["param"]) for f in fields(cls) if "param" in f.metadata)
+
+    def check(self, n_tiers: int) -> None:
+        """Raise `TierError` where the parameters do not fit this number of tiers."""
+        if n_tiers < self.min_tiers or (self.max_tiers is not None and n_tiers > self.max_tiers):
+            raise TierError(f"{self.title} takes {self._tier_range()} tiers, not {n_tiers}: choose other tiers.")
+        gated = len(self.gated(("",) * n_tiers))
+        for p in self.params():
+            value = getattr(self, p.name)
+            if p.per_tier and len(value) != gated:
+                raise TierError(
+                    f"{self.title} over {n_tiers} tiers needs {gated} values of {p.name!r}, not {len(value)}: "
+                    "give one for each tier that can pass a row on."
+                )
+            for one in value if p.per_tier or p.per_class else (value,):
+                _check_value(self.title, p, one)
+
+    def _tier_range(self) -> str:
+        if self.max_tiers is None:
+            return f"at least {self.min_tiers}"
+        return str(self.min_tiers) if self.min_tiers == self.max_tiers else f"{self.min_tiers} to {self.max_tiers}"
+
+
+def _check_value(title: str, p: Param, value: Any) -> None:
+    if value is None:
+        if not p.optional and not p.per_class:
+            raise TierError(f"{title} needs a value for {p.name!r}.")
+    elif p.choices:
+        if value not in p.choices:
+            raise TierError(f"{title}: {p.name} = {value!r} is not one of {', '.join(p.choices)}.")
+    elif not isinstance(value, int | float) or not np.isfinite(value):
+        raise TierError(f"{title}: {p.name} = {value!r} must be a finite number.")
+    elif (p.low is not None and value < p.low) or (p.high is not None and value > p.high):
+        raise TierError(f"{title}: {p.name} = {value} must be between {p.low} and {p.high}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A pattern with its parameters set, over these tiers, from cheap to dear.
+
+    Raises
+    ------
+    TierError
+        If the parameters do not fit the tiers.
+    """
+
+    pattern: Pattern
+    tiers: tuple[Tier, ...]
+
+    def __post_init__(self) -> None:
+        self.pattern.check(len(self.tiers))
+        names = self.names
+        if len(set(names)) < len(names):
+            raise TierError(
+                f"A policy asks each tier once, but its tiers are {', '.join(names)}: remove the repetition."
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.tiers)
+
+    @property
+    def simulated(self) -> bool:
+        """True where a tier's answers are made up; shown wherever the policy's numbers appear."""
+        return any(t.simulated for t in self.tiers)
+
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Return every threshold that a curve can be drawn over."""
+        found = []
+        for p in self.pattern.params():
+            value = getattr(self.pattern, p.name)
+            if p.threshold and p.per_tier:
+                gated = self.pattern.gated(self.names)
+                found += [Threshold(p.name, i, p.label.format(tier=t), value[i]) for i, t in enumerate(gated)]
+            elif p.threshold:
+                found.append(Threshold(p.name, None, p.label, value))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One number of a policy that a curve can be drawn over."""
+
+    name: str  # of the parameter
+    index: int | None  # which of its values, for a parameter per tier
+    title: str  # what the user reads
+    value: float | None  # as it is set; None where it is off
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What a policy decided; arrays of shape ``(n_rows,)``, `asked` ``(n_rows, n_tiers)``."""
+
+    policy: Policy
+    label: Labels  # class codes or UNKNOWN
+    tier: Rows  # column in policy.tiers of the tier that answered
+    confidence: Floats  # of the final answer
+    cost: Floats  # USD per row, every asked tier counted
+    latency: Floats  # seconds per row: rounds add, tiers within a round overlap
+    asked: Bools
+    seen: Predictions  # what every asked tier said: the trace
+
+
+def pick(seen: Predictions, tier: Rows) -> Verdict:
+    """Return, for each row, the answer of the tier in that column."""
+    rows = np.arange(seen.n_rows)
+    return Verdict(seen.label[rows, tier], tier, seen.confidence[rows, tier])
+
+
+def rounds(policy: Policy, n_rows: int) -> Generator[list[Ask], Sequence[Answers], Outcomes]:
+    """Decide about rows without IO: yields what to ask next, takes the answers, returns the outcomes.
+
+    Parameters
+    ----------
+    policy
+        What to decide by.
+    n_rows
+        How many rows there are.
+
+    Yields
+    ------
+    list of Ask
+        What is wanted in this round, at most one entry a tier; the tiers may be asked concurrently.
+        Send back one `Answers` for each, of the length of its rows.
+
+    Raises
+    ------
+    TierError
+        If an answer has a confidence that is not finite or not in [0, 1], or a cost or latency that is
+        negative or not finite; the message names the tier and the row.
+    """
+    seen = Predictions.unasked(policy.tiers, (), n_rows)
+    latency = np.zeros(n_rows)
+    while True:
+        wanted = policy.pattern.wants(seen) & ~seen.asked
+        asks = [Ask(j, np.flatnonzero(wanted[:, j])) for j in range(len(policy.tiers)) if wanted[:, j].any()]
+        if not asks:
+            break
+        said = yield asks
+        slowest = np.zeros(n_rows)
+        for (tier, rows), answers in zip(asks, said, strict=True):
+            _check_answers(policy.tiers[tier].name, rows, answers)
+            seen.label[rows, tier] = np.where(answers.label < 0, UNKNOWN, answers.label)
+            # an unknown label may not outbid a known one, whatever its tier says of itself
+            seen.confidence[rows, tier] = np.where(
+                (answers.label < 0) & (policy.tiers[tier].kind != "gate"), 0.0, answers.confidence
+            )
+            seen.cost[rows, tier] = answers.cost
+            seen.latency[rows, tier] = answers.latency
+            slowest[rows] = np.maximum(slowest[rows], answers.latency)
+        latency += slowest
+    verdict = policy.pattern.answer(seen)
+    return Outcomes(
+        policy,
+        verdict.label,
+        verdict.tier,
+        verdict.confidence,
+        np.nansum(seen.cost, axis=1),
+        latency,
+        seen.asked,
+        seen,
+    )
+
+
+def route(policy: Policy, ask: Callable[[str, Rows], Answers], n_rows: int) -> Outcomes:
+    """Decide by asking a function, one tier after the other.
+
+    Parameters
+    ----------
+    ask
+        Called with a tier's name and the rows; returns that tier's answers about them.
+    """
+    steps = rounds(policy, n_rows)
+    try:
+        asks = next(steps)
+        while True:
+            asks = steps.send([ask(policy.tiers[tier].name, rows) for tier, rows in asks])
+    except StopIteration as end:
+        outcomes: Outcomes = end.value
+        return outcomes
+
+
+def replay(policy: Policy, predictions: Predictions) -> Outcomes:
+    """Decide with recorded answers: what the dashboard shows, and the specification of every curve.
+
+    Raises
+    ------
+    TierError
+        If a row is sent to a tier that has no answer for it; take the rows of `answered_by` first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybrid.routing.patterns import Triage
+    >>> from hybrid.routing.table import Predictions, Tier
+    >>> table = Predictions(
+    ...     (Tier("classifier", "classifier"), Tier("llm", "recorded", price=0.003)), ("billing", "shipping"),
+    ...     label=np.array([[0, 1], [0, 1]]), confidence=np.array([[0.9, 1.0], [0.6, 1.0]]),
+    ...     cost=np.array([[0, 0.003], [0, 0.003]]), latency=np.array([[0, 0.4], [0, 0.4]]))
+    >>> replay(Policy(Triage(threshold=0.9), table.tiers), table).tier.tolist()
+    [0, 1]
+    """
+    columns = {name: predictions.answers(predictions.index(name)) for name in policy.names}
+
+    def ask(name: str, rows: Rows) -> Answers:
+        answers = columns[name].take(rows)
+        absent = np.isnan(answers.confidence)
+        if absent.any():
+            raise TierError(
+                f"Row {rows[absent][0] + 1} is sent to {name!r}, which has no recorded answer for it "
+                f"({absent.sum()} such rows): evaluate on the rows that every tier of the policy has answered."
+            )
+        return answers
+
+    return route(policy, ask, predictions.n_rows)
+
+
+def answered_by(predictions: Predictions, names: Sequence[str]) -> Bools:
+    """Return which rows every one of these tiers has answered, shape ``(n_rows,)``."""
+    columns = [predictions.index(name) for name in names]
+    answered: Bools = np.all(predictions.asked[:, columns], axis=1)
+    return answered
+
+
+def _check_answers(name: str, rows: Rows, answers: Answers) -> None:
+    for what, values in (("confidence", answers.confidence), ("cost", answers.cost), ("latency", answers.latency)):
+        if len(values) != len(rows):
+            raise TierError(f"{name} was asked about {len(rows)} rows and answered {len(values)}.")
+        high = 1.0 if what == "confidence" else np.inf
+        bad = ~(np.isfinite(values) & (values >= 0) & (values <= high))
+        if bad.any():
+            hint = "must be in [0, 1]. Percentages? Divide by 100." if what == "confidence" else "must be 0 or more."
+            raise TierError(f"Row {rows[bad][0] + 1}, {name}.{what} = {values[bad][0]}: {hint}")
+
+
+def defaults(pattern: type[Pattern], tiers: Sequence[str], **chosen: Any) -> Pattern:
+    """Build a pattern for these tiers: what is chosen, and the declared default of every other parameter."""
+    values: dict[str, Any] = {}
+    for p in pattern.params():
+        default = (p.default,) * len(pattern.gated(tiers)) if p.per_tier else p.default
+        values[p.name] = chosen.get(p.name, default)
+    return pattern(**values)
+
+
+def parameters(pattern: Pattern) -> Mapping[str, Any]:
+    """Return a pattern's parameters by name, at full precision."""
+    return {p.name: getattr(pattern, p.name) for p in pattern.params()}

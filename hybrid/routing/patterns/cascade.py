@@ -1,0 +1,32 @@
+"""Cascade: from cheap to dear, stop at the first tier that is sure enough."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hybrid.routing.engine import Pattern, param
+from hybrid.routing.table import Bools, Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade(Pattern):
+    """Ask the tiers in order; stop at the first whose confidence is at or above its threshold, or at the last."""
+
+    title: ClassVar[str] = "Cascade"
+    summary: ClassVar[str] = "Tiers from cheap to dear; each passes on what it is not confident about."
+
+    thresholds: tuple[float, ...] = param(
+        0.85,
+        label="Threshold of {tier}",
+        help="This tier's answer is final when its confidence is at or above this.",
+        low=0.0,
+        high=1.0,
+        threshold=True,
+        per_tier=True,
+    )
+
+    def wants(self, seen: Predictions) -> Bools:
+        passed_on = seen.asked[:, :-1] & ~(seen.confidence[:, :-1] >= np.array(self.thresholds))
+        # a tier was asked only if all before it passed the row on, so looking at the one before is enough
+        return np.column_stack([np.ones(seen.n_rows, dtype=bool), passed_on])

@@ -1,0 +1,74 @@
+"""Ensemble: all members vote on every row."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hybrid.routing.engine import Pattern, Verdict, param, pick
+from hybrid.routing.table import Bools, Floats, Predictions
+from hybrid.routing.voting import STRATEGIES, agreement, vote
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble(Pattern):
+    """Let the members vote; where they agree too little, the last tier decides as the judge.
+
+    With `agreement` None there is no judge and every tier is a member.
+    """
+
+    title: ClassVar[str] = "Ensemble"
+    summary: ClassVar[str] = "Every member answers every text and they vote; a judge can settle disagreement."
+
+    strategy: str = param(
+        "confidence_weighted",
+        label="Strategy",
+        help="Majority: one member, one vote. Confidence-weighted: votes count by confidence. "
+        "Cost-aware: where the cheap and the dear members' majorities differ, the dear ones win.",
+        choices=STRATEGIES,
+    )
+    agreement: float | None = param(
+        None,
+        label="Agreement below which the last tier decides",
+        help="Share of the members that must give the winning label. Below it the last tier is asked as the judge; "
+        "off: every tier is a member and there is no judge.",
+        low=0.0,
+        high=1.0,
+        threshold=True,
+        optional=True,
+    )
+    cheap_below: float = param(
+        0.001,
+        label="A member is cheap below",
+        help="Price per answer in USD below which a member counts as cheap in the cost-aware vote.",
+        low=0.0,
+        high=1.0,
+        unit="USD",
+    )
+
+    def wants(self, seen: Predictions) -> Bools:
+        wanted = np.ones((seen.n_rows, len(seen.tiers)), dtype=bool)
+        if self.agreement is not None:
+            wanted[:, -1] = seen.asked[:, :-1].all(axis=1) & ~self._agreed(seen)
+        return wanted
+
+    def answer(self, seen: Predictions) -> Verdict:
+        winner = self._vote(seen)
+        if self.agreement is None:
+            return winner
+        judge = pick(seen, np.full(seen.n_rows, len(seen.tiers) - 1))
+        return Verdict(*(np.where(seen.asked[:, -1], j, w) for j, w in zip(judge, winner, strict=True)))
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        members = self._members(seen)
+        return agreement(seen, members, vote(seen, members, self.strategy, self.cheap_below))
+
+    def _members(self, seen: Predictions) -> slice:
+        return slice(None) if self.agreement is None else slice(0, -1)
+
+    def _vote(self, seen: Predictions) -> Verdict:
+        return vote(seen, self._members(seen), self.strategy, self.cheap_below)
+
+    def _agreed(self, seen: Predictions) -> Bools:
+        assert self.agreement is not None
+        return agreement(seen, self._members(seen), self._vote(seen)) >= self.agreement

@@ -1,0 +1,55 @@
+"""Triage: keep the classifier's answer when it is sure, else take the LLM's."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hybrid.routing.engine import Pattern, param
+from hybrid.routing.table import Bools, Floats, Labels, Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Triage(Pattern):
+    """Keep the first tier's answer where its confidence is at or above the threshold, else ask the second.
+
+    A class may have a threshold of its own in `by_class`; it counts where the first tier predicts that class.
+
+    Examples
+    --------
+    >>> Triage(0.8, by_class=(None, 0.5)).threshold_of(np.array([0, 1, 2, -1])).tolist()
+    [0.8, 0.5, 0.8, 0.8]
+    """
+
+    title: ClassVar[str] = "Triage"
+    summary: ClassVar[str] = "The cheap tier answers when it is confident; the rest goes to the strong tier."
+    max_tiers: ClassVar[int | None] = 2
+
+    threshold: float = param(
+        0.85,
+        label="Confidence threshold",
+        help="Keep the cheap tier's answer when its confidence is at or above this.",
+        low=0.0,
+        high=1.0,
+        threshold=True,
+    )
+    by_class: tuple[float | None, ...] = param(
+        (),
+        label="Threshold where {label} is predicted",
+        help="Where the cheap tier predicts this class, its answer is kept at or above this instead.",
+        low=0.0,
+        high=1.0,
+        per_class=True,
+    )
+
+    def threshold_of(self, label: Labels) -> Floats:
+        """Return the threshold that counts for each predicted class code, shape as given."""
+        own = np.array([self.threshold if t is None else t for t in (*self.by_class, None)], dtype=np.float64)
+        inside = (label >= 0) & (label < len(self.by_class))
+        found: Floats = own[np.where(inside, label, len(self.by_class))]
+        return found
+
+    def wants(self, seen: Predictions) -> Bools:
+        kept = seen.confidence[:, 0] >= self.threshold_of(seen.label[:, 0])
+        # nan >= threshold is False: a tier that was not asked yet keeps nothing, so ask it first
+        return np.column_stack([np.ones_like(kept), seen.asked[:, 0] & ~kept])

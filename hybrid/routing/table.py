@@ -1,0 +1,166 @@
+"""The one table that every pattern reads: what each tier said about each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.errors import TierError
+
+UNKNOWN = -1  # the code of "no label": not asked, failed, or not one of the classes
+CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
+
+Labels = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A model as the routing sees it.
+
+    Parameters
+    ----------
+    name
+        Unique among the tiers of a table, and what the user reads.
+    kind
+        ``rules``, ``classifier``, ``llm``, ``recorded``, ``whatif`` or ``gate``.
+    price
+        List price in USD per answer; decides who is "cheap" in a cost-aware vote.
+        What a row really cost stands in `Predictions.cost`.
+    simulated
+        True where the answers were made up from the truth; shown wherever the numbers appear.
+    """
+
+    name: str
+    kind: str
+    price: float = 0.0
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one tier said about some rows; all arrays of shape ``(n_rows,)``.
+
+    A failed or out-of-vocabulary answer is label `UNKNOWN` with confidence 0: it still costs what it cost.
+    """
+
+    label: Labels  # class codes or UNKNOWN
+    confidence: Floats  # in [0, 1]
+    cost: Floats  # USD per row
+    latency: Floats  # seconds per row
+
+    def take(self, rows: Rows | Bools) -> Answers:
+        """Return the answers of these rows only."""
+        return Answers(self.label[rows], self.confidence[rows], self.cost[rows], self.latency[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Every tier's answer about every row; all arrays of shape ``(n_rows, n_tiers)``.
+
+    Everything reads a tier's column, so columns lie in one piece in memory: a row of the transpose. Tables that are
+    laid out otherwise mean the same and are read more slowly.
+
+    A cell that was not asked has label `UNKNOWN` and `nan` everywhere else, so that any comparison
+    with it is False and a condition on it simply waits.
+    """
+
+    tiers: tuple[Tier, ...]
+    classes: tuple[str, ...]
+    label: Labels
+    confidence: Floats
+    cost: Floats
+    latency: Floats
+
+    @classmethod
+    def unasked(cls, tiers: Sequence[Tier], classes: Sequence[str], n_rows: int) -> Predictions:
+        """Return a table in which nobody was asked anything yet."""
+        shape = (n_rows, len(tiers))
+        label = np.full(shape, UNKNOWN, dtype=np.int64, order="F")
+        nan = [np.full(shape, np.nan, order="F") for _ in range(3)]
+        return cls(tuple(tiers), tuple(classes), label, *nan)
+
+    @classmethod
+    def from_answers(cls, tiers: Sequence[Tier], classes: Sequence[str], answers: Sequence[Answers]) -> Predictions:
+        """Put one column of answers per tier side by side."""
+        columns = [
+            np.stack([getattr(a, field) for a in answers]).T for field in ("label", "confidence", "cost", "latency")
+        ]
+        return cls(tuple(tiers), tuple(classes), *columns)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.label)
+
+    @property
+    def asked(self) -> Bools:
+        """Which cells hold an answer, shape ``(n_rows, n_tiers)``; a failed answer is an answer."""
+        return ~np.isnan(self.confidence)
+
+    def index(self, name: str) -> int:
+        """Return the column of the tier with this name.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier; the message lists those that there are.
+        """
+        names = [t.name for t in self.tiers]
+        if name not in names:
+            raise TierError(f"There is no tier called {name!r}. The tiers here are: {', '.join(names)}.")
+        return names.index(name)
+
+    def answers(self, tier: int) -> Answers:
+        """Return one tier's column."""
+        return Answers(self.label[:, tier], self.confidence[:, tier], self.cost[:, tier], self.latency[:, tier])
+
+    def on_terms(self, prices: Mapping[str, float], seconds: Mapping[str, float]) -> Predictions:
+        """Return the table with other prices and latencies.
+
+        Parameters
+        ----------
+        prices
+            Mean USD per answer by tier; what rows cost is scaled to it, or set to it where it was 0.
+        seconds
+            Mean latency by tier, likewise.
+        """
+        if not prices and not seconds:
+            return self
+        tiers, cost, latency = list(self.tiers), self.cost.copy(), self.latency.copy()
+        for wanted, values in ((prices, cost), (seconds, latency)):
+            for name, mean in wanted.items():
+                column = values[:, self.index(name)]
+                known = np.isfinite(column)
+                before = column[known].mean() if known.any() else 0.0
+                column[known] = column[known] * (mean / before) if before else mean
+        for name, price in prices.items():
+            tiers[self.index(name)] = replace(tiers[self.index(name)], price=price)
+        return replace(self, tiers=tuple(tiers), cost=cost, latency=latency)
+
+    def take(self, rows: Rows | Bools) -> Predictions:
+        """Return the table of these rows only."""
+        at = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return replace(
+            self,
+            label=self.label.T.take(at, axis=1).T,
+            confidence=self.confidence.T.take(at, axis=1).T,
+            cost=self.cost.T.take(at, axis=1).T,
+            latency=self.latency.T.take(at, axis=1).T,
+        )
+
+    def select(self, names: Sequence[str]) -> Predictions:
+        """Return the table of these tiers only, in this order."""
+        columns = [self.index(name) for name in names]
+        return Predictions(
+            tuple(self.tiers[j] for j in columns),
+            self.classes,
+            self.label[:, columns],
+            self.confidence[:, columns],
+            self.cost[:, columns],
+            self.latency[:, columns],
+        )

@@ -1,0 +1,1 @@
+"""Study: what a session knows, in one object that everything else reads."""

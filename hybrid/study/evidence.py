@@ -1,0 +1,188 @@
+"""Recording: fit the local tiers on a dataset, and put every tier's answer about every row into one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hybrid.data.dataset import Dataset, Split
+from hybrid.errors import TierError
+from hybrid.routing.table import Answers, Floats, Predictions, Tier
+from hybrid.tiers import LocalModel
+from hybrid.tiers.classifier import FittedClassifier, fit_classifier
+from hybrid.tiers.embedders import Embedder
+from hybrid.tiers.embedding import fit_embedding
+from hybrid.tiers.embedding_cache import EmbeddingCache
+from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.human import Human
+from hybrid.tiers.llm.tier import LLMTier
+from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
+from hybrid.tiers.whatif import WhatIf
+
+RULES, CLASSIFIER = "rules", "classifier"
+TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
+MAX_WHATIFS = 4  # tables kept for what-if settings
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Every tier's answers about a dataset, and the models that can give them again.
+
+    Parameters
+    ----------
+    predictions
+        Of all rows: out of fold on tune, the shipped models' on test; from cheap to dear, gates last.
+        Rows that a recorded tier was never asked about are nan there.
+    models
+        By tier name; only of tiers that run here.
+    raw_confidence
+        The classifier's before calibration, shape ``(n_rows,)``; None without texts.
+    problems
+        What could not be fitted and why, for the user.
+    llms
+        By tier name: LLM tiers whose answers were added, which a bundle can ask.
+    """
+
+    dataset: Dataset
+    split: Split
+    predictions: Predictions
+    models: dict[str, LocalModel]
+    raw_confidence: Floats | None
+    problems: tuple[str, ...]
+    llms: dict[str, LLMTier] = field(default_factory=dict)
+    _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
+
+    def with_whatif(self, whatif: WhatIf | None) -> Predictions:
+        """Return the table with a what-if LLM as the dearest tier; without one, as it is."""
+        if whatif is None:
+            return self.predictions
+        if whatif not in self._whatif:  # a page asks for the same table several times in a rerun
+            if len(self._whatif) >= MAX_WHATIFS:
+                self._whatif.clear()
+            made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
+            self._whatif[whatif] = _insert(self.predictions, whatif.tier, made_up)
+        return self._whatif[whatif]
+
+
+def with_human(table: Predictions, human: Human, dataset: Dataset) -> Predictions:
+    """Return a table with a person as the last tier that answers."""
+    made_up = human.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
+    return _insert(table, human.tier, made_up)
+
+
+def record(
+    dataset: Dataset,
+    split: Split,
+    *,
+    edits: Edits = NO_EDITS,
+    embedder: Embedder | None = None,
+    progress: Progress | None = None,
+) -> Recording:
+    """Fit what can be fitted and ask every tier about every row.
+
+    Parameters
+    ----------
+    edits
+        What the user changed about the mined rules.
+    embedder
+        Makes the small-model tiers; None: there are none. Where it fails, `problems` says so and they are left out.
+    progress
+        Called with the share done and what is being done.
+
+    Raises
+    ------
+    TierError
+        If the classifier cannot be fitted.
+    """
+    report = progress or (lambda share, doing: None)
+    recorded = dataset.recorded
+    order = np.argsort([t.price for t in recorded.tiers], kind="stable")
+    columns = [(recorded.tiers[j], recorded.answers(j)) for j in order]
+    if dataset.texts is None:
+        table = _table(columns, dataset.classes)
+        report(1.0, "Read the recorded answers")
+        return Recording(dataset, split, table, {}, None, ())
+
+    texts, truth, fold = dataset.texts, dataset.truth, split.fold
+    n_classes = len(dataset.classes)
+    report(0.02, "Mining rules")
+    rules = fit_rules(texts, truth, fold, n_classes=n_classes, edits=edits)
+    fast_share = 0.7 if embedder is None else 0.2
+    fitted = fit_classifier(
+        texts, truth, fold, n_classes=n_classes, progress=lambda share, doing: report(0.1 + fast_share * share, doing)
+    )
+    heuristic = HeuristicGate()
+    models: dict[str, LocalModel] = {
+        RULES: rules.model,
+        CLASSIFIER: fitted.model,
+        HEURISTIC_GATE: heuristic,
+    }
+    gates = [(Tier(HEURISTIC_GATE, "gate"), heuristic.answer(list(texts)))]
+    local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
+    problems: tuple[str, ...] = ()
+    if embedder is not None:
+        try:
+            local += _small_models(
+                dataset, split, embedder, fitted, models, lambda share, doing: report(0.3 + 0.5 * share, doing)
+            )
+        except TierError as error:
+            problems = (f"The small-model tiers are left out. {error}",)
+    report(0.8, "Training the gate")
+    try:
+        gate = fit_gate(texts, fitted.answers.label == truth, fold)
+        models[TRAINED_GATE] = gate.model
+        gates.insert(0, (Tier(TRAINED_GATE, "gate"), gate.answers))
+    except TierError as error:
+        problems = (*problems, str(error))
+    report(1.0, "Done")
+    answering = sorted([*local, *columns], key=lambda column: column[0].price)  # stable: what runs here comes first
+    table = _table([*answering, *gates], dataset.classes)
+    return Recording(dataset, split, table, models, fitted.raw_confidence, problems)
+
+
+def _small_models(
+    dataset: Dataset,
+    split: Split,
+    embedder: Embedder,
+    fast: FittedClassifier,
+    models: dict[str, LocalModel],
+    progress: Progress,
+) -> list[tuple[Tier, Answers]]:
+    """Fit the embedding tiers, add them to the models, and return their columns."""
+    assert dataset.texts is not None
+    fitted = fit_embedding(
+        dataset.texts,
+        dataset.truth,
+        split.fold,
+        n_classes=len(dataset.classes),
+        embedder=embedder,
+        fast=fast,
+        cache=EmbeddingCache(embedder.identity),
+        progress=progress,
+    )
+    taken = {t.name for t in dataset.recorded.tiers}
+    # a file may hold recorded answers of the same model: both are shown, and told apart
+    name = f"{embedder.name} (fitted here)" if embedder.name in taken else embedder.name
+    both = f"{name} + {CLASSIFIER}"
+    models[name], models[both] = fitted.model, fitted.averaged
+    return [
+        (Tier(name, "embedding", price=embedder.price), fitted.answers),
+        (Tier(both, "embedding", price=embedder.price), fitted.averaged_answers),
+    ]
+
+
+def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Predictions:
+    return Predictions.from_answers([t for t, _ in columns], classes, [a for _, a in columns])
+
+
+def _insert(table: Predictions, tier: Tier, answers: Answers) -> Predictions:
+    """Return the table with a tier before the gates."""
+    if tier.name in [t.name for t in table.tiers]:
+        raise TierError(f"There is already a tier called {tier.name!r}: rename that column of your file.")
+    columns = [(t, table.answers(j)) for j, t in enumerate(table.tiers)]
+    at = sum(t.kind != "gate" for t in table.tiers)
+    return _table([*columns[:at], (tier, answers), *columns[at:]], table.classes)

@@ -1,0 +1,308 @@
+"""Calibration: raw scores → probabilities of being right.
+
+A classifier's logits get one temperature (`Calibrator`); a confidence that any tier states about itself gets the
+better of temperature and isotonic (`ConfidenceCalibrator`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import isotonic_regression, minimize, minimize_scalar
+from scipy.special import expit, logit, softmax, xlogy
+
+from hybrid.routing.table import Bools, Floats, Labels
+
+MAX_ROWS = 20_000  # more rows do not move one parameter, they only cost time
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """Divide logits by a temperature; above 1 it makes a model less sure, below 1 surer.
+
+    References
+    ----------
+    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
+
+    temperature: float = 1.0
+
+    def probabilities(self, logits: Floats) -> Floats:
+        """Return calibrated probabilities, shape ``(n_rows, n_classes)``, rows summing to 1."""
+        scaled: Floats = softmax(logits / self.temperature, axis=1)
+        return scaled
+
+
+def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
+    """Find the temperature with the smallest log loss on held-out logits.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(n_rows, n_classes)``, of rows that the model was not fitted on; -inf for a class that it never saw.
+    truth
+        Class codes, shape ``(n_rows,)``. Rows whose class the model never saw are left out.
+
+    Returns
+    -------
+    Calibrator
+        With temperature 1 where no row is left.
+
+    Examples
+    --------
+    Three of four right at even odds: log(3) is the honest logit, so a claimed 2·log(3) is halved.
+
+    >>> sure = 2 * np.log(3)
+    >>> logits = np.array([[sure, 0.0]] * 4)
+    >>> round(fit_calibrator(logits, np.array([0, 0, 0, 1])).temperature, 3)
+    2.0
+    """
+    step = -(-len(truth) // MAX_ROWS) if len(truth) else 1
+    logits, truth = logits[::step], truth[::step]
+    own = logits[np.arange(len(truth)), truth]
+    usable = np.isfinite(own)
+    if not usable.any():
+        return Calibrator()
+    logits, own = logits[usable], own[usable]
+    top = logits.max(axis=1)
+    gaps, own = logits - top[:, None], own - top  # whatever the temperature, the greatest exponential is 1
+
+    def log_loss(log_temperature: float) -> float:
+        t = np.exp(log_temperature)
+        return float(np.mean(np.log(np.exp(gaps / t).sum(axis=1)) - own / t))
+
+    best = minimize_scalar(log_loss, bounds=(np.log(0.01), np.log(100.0)), method="bounded", options={"xatol": 1e-5})
+    return Calibrator(float(np.exp(best.x)))
+
+
+def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats]:
+    """Calibrate every row at a temperature that it had no part in.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(n_rows, n_classes)``.
+    fold
+        Number of the fold a row is held out in, -1 for test rows.
+
+    Returns
+    -------
+    calibrator
+        The one that ships: of all tune rows.
+    probabilities
+        Shape ``(n_rows, n_classes)``: of a fold's rows by the other folds' temperature, of test rows by the shipped.
+    """
+    tune = fold >= 0
+    shipped = fit_calibrator(logits[tune], truth[tune])
+    probabilities = np.empty_like(logits)
+    for f in np.unique(fold):
+        others = tune & (fold != f)
+        own = shipped if f < 0 else fit_calibrator(logits[others], truth[others])
+        probabilities[fold == f] = own.probabilities(logits[fold == f])
+    return shipped, probabilities
+
+
+MIN_ROWS = 10  # fewer say nothing about the shape of a confidence
+FOLDS = 5  # of the held-out log loss
+EPSILON = 1e-6  # confidences nearer to 0 or 1 are not told apart on the logit scale
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceCalibrator:
+    """Turn what a tier says about itself into the probability that it is right, in plain numbers.
+
+    Both shapes are increasing, so that no two rows change places: a temperature (and a shift) on the logit, and
+    isotonic steps joined by straight lines through their centres. Confidence 0 stands for a failed answer and
+    stays 0; nan stands for an answer that was not asked and stays nan.
+
+    Parameters
+    ----------
+    method
+        ``temperature``, ``isotonic`` or ``constant``.
+    temperature, shift
+        ``logit(calibrated) = logit(said) / temperature + shift``.
+    said, meant
+        The corners of the isotonic line: confidences as said, rising, and what they mean.
+    constant
+        Share of right answers; what ``constant`` returns.
+    informative
+        False where the tier's confidence tells nothing about being right (``constant`` is then the method).
+    log_loss
+        Held-out log loss of each method that was tried; empty where there were too few rows to try.
+    reason
+        Why this method, in a sentence for the screen.
+
+    References
+    ----------
+    Platt 1999; Guo et al. 2017; Zadrozny & Elkan 2002; Oron & Flournoy 2017, Centered Isotonic Regression.
+    """
+
+    method: str = "temperature"
+    temperature: float = 1.0
+    shift: float = 0.0
+    said: tuple[float, ...] = ()
+    meant: tuple[float, ...] = ()
+    constant: float = 0.5
+    informative: bool = True
+    log_loss: tuple[tuple[str, float], ...] = ()
+    reason: str = ""
+
+    def apply(self, confidence: Floats) -> Floats:
+        """Return the probability of being right for each confidence, same shape, in [0, 1].
+
+        Examples
+        --------
+        >>> ConfidenceCalibrator(temperature=2.0).apply(np.array([0.0, 0.5, 0.9, np.nan])).tolist()
+        [0.0, 0.5, 0.75, nan]
+        """
+        confidence = np.asarray(confidence, dtype=np.float64)
+        if self.method == "temperature":
+            calibrated = expit(_logit(confidence) / self.temperature + self.shift)
+        elif self.method == "isotonic":
+            calibrated = np.interp(confidence, self.said, self.meant)
+        else:
+            calibrated = np.full(confidence.shape, self.constant)
+        calibrated = np.where(confidence > 0, calibrated, 0.0)
+        result: Floats = np.where(np.isnan(confidence), np.nan, calibrated)
+        return result
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields as what JSON can hold; `from_plain` reads it back."""
+        fields = asdict(self)
+        return {**fields, "said": list(self.said), "meant": list(self.meant), "log_loss": dict(self.log_loss)}
+
+    @classmethod
+    def from_plain(cls, fields: Mapping[str, Any]) -> ConfidenceCalibrator:
+        """Build the calibrator that `plain` described, to the last digit."""
+        pairs = tuple((str(k), float(v)) for k, v in fields["log_loss"].items())
+        return cls(**{**fields, "said": tuple(fields["said"]), "meant": tuple(fields["meant"]), "log_loss": pairs})
+
+
+def fit_confidence_calibrator(confidence: Floats, right: Bools, *, seed: int = 0) -> ConfidenceCalibrator:
+    """Choose temperature or isotonic by held-out log loss, and fit the choice on all rows.
+
+    Parameters
+    ----------
+    confidence
+        As the tier said it, in [0, 1], shape ``(n_rows,)``; rows with nan (not asked) or 0 (failed) are left out.
+    right
+        Whether the answer was right, shape ``(n_rows,)``.
+    seed
+        Of the folds.
+
+    Returns
+    -------
+    ConfidenceCalibrator
+        A ``constant`` with ``informative=False`` where neither method predicts better than the share of right
+        answers does, where all confidences or all verdicts are the same, or below `MIN_ROWS` rows.
+
+    Examples
+    --------
+    A tier that always claims 0.99 and is right in three of four rows:
+
+    >>> fitted = fit_confidence_calibrator(np.full(40, 0.99), np.arange(40) % 4 > 0)
+    >>> fitted.method, fitted.informative, round(float(fitted.apply(np.array([0.99]))[0]), 2)
+    ('constant', False, 0.74)
+    """
+    usable = np.flatnonzero(np.nan_to_num(np.asarray(confidence, dtype=np.float64)) > 0)
+    usable = usable[:: max(1, -(-len(usable) // MAX_ROWS))]
+    said, hit = np.asarray(confidence, dtype=np.float64)[usable], np.asarray(right, dtype=np.float64)[usable]
+    flat = _fit_constant(said, hit)
+    if len(said) < MIN_ROWS:
+        return replace(flat, reason=f"Only {len(said)} answers: too few to say what this confidence means.")
+    if np.ptp(said) == 0:
+        return replace(flat, reason="Every answer claims the same confidence: it carries no information.")
+    if np.ptp(hit) == 0:
+        what = "right" if hit[0] else "wrong"
+        return replace(flat, reason=f"Every answer is {what}: nothing to tell sure from unsure by.")
+
+    fold = np.random.default_rng(seed).permutation(len(said)) % FOLDS
+    losses = {name: _held_out_log_loss(fit, said, hit, fold) for name, fit in _METHODS.items()}
+    best = min(losses, key=lambda name: losses[name])  # the first of equals: the simplest
+    fitted = replace(_METHODS[best](said, hit), constant=flat.constant, log_loss=tuple(losses.items()))
+    if best == "constant":
+        reason = (
+            f"Held-out log loss {losses['constant']:.3f} without this confidence, {losses['temperature']:.3f} with "
+            "temperature: it carries no information about being right."
+        )
+        return replace(fitted, reason=reason)
+    other = "isotonic" if best == "temperature" else "temperature"
+    reason = f"Held-out log loss {losses[best]:.3f}, against {losses[other]:.3f} with {other}."
+    return replace(fitted, reason=reason)
+
+
+def cross_fitted(confidence: Floats, right: Bools, fold: Labels, *, seed: int = 0) -> Floats:
+    """Calibrate each row by a calibrator that was fitted on the other folds only.
+
+    Parameters
+    ----------
+    confidence, right
+        As in `fit_confidence_calibrator`, shape ``(n_rows,)``.
+    fold
+        Any integers, shape ``(n_rows,)``; rows with equal ones are held out together.
+
+    Returns
+    -------
+    Floats
+        Shape ``(n_rows,)``. With one fold only there is nothing to fit on: the confidences as they were said.
+    """
+    calibrated = np.array(confidence, dtype=np.float64)
+    folds = np.unique(fold)
+    if len(folds) < 2:
+        return calibrated
+    for held_out in folds:
+        own = fold == held_out
+        calibrated[own] = fit_confidence_calibrator(confidence[~own], right[~own], seed=seed).apply(confidence[own])
+    return calibrated
+
+
+def _logit(confidence: Floats) -> Floats:
+    found: Floats = logit(np.clip(confidence, EPSILON, 1 - EPSILON))
+    return found
+
+
+def _held_out_log_loss(fit: _Fit, said: Floats, hit: Floats, fold: Labels) -> float:
+    total = 0.0
+    for held_out in range(FOLDS):
+        own = fold == held_out
+        p = np.clip(fit(said[~own], hit[~own]).apply(said[own]), EPSILON, 1 - EPSILON)
+        total -= float(np.sum(xlogy(hit[own], p) + xlogy(1 - hit[own], 1 - p)))
+    return total / len(said)
+
+
+def _fit_constant(said: Floats, hit: Floats) -> ConfidenceCalibrator:
+    share = (float(hit.sum()) + 1) / (len(hit) + 2)  # Laplace: never a certain 0 or 1
+    return ConfidenceCalibrator("constant", constant=share, informative=False)
+
+
+def _fit_temperature(said: Floats, hit: Floats) -> ConfidenceCalibrator:
+    x = _logit(said)
+
+    def log_loss(parameters: Floats) -> tuple[float, Floats]:
+        slope = np.exp(parameters[0])  # positive: the order of rows stays
+        z = slope * x + parameters[1]
+        gap = expit(z) - hit
+        # a light pull towards 1 and 0 keeps separable rows finite; it weighs as much as one row
+        loss = np.sum(np.logaddexp(0, z) - hit * z) + 0.5 * np.sum(parameters**2)
+        return float(loss) / len(x), np.array([slope * gap @ x, gap.sum(), *parameters]) / len(x)
+
+    found = minimize(log_loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-4.0, 4.0), (-15.0, 15.0)])
+    return ConfidenceCalibrator("temperature", temperature=float(np.exp(-found.x[0])), shift=float(found.x[1]))
+
+
+def _fit_isotonic(said: Floats, hit: Floats) -> ConfidenceCalibrator:
+    distinct, inverse, weight = np.unique(said, return_inverse=True, return_counts=True)
+    steps = isotonic_regression(np.bincount(inverse, hit) / weight, weights=weight)
+    starts = steps.blocks[:-1]
+    mass = np.add.reduceat(weight.astype(float), starts)
+    centre = np.add.reduceat(distinct * weight, starts) / mass
+    least = 1 / (len(said) + 2)  # a pure step is not certainty
+    meant = np.clip(steps.x[starts], least, 1 - least)
+    return ConfidenceCalibrator("isotonic", said=tuple(centre.tolist()), meant=tuple(meant.tolist()))
+
+
+_Fit = Callable[[Floats, Floats], ConfidenceCalibrator]
+_METHODS: dict[str, _Fit] = {"constant": _fit_constant, "temperature": _fit_temperature, "isotonic": _fit_isotonic}

@@ -1,0 +1,311 @@
+"""Streaming: the sums that curves and searches need, over a file of any size, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, guess_columns
+from hybrid.data.pieces import Piece, Progress, Run, on_threads
+from hybrid.data.recorded import code_of
+from hybrid.errors import DatasetError
+from hybrid.metrics.flips import Chain
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.tally import Tally, tally, tally_by
+from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Rows
+
+TEST_SHARE = 0.3
+FINITE = float(np.finfo(np.float64).max)
+HEAD = 1_000  # rows that columns are guessed from
+
+_V = TypeVar("_V", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to read of each row, and the classes; small, so that it travels to every worker.
+
+    Parameters
+    ----------
+    label
+        The column of the truth.
+    tiers
+        From cheap to dear; each but the last with a confidence column.
+    classes
+        Sorted.
+    split
+        A column that says which rows are test; None: three rows in ten are, by a hash of the row's number.
+    classes_too
+        Whether to count classes, for macro-F1.
+    """
+
+    label: str
+    tiers: tuple[RecordedColumns, ...]
+    classes: tuple[str, ...]
+    split: str | None = None
+    classes_too: bool = False
+    lattice: Lattice = Lattice()  # noqa: RUF009 - frozen, so sharing one is safe
+
+    def columns(self) -> list[str]:
+        """Return the columns that are read."""
+        return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used())]))
+
+    def n_classes(self) -> int | None:
+        """Return how many classes to count; None where they are not asked for."""
+        return len(self.classes) if self.classes_too else None
+
+    def coded(self) -> list[str]:
+        """Return those that hold labels."""
+        return [self.label, *([self.split] if self.split else []), *(t.label for t in self.tiers)]
+
+
+def guess(source: Sequence[Piece]) -> Columns:
+    """Guess from the first rows what each column is."""
+    import pandas as pd
+
+    first = source[0]
+    names = ds.dataset(first.path, format=first.format).schema.names
+    head = next(first.batches(names)).slice(0, HEAD)
+    frame = pd.DataFrame({n: _strings(head.column(n)).to_pylist() for n in names}, dtype=object)
+    return guess_columns(frame)
+
+
+def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run: Run | None = None) -> Plan:
+    """Find the classes and check the tiers.
+
+    Raises
+    ------
+    DatasetError
+        If a tier is not there, or one that can pass rows on has no confidences.
+    """
+    by_name = {r.name: r for r in columns.recorded}
+    chosen = []
+    for name in tiers or list(by_name):
+        if name not in by_name:
+            raise DatasetError(f"There is no tier {name!r}. The file holds answers of: {', '.join(by_name) or 'none'}.")
+        chosen.append(by_name[name])
+    if len(chosen) < 2:
+        raise DatasetError(
+            f"Thresholds lie between tiers, and the file holds answers of {len(chosen)}: add columns such as "
+            "classifier_label, classifier_confidence, llm_label and llm_cost."
+        )
+    for r in chosen[:-1]:
+        if r.confidence is None:
+            raise DatasetError(f"{r.name} can pass rows on, so it needs a column {r.name}_confidence.")
+    found = (run or on_threads())(partial(_labels, column=columns.label), source, lambda done, of: None)
+    classes = sorted(set().union(*found) - {""})
+    if len(classes) < 2:
+        raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
+    return Plan(columns.label, tuple(chosen), tuple(classes), columns.split)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Sums over the rows that thresholds are chosen on, and over those that they are reported on."""
+
+    tune: Tally
+    test: Tally
+
+    def __add__(self, other: Sides) -> Sides:
+        return Sides(self.tune + other.tune, self.test + other.test)
+
+
+def tally_pieces(
+    source: Sequence[Piece], plan: Plan, *, run: Run | None = None, progress: Progress | None = None
+) -> Sides:
+    """Sum up a file.
+
+    Parameters
+    ----------
+    run
+        Where: `here`, `on_threads`, which is the default, or `on_dask`; the sums are the same to the last bit.
+
+    Raises
+    ------
+    DatasetError
+        Naming the file, the row and the column of a value that cannot be used.
+    """
+    sums = (run or on_threads())(partial(tally_piece, plan=plan), source, progress or (lambda done, of: None))
+    total = _empty(plan)
+    for one in sums:
+        total = total + one
+    if not total.tune.n_rows:
+        raise DatasetError("No row has a label and an answer of every tier.")
+    return total
+
+
+def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
+    """Sum up one piece: what each worker does."""
+    total = _empty(plan)
+    row = 0
+    for batch in piece.batches(plan.columns(), coded=plan.coded()):
+        total = total + tally_batch(batch, plan, where=f"{piece.path}, row {{}}", first=row)
+        row += batch.num_rows
+    return total
+
+
+def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", first: int = 0) -> Sides:
+    """Sum up the rows of a batch that have a label and an answer of every tier."""
+    truth = _codes(batch.column(plan.label), plan.classes, _label_code(plan.classes))
+    rows = _Rows.of(batch, plan, truth, where, first)
+    truth = rows.taken(truth)
+    label, confidence, cost, latency = [], [], [], []
+    for j, r in enumerate(plan.tiers):
+        said = rows.taken(_codes(batch.column(r.label), plan.classes, code_of(plan.classes)))
+        if j < len(plan.tiers) - 1:
+            assert r.confidence is not None
+            sure = rows.numbers(r.confidence, r, high=1.0)
+            unknown = said == UNKNOWN
+            confidence.append(np.where(unknown, 0.0, sure) if unknown.any() else sure)
+        label.append(said)
+        cost.append(_spent(r, rows))
+        latency.append(float(r.default_latency) if r.latency is None else _steady(rows.numbers(r.latency, r)))
+    right = tuple(one == truth for one in label)
+    chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency))
+    test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
+    return Sides(*tally_by(test, 2, chain, truth, lattice=plan.lattice, n_classes=plan.n_classes()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The rows of a batch that are counted.
+
+    Parameters
+    ----------
+    where, first
+        What an error calls the row, with its number put in, and the number of rows before the batch.
+    kept
+        Their places in the batch; None: all.
+    """
+
+    batch: pa.RecordBatch
+    where: str
+    first: int
+    kept: Rows | None = None
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, plan: Plan, truth: Labels, where: str, first: int) -> _Rows:
+        """Take the rows that have a label and an answer of every tier."""
+        every = cls(batch, where, first)
+        left_out = truth == UNKNOWN
+        for r in plan.tiers:
+            blank = None if r.blank_is_failure else every.blank(r.label)
+            if blank is not None:
+                left_out |= blank
+        return cls(batch, where, first, np.flatnonzero(~left_out)) if left_out.any() else every
+
+    def taken(self, values: NDArray[_V]) -> NDArray[_V]:
+        return values if self.kept is None else values[self.kept]
+
+    def blank(self, column: str) -> Bools | None:
+        """Return where a column is blank; None where it is nowhere."""
+        coded = _dictionary(self.batch.column(column))
+        if not coded.null_count and all(_names(coded)):
+            return None
+        return self.taken(_of_values(coded, lambda name: not name, True, np.bool_))
+
+    def numbers(self, column: str, r: RecordedColumns, *, high: float = FINITE) -> Floats:
+        """Return a column of numbers from 0 to `high`; nothing counts 0 where the tier's answer is blank."""
+        try:
+            values = pc.cast(self.batch.column(column), pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid as error:
+            start = self.where.format(self.first + 1)
+            raise DatasetError(f"{start} ff., {column}: {error}. It must hold numbers.") from None
+        values = self.taken(values)
+        if _within(values, high):
+            return values
+        blank = self.blank(r.label)
+        if blank is not None:
+            values = np.where(np.isnan(values) & blank, 0.0, values)
+        if not _within(values, high):
+            at = int(np.argmin((values >= 0) & (values <= high)))
+            row = self.first + 1 + (at if self.kept is None else int(self.kept[at]))
+            needed = "in [0, 1]. Percentages? Divide by 100." if high == 1 else "a number of 0 or more."
+            raise DatasetError(f"{self.where.format(row)}, {column} = {values[at]}: must be {needed}")
+        return values
+
+
+def _within(values: Floats, high: float) -> bool:
+    return not len(values) or bool(values.min() >= 0 and values.max() <= high)  # False for nan
+
+
+def _on_test(batch: pa.RecordBatch, plan: Plan, first: int) -> Bools:
+    if plan.split is not None:
+        column = batch.column(plan.split)
+        return _of_values(column, lambda name: name.lower() in TEST_NAMES, False, np.bool_)
+    number = np.arange(batch.num_rows, dtype=np.uint32)
+    number += np.uint32((first + 1) % (1 << 32))
+    number *= np.uint32(2654435761)  # modulo 2³²
+    return number < np.uint32(round(TEST_SHARE * (1 << 32)))
+
+
+def _empty(plan: Plan) -> Sides:
+    none: Labels = np.zeros(0, dtype=np.int64)
+    k = len(plan.tiers)
+    chain = Chain((none,) * k, (none == none,) * k, (np.zeros(0),) * (k - 1), (0.0,) * k, (0.0,) * k)
+    zero = tally(chain, none, lattice=plan.lattice, n_classes=plan.n_classes())
+    return Sides(zero, zero)
+
+
+def _dictionary(column: pa.Array) -> pa.DictionaryArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _labels(piece: Piece, *, column: str) -> set[str]:
+    found: set[str] = set()
+    for batch in piece.batches([column], coded=[column]):
+        found |= {str(v).strip() for v in pc.unique(batch.column(column)).to_pylist() if v is not None}
+    return found
+
+
+def _strings(column: pa.Array) -> pa.Array:
+    plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return pc.fill_null(pc.cast(plain, pa.string()), "")
+
+
+def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: type[_V]) -> NDArray[_V]:
+    """Return something that depends on each row's text alone; it is asked once for each distinct one."""
+    coded = _dictionary(column)
+    of = np.array([*map(what, _names(coded)), null], dtype=dtype)
+    at = pc.fill_null(coded.indices, len(of) - 1) if coded.null_count else coded.indices
+    found: NDArray[_V] = of[at.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _codes(column: pa.Array, classes: tuple[str, ...], code: Callable[[str], int]) -> Labels:
+    """Return class codes, as small numbers, which are read faster, where there are few classes."""
+    small: Any = np.int16 if len(classes) < 1 << 15 else np.int64
+    return _of_values(column, code, UNKNOWN, small)
+
+
+@lru_cache(maxsize=8)
+def _label_code(classes: tuple[str, ...]) -> Callable[[str], int]:
+    codes = {c: i for i, c in enumerate(classes)}
+    return lambda name: codes.get(name, UNKNOWN)
+
+
+def _names(column: pa.DictionaryArray) -> list[str]:
+    return ["" if v is None else str(v).strip() for v in column.dictionary.to_pylist()]
+
+
+def _steady(values: Floats) -> Floats | float:
+    """Return one number where it is the same in all rows."""
+    return float(values[0]) if len(values) and values.min() == values.max() else values
+
+
+def _spent(r: RecordedColumns, rows: _Rows) -> Floats | float:
+    if r.cost is not None:
+        return _steady(rows.numbers(r.cost, r))
+    tokens = [(c, p) for c, p in ((r.prompt_tokens, r.prompt_price), (r.completion_tokens, r.completion_price)) if c]
+    if not tokens:
+        return float(r.price)
+    paid: Floats = np.sum([rows.numbers(c, r) * (p / 1e6) for c, p in tokens], axis=0)
+    return paid
