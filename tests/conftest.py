@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import UNKNOWN, Predictions, Tier

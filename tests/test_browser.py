@@ -9,7 +9,8 @@ from playwright.sync_api import expect
 
 import hybrid
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.routing.engine import replay
 from hybrid.study.evidence import record
 from hybrid.tiers import embedders

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from hybrid.data import read as tables
 from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.data.dataset import build, normalise, split
+from hybrid.data.dataset import build, normalise
 from hybrid.data.read import join, read
+from hybrid.data.split import split
 from hybrid.errors import DatasetError
 from hybrid.routing.table import UNKNOWN
 

@@ -14,7 +14,8 @@ from test_bundle import part, rewrite
 
 import hybrid
 from hybrid.data.columns import Columns, RecordedColumns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.errors import BundleError, TierError
 from hybrid.production.bundle import load as load_bundle
 from hybrid.production.bundle import save

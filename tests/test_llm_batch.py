@@ -8,7 +8,8 @@ from conftest import labelled
 from llm_server import KEY
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.errors import TierError
 from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, record

@@ -20,7 +20,8 @@ from conftest import labelled
 from llm_server import KEY
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.table import UNKNOWN

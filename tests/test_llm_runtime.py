@@ -16,7 +16,8 @@ from llm_server import KEY
 
 import hybrid
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.errors import BundleError, TierError
 from hybrid.production import bundle as bundles
 from hybrid.routing.engine import Policy, replay

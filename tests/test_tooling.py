@@ -29,7 +29,8 @@ def test_the_house_rules_hold(command):
 
 def test_the_readme_code_runs(tmp_path, monkeypatch):
     from hybrid.data.columns import Columns
-    from hybrid.data.dataset import build, split
+    from hybrid.data.dataset import build
+    from hybrid.data.split import split
     from hybrid.production.bundle import save
     from hybrid.routing.engine import Policy
     from hybrid.routing.patterns import Triage

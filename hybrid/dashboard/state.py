@@ -12,9 +12,10 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.data.columns import Columns, RecordedColumns
-from hybrid.data.dataset import Split, build, split
+from hybrid.data.dataset import build
 from hybrid.data.notes import Note
 from hybrid.data.read import join, read
+from hybrid.data.split import Split, split
 from hybrid.routing.engine import Policy, answered_by
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import Bools, Labels, Predictions, Rows, Tier

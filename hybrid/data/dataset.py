@@ -1,4 +1,4 @@
-"""Dataset: a table → validated, grouped, split data, with a note for everything that was found in it."""
+"""Dataset: a table → validated, grouped data, with a note for everything that was found in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import read_recorded
 from hybrid.errors import DatasetError
-from hybrid.routing.table import Bools, Labels, Predictions, Rows
+from hybrid.routing.table import Bools, Labels, Predictions
 
 MIN_ROWS = 10
 Strings = NDArray[np.object_]
@@ -324,75 +324,3 @@ def _fingerprint(keys: Strings, labels: Strings, recorded: Predictions) -> str:
     for values in (recorded.label, recorded.confidence, recorded.cost, recorded.latency):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Which rows thresholds are chosen on and which they are reported on.
-
-    Parameters
-    ----------
-    tune, test
-        Row indices, ascending.
-    fold
-        Shape ``(n_rows,)``: the fold in which a tune row is held out, -1 for test rows.
-    given
-        True where the file's own split was honoured.
-    """
-
-    tune: Rows
-    test: Rows
-    fold: NDArray[np.int64]
-    given: bool
-
-
-def split(dataset: Dataset, *, test_share: float = 0.3, n_folds: int = 5, seed: int = 0) -> Split:
-    """Split rows into tune and test, and the tune rows into folds; a group stays together.
-
-    Stratified by label and by which recorded tiers answered. A class keeps at least one group on the tune side.
-    In a split that the file gives, a group may lie on both sides (see the dataset's notes), but never in two folds.
-
-    Parameters
-    ----------
-    test_share
-        Of the groups, where the file gives no split.
-    n_folds
-        At most; no more than there are groups.
-
-    Raises
-    ------
-    DatasetError
-        If a side would be empty or the tune side would have one class.
-    """
-    _, first, member = np.unique(dataset.group, return_index=True, return_inverse=True)
-    answered = dataset.recorded.asked @ (1 << np.arange(len(dataset.recorded.tiers)))
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(first))
-    order = shuffled[np.lexsort((answered[first[shuffled]], dataset.truth[first[shuffled]]))]
-    if dataset.given_split is None:
-        on_test = np.zeros(len(first), dtype=bool)
-        stratum = np.column_stack([dataset.truth[first[order]], answered[first[order]]])
-        starts = np.flatnonzero(np.r_[True, (np.diff(stratum, axis=0) != 0).any(axis=1)])
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            on_test[order[start : start + round(test_share * (end - start))]] = True
-        for code in np.unique(dataset.truth[first]):
-            own = order[dataset.truth[first[order]] == code]
-            if on_test[own].all():
-                on_test[own[0]] = False
-        test = on_test[member]
-    else:
-        test = dataset.given_split == "test"
-    tune_groups = order[np.isin(order, member[~test])]
-    n_folds = max(2, min(n_folds, len(tune_groups)))
-    fold_of_group = np.full(len(first), -1)
-    fold_of_group[tune_groups] = np.arange(len(tune_groups)) % n_folds
-    fold = np.where(test, -1, fold_of_group[member])
-    if not test.any() or test.all() or len(tune_groups) < 2:
-        raise DatasetError(
-            f"{dataset.n_rows:,} rows in {plural(len(first), 'group', 'groups')} cannot be split into tune and test. "
-            "Rows whose texts are equal but for case, digits and punctuation, or that share a group, stay together: "
-            "add rows with other texts, or pick no group column."
-        )
-    if len(np.unique(dataset.truth[~test])) < 2:
-        raise DatasetError("The tune side has one class only: add rows of another class to it.")
-    return Split(np.flatnonzero(~test), np.flatnonzero(test), fold.astype(np.int64), dataset.given_split is not None)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hybrid.data.dataset import Dataset, Split
+from hybrid.data.dataset import Dataset
+from hybrid.data.split import Split
 from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Predictions, Tier
 from hybrid.tiers import LocalModel

@@ -17,7 +17,8 @@ import numpy as np
 from openai import OpenAI
 from sklearn.linear_model import LogisticRegression
 
-from hybrid.data.dataset import Dataset, Split
+from hybrid.data.dataset import Dataset
+from hybrid.data.split import Split
 from hybrid.tiers.embedders import MiniLM, embed
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.llm.local_server import LocalServer

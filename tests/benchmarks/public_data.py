@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, normalise, split
+from hybrid.data.dataset import build, normalise
 from hybrid.data.read import read
+from hybrid.data.split import split
 from hybrid.metrics.confidence import reliability
 from hybrid.metrics.curve import sweep
 from hybrid.metrics.summary import share

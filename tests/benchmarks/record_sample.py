@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import Dataset, Split, build, split
+from hybrid.data.dataset import Dataset, build
 from hybrid.data.read import read
+from hybrid.data.split import Split, split
 from hybrid.tiers.classifier import fit_classifier
 from hybrid.tiers.embedders import MiniLM
 from hybrid.tiers.embedding import fit_embedding

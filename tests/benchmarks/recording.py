@@ -19,7 +19,8 @@ import llm_server
 from conftest import labelled
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions
 

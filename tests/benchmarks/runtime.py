@@ -21,7 +21,8 @@ from sklearn.pipeline import make_pipeline
 
 import hybrid
 from hybrid.data.columns import guess_columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.production.bundle import save
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade

@@ -15,8 +15,9 @@ import numpy as np
 
 from hybrid import load
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, split
+from hybrid.data.dataset import build
 from hybrid.data.read import read
+from hybrid.data.split import split
 from hybrid.production.bundle import save
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage

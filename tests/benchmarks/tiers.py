@@ -16,8 +16,9 @@ import local_llm
 import numpy as np
 
 from hybrid.data.columns import guess_columns
-from hybrid.data.dataset import Dataset, Split, build, split
+from hybrid.data.dataset import Dataset, build
 from hybrid.data.read import read
+from hybrid.data.split import Split, split
 from hybrid.metrics.summary import Interval, share, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.data.dataset import Dataset, Split
+from hybrid.data.dataset import Dataset
+from hybrid.data.split import Split
 from hybrid.errors import TierError
 from hybrid.routing.table import Rows
 from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, AnswerStore, Spending
