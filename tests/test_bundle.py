@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from hybrid.production.bundle import PolicyConfig, save
 from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Policy, defaults, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import UNKNOWN, Tier
+from hybrid.tiers import KINDS
+from hybrid.tiers.calibration import Calibrator
+
+OLD = Path(__file__).parent / "old_bundles"
 
 
 def policy_of(recording, name, **chosen):
@@ -282,3 +288,47 @@ def test_thresholds_of_classes_stand_in_the_bundle_by_name(recording):
     stored["parameters"]["by_class"] = {"astrology": 0.5}
     with pytest.raises(BundleError, match="astrology"):
         PolicyConfig(**stored).policy()
+
+
+@pytest.mark.parametrize("name", ["trained_gate", "heuristic_gate", "embedding"])
+def test_a_bundle_exported_by_the_first_version_loads_and_decides_its_golden_rows_alike(name):
+    """They were written by 0.1.0, before tiers packed themselves; loading proves every golden row."""
+    bundle = load_bundle(OLD / f"{name}.zip")
+    assert len(bundle.golden) >= 20
+    assert {KINDS[t.model] for t in bundle.config.tiers if t.model in KINDS} == {
+        type(m) for m in bundle.models.values()
+    }
+    for tier in bundle.config.tiers:
+        if tier.name in bundle.models:  # what is written now is what was written then, to the last number
+            again = KINDS[tier.model].from_files(tier.model, bundle.models[tier.name].to_files(tier.model))
+            assert numbers_of(again) == numbers_of(bundle.models[tier.name])
+
+
+def numbers_of(model):
+    """Return a model's files with their arrays read, since a zip holds the time of its writing."""
+    found = {}
+    for name, content in model.to_files("x").items():
+        if name.endswith(".npz"):
+            with np.load(io.BytesIO(content)) as arrays:
+                found[name] = {k: v.tolist() for k, v in arrays.items()}
+        else:
+            found[name] = content
+    return found
+
+
+def test_two_tiers_of_a_kind_keep_files_of_their_own(recording):
+    one = recording.models["classifier"]
+    other = replace(one, calibrator=Calibrator(5.0))
+    table = recording.predictions
+    tiers = (Tier("classifier", "classifier"), Tier("unsure", "classifier"))
+    content = save(
+        policy=Policy(Cascade((0.99,)), tiers),
+        classes=table.classes,
+        models={"classifier": one, "unsure": other},
+        texts=list(recording.dataset.texts),
+        recorded=table,
+        evidence={},
+    )
+    models = load_bundle(content).models
+    assert models["unsure"].calibrator.temperature == 5.0
+    assert models["classifier"].calibrator == one.calibrator

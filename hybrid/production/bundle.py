@@ -20,16 +20,16 @@ from hybrid.errors import BundleError, HybridError
 from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import UNKNOWN, Answers, Predictions, Rows, Tier
-from hybrid.tiers import LocalModel
+from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.llm.packing import MODEL as LLM
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.tier import LLMTier
-from hybrid.tiers.packing import answers_alike, model_name, pack, unpack
 
 SCHEMA_VERSION = 1
 GOLDEN_PER_TIER = 20
 MAX_MEMBER_BYTES = 500 * 1024 * 1024
 EXTRAS = ("support.json",)
+EXTERNAL = "external"  # what policy.json calls the model of a tier that the bundle does not hold
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -48,7 +48,8 @@ class TierConfig(_Strict):
     `model` names what answers: ``rules``, ``classifier``, ``trained_gate`` or ``heuristic_gate`` ship in the bundle;
     of ``embedding`` and ``embedding_average`` the fitted numbers do, and the embedding model has to be installed or
     reachable; ``llm`` is asked over the network, as `llm` says; ``external`` is supplied when it is loaded.
-    `default_confidence` stands in where a model gives none.
+    `default_confidence` stands in where a model gives none. `files` names its files where another tier of its kind has
+    the kind's own name.
     """
 
     name: str
@@ -58,6 +59,7 @@ class TierConfig(_Strict):
     model: str
     default_confidence: float | None = None
     llm: dict[str, Any] | None = None
+    files: str | None = None
 
 
 class PolicyConfig(_Strict):
@@ -135,7 +137,7 @@ class Bundle:
     @property
     def external(self) -> tuple[str, ...]:
         """Names of the tiers that the caller has to supply."""
-        return tuple(t.name for t in self.config.tiers if t.model == "external")
+        return tuple(t.name for t in self.config.tiers if t.model == EXTERNAL)
 
 
 def save(
@@ -185,9 +187,10 @@ def save(
         tiers=[
             TierConfig(
                 **asdict(t),
-                model=LLM if t.name in packed else model_name(models.get(t.name)),
+                model=LLM if t.name in packed else models[t.name].kind if t.name in models else EXTERNAL,
                 default_confidence=_constant(recorded, t.name),
                 llm=packed[t.name][0] if t.name in packed else None,
+                files=_prefix(t.name, policy.names, models),
             )
             for t in policy.tiers
         ],
@@ -197,9 +200,9 @@ def save(
     for tier in config.tiers:
         if tier.model == LLM:
             files |= packed[tier.name][1]
-        elif tier.model != "external":
-            files |= pack(tier.model, models[tier.name])
-    local = {n: models[n] for n in policy.names if n in models and answers_alike(models[n])}
+        elif tier.model != EXTERNAL:
+            files |= models[tier.name].to_files(tier.files or tier.model)
+    local = {n: models[n] for n in policy.names if n in models and models[n].answers_alike}
     golden = _golden_rows(policy, local, texts, recorded)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
     files["evidence.json"] = json.dumps({**evidence, "versions": _versions()}, indent=2, allow_nan=False).encode()
@@ -235,7 +238,7 @@ def load(source: str | Path | bytes) -> Bundle:
         )
     try:
         policy = config.policy()
-        models = {t.name: unpack(t.model, files) for t in config.tiers if t.model not in ("external", LLM)}
+        models = {t.name: _unpack(t, files) for t in config.tiers if t.model not in (EXTERNAL, LLM)}
         llms = {t.name: unpack_llm(t.llm or {}, tuple(config.classes), files) for t in config.tiers if t.model == LLM}
         golden = _parse(_Golden, files, "golden.json").rows
         evidence = json.loads(files["evidence.json"])
@@ -248,6 +251,20 @@ def load(source: str | Path | bytes) -> Bundle:
     bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
     _check_golden(bundle)
     return bundle
+
+
+def _prefix(name: str, names: Sequence[str], models: Mapping[str, LocalModel]) -> str | None:
+    """Return what a tier's files are called where an earlier tier has the name of their kind, else None."""
+    before = [models[n].kind for n in names[: names.index(name)] if n in models]
+    if name not in models or models[name].kind not in before:
+        return None
+    return f"{models[name].kind}-{len(before)}"
+
+
+def _unpack(tier: TierConfig, files: Mapping[str, bytes]) -> LocalModel:
+    if tier.model not in KINDS:
+        raise BundleError(f"policy.json: nothing here is called {tier.model!r}. Upgrade hybrid-tuner or export again.")
+    return KINDS[tier.model].from_files(tier.files or tier.model, files)
 
 
 def _by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from hybrid.production.bundle import Bundle
 from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, rounds
 from hybrid.routing.table import UNKNOWN, Answers
-from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.asking import LLMAsker
 
 
@@ -281,8 +280,8 @@ class Runtime:
             return said.answers
         start = time.perf_counter()
         local = self.bundle.models.get(name)
-        if isinstance(local, EmbeddingClassifier | AveragedClassifier):
-            answers = await asyncio.to_thread(local.answer, asked)  # milliseconds a text, or a call to an endpoint
+        if local is not None and local.waits:
+            answers = await asyncio.to_thread(local.answer, asked)
         elif local is not None:
             answers = local.answer(asked)
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,10 @@ class FastClassifier:
         Seconds for one text, the median of single calls when it was fitted.
     """
 
+    kind: ClassVar[str] = "classifier"
+    waits: ClassVar[bool] = False
+    answers_alike: ClassVar[bool] = True
+
     terms: tuple[str, ...]
     idf: Floats
     weights: NDArray[np.float32]
@@ -69,7 +75,11 @@ class FastClassifier:
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts; free of charge, at the latency that was measured."""
-        return self.decide(self.calibrator.probabilities(self.logits(texts)))
+        return self.decide(self.probabilities(texts))
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""
+        return self.calibrator.probabilities(self.logits(texts))
 
     def decide(self, probabilities: Floats) -> Answers:
         """Turn probabilities, ``(n_rows, n_classes)``, into answers: the most probable class, and how probable."""
@@ -85,6 +95,34 @@ class FastClassifier:
         row = self.features([text])
         added = row.data * self._weights[row.indices, label]
         return {self.terms[j]: float(v) for j, v in zip(row.indices, added, strict=True)}
+
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return the numbers and the terms as one file of arrays."""
+        out = io.BytesIO()
+        np.savez_compressed(
+            out,
+            terms=np.frombuffer("\n".join(self.terms).encode(), dtype=np.uint8),  # a term holds no line break
+            idf=self.idf,
+            weights=self.weights,
+            bias=self.bias,
+            temperature=np.array(self.calibrator.temperature),
+            latency=np.array(self.latency),
+        )
+        return {f"{name}.npz": out.getvalue()}
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Read what `to_files` wrote."""
+        with np.load(io.BytesIO(files[f"{name}.npz"]), allow_pickle=False) as arrays:  # plain numbers: runs no code
+            stored: dict[str, NDArray[Any]] = dict(arrays)
+        return cls(
+            tuple(stored["terms"].tobytes().decode().split("\n")),
+            stored["idf"],
+            stored["weights"],
+            stored["bias"],
+            Calibrator(float(stored["temperature"])),
+            float(stored["latency"]),
+        )
 
     def _scores(self, features: csr_matrix) -> Floats:
         scores: Floats = np.asarray(features @ self._weights) + self.bias.astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.errors import TierError
+from hybrid.errors import BundleError, TierError
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, key_for
 
 if TYPE_CHECKING:
@@ -87,6 +87,16 @@ class MiniLM:
         """USD per text."""
         return 0.0
 
+    def plain(self) -> dict[str, Any]:
+        """Return which model this is, as JSON values; `embedder_from` reads it back."""
+        return {
+            "kind": "minilm",
+            "package": MODEL_PACKAGE,
+            "package_version": self.package_version,
+            "sha256": self.sha256,
+            "tokenizer_sha256": self.tokenizer_sha256,
+        }
+
     def check(self) -> None:
         """Raise `TierError` where what is installed here is not this very model."""
         here = MiniLM.installed()
@@ -155,6 +165,10 @@ class EndpointEmbedder:
         """Everything that determines a vector besides the text."""
         return f"endpoint {self.base_url} {self.model}"
 
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as JSON values, never a key; `embedder_from` reads it back."""
+        return {"kind": "endpoint", "model": self.model, "base_url": self.base_url, "price": self.price}
+
     def check(self) -> None:
         """Do nothing: an endpoint is asked when it is needed."""
 
@@ -211,6 +225,28 @@ class EndpointEmbedder:
 
 
 Embedder = MiniLM | EndpointEmbedder
+
+
+def embedder_from(stored: Mapping[str, Any]) -> Embedder:
+    """Return the embedder that `plain` described, after a look whether it is here.
+
+    Raises
+    ------
+    BundleError
+        If it is of an unknown kind, or not installed here.
+    """
+    match stored["kind"]:
+        case "minilm":
+            found: Embedder = MiniLM(stored["package_version"], stored["sha256"], stored["tokenizer_sha256"])
+        case "endpoint":
+            found = EndpointEmbedder(stored["model"], stored["base_url"], float(stored["price"]))
+        case other:
+            raise BundleError(f"The bundle's embeddings come from {other!r}, unknown here. Upgrade hybrid-tuner.")
+    try:
+        found.check()
+    except TierError as error:
+        raise BundleError(f"This bundle asks {found.name}, which has to be installed here. {error}") from error
+    return found
 
 
 def embed(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Labels
 from hybrid.tiers.calibration import Calibrator, cross_calibrated
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress
-from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed
+from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed, embedder_from
 
 if TYPE_CHECKING:  # production has no cache, and loads no database
     from hybrid.tiers.embedding_cache import EmbeddingCache, Vectors
@@ -46,6 +48,9 @@ class EmbeddingClassifier:
         Seconds for one text, the median of single calls when it was fitted.
     """
 
+    kind: ClassVar[str] = "embedding"
+    waits: ClassVar[bool] = True  # milliseconds a text, or a call to an endpoint
+
     embedder: Embedder
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -55,6 +60,11 @@ class EmbeddingClassifier:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_columns", np.ascontiguousarray(self.weights.T, dtype=np.float64))
+
+    @property
+    def answers_alike(self) -> bool:
+        """Whether it is bound to answer as it did: an endpoint is not."""
+        return not isinstance(self.embedder, EndpointEmbedder)
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
@@ -83,10 +93,37 @@ class EmbeddingClassifier:
                 scores[start : start + ROWS_AT_ONCE, c] = (part * column).sum(axis=1)
         return np.asarray(scores + self.bias.astype(np.float64), dtype=np.float64)
 
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return the numbers, and which embedder they need; the embedding model itself stays where it is."""
+        out = io.BytesIO()
+        np.savez_compressed(
+            out,
+            weights=self.weights,
+            bias=self.bias,
+            temperature=np.array(self.calibrator.temperature),
+            latency=np.array(self.latency),
+        )
+        return {
+            f"{name}.json": json.dumps(self.embedder.plain(), indent=1).encode(),
+            f"{name}.npz": out.getvalue(),
+        }
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Read what `to_files` wrote; the embedder has to be installed or reachable here."""
+        embedder = embedder_from(json.loads(files[f"{name}.json"]))
+        with np.load(io.BytesIO(files[f"{name}.npz"]), allow_pickle=False) as arrays:
+            stored: dict[str, NDArray[Any]] = dict(arrays)
+        calibrator = Calibrator(float(stored["temperature"]))
+        return cls(embedder, stored["weights"], stored["bias"], calibrator, float(stored["latency"]))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AveragedClassifier:
     """The mean of the fast classifier's and the embedding classifier's probabilities, with a temperature of its own."""
+
+    kind: ClassVar[str] = "embedding_average"
+    waits: ClassVar[bool] = True
 
     fast: FastClassifier
     embedding: EmbeddingClassifier
@@ -95,9 +132,30 @@ class AveragedClassifier:
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
-        fast = self.fast.calibrator.probabilities(self.fast.logits(texts))
-        logits = average(fast, self.embedding.probabilities(texts))
+        logits = average(self.fast.probabilities(texts), self.embedding.probabilities(texts))
         return _decide(self.calibrator.probabilities(logits), self.embedding.embedder.price, self.latency)
+
+    @property
+    def answers_alike(self) -> bool:
+        """Whether it is bound to answer as it did: an endpoint is not."""
+        return self.embedding.answers_alike
+
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return the files of both classifiers, and the temperature of their mean."""
+        own = {"temperature": self.calibrator.temperature, "latency": self.latency}
+        return {
+            f"{name}.json": json.dumps(own, indent=1).encode(),
+            **self.fast.to_files(f"{name}_classifier"),
+            **self.embedding.to_files(f"{name}_embedding"),
+        }
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Read what `to_files` wrote."""
+        own = json.loads(files[f"{name}.json"])
+        fast = FastClassifier.from_files(f"{name}_classifier", files)
+        embedding = EmbeddingClassifier.from_files(f"{name}_embedding", files)
+        return cls(fast, embedding, Calibrator(float(own["temperature"])), float(own["latency"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

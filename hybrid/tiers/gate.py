@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ class HeuristicGate:
     True
     """
 
+    kind: ClassVar[str] = "heuristic_gate"
+    waits: ClassVar[bool] = False
+    answers_alike: ClassVar[bool] = True
+
     latency: float = 0.0
 
     def score(self, texts: Sequence[str]) -> Floats:
@@ -55,16 +60,38 @@ class HeuristicGate:
         """Return the scores as answers without a label."""
         return _scores(self.score(texts), self.latency)
 
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return nothing: there are no numbers."""
+        return {}
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Return the gate."""
+        return cls()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedGate:
     """The probability that the cheap tier is right, read from the words alone."""
 
+    kind: ClassVar[str] = "trained_gate"
+    waits: ClassVar[bool] = False
+    answers_alike: ClassVar[bool] = True
+
     model: FastClassifier  # over the classes WRONG and RIGHT
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Return the probabilities as answers without a label."""
-        return _chance_of_right(self.model.calibrator.probabilities(self.model.logits(texts)), self.model.latency)
+        return _chance_of_right(self.model.probabilities(texts), self.model.latency)
+
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return the model's file."""
+        return self.model.to_files(name)
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Read what `to_files` wrote."""
+        return cls(FastClassifier.from_files(name, files))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

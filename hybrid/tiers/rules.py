@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,10 @@ NO_EDITS = Edits()
 class Rules:
     """Rules from the surest to the least sure; the first that matches a text answers it."""
 
+    kind: ClassVar[str] = "rules"
+    waits: ClassVar[bool] = False
+    answers_alike: ClassVar[bool] = True
+
     rules: tuple[Rule, ...]
     latency: float = 0.0  # seconds per text
     _index: dict[str, int] = field(init=False, repr=False)
@@ -69,6 +74,17 @@ class Rules:
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts; a text that no rule matches gets UNKNOWN with confidence 0."""
         return _first_match(count_terms(texts, self._index), self._index, self.rules, self.latency)
+
+    def to_files(self, name: str) -> dict[str, bytes]:
+        """Return the rules as JSON."""
+        stored = {"rules": [asdict(r) for r in self.rules], "latency": self.latency}
+        return {f"{name}.json": json.dumps(stored, indent=1).encode()}
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
+        """Read what `to_files` wrote."""
+        stored = json.loads(files[f"{name}.json"])
+        return cls(tuple(Rule(**r) for r in stored["rules"]), stored["latency"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
