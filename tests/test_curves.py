@@ -7,18 +7,17 @@ import pytest
 from conftest import LEVELS, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tally import many
+from test_tally import many, tally_of
 
 from hybrid.errors import TierError
 from hybrid.metrics import flips
 from hybrid.metrics import surface as surfaces
-from hybrid.metrics.curve import Order, latency_quantiles, pareto_front, surface, sweep, sweep_macro_f1, with_threshold
+from hybrid.metrics.curve import Order, latency_quantiles, pareto_front, surface, sweep, with_threshold
 from hybrid.metrics.flips import Chain, Sum
 from hybrid.metrics.lattice import Lattice
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage
-from hybrid.tuning.tallied import tally_of
 
 
 def check(curve, i, policy, predictions, truth):
@@ -123,17 +122,6 @@ def test_every_pattern_has_a_threshold_to_draw():
         assert any(p.threshold for p in kind.params()), name
 
 
-@given(cases(), st.data(), st.sampled_from((*LEVELS, 0.1, 0.77, 0.999)))
-def test_macro_f1_at_any_threshold_is_that_of_replay(case, data, threshold):
-    policy, predictions, truth = case
-    line = data.draw(st.sampled_from(policy.thresholds()))
-    where = {"name": line.name, "index": line.index}
-    curve, f1 = sweep(policy, predictions, truth, **where), sweep_macro_f1(policy, predictions, truth, **where)
-    s = summarize(replay(with_threshold(policy, line.name, line.index, threshold), predictions), truth)
-    assert len(f1) == len(curve.threshold)
-    assert f1[curve.at(threshold)] == pytest.approx(s.macro_f1, abs=1e-12)
-
-
 def value(metric: Sum, n):
     """Return a metric of every row, kept and passed on."""
     kept = np.broadcast_to(np.asarray(metric.kept, dtype=float), n)
@@ -215,20 +203,18 @@ def test_how_many_rows_are_looked_at_at_a_time_makes_no_difference(monkeypatch, 
 
     def everything():
         curves = sweep(two, predictions, truth, name="threshold")
-        f1 = sweep_macro_f1(two, predictions, truth, name="threshold")
         over_both = surface(three, predictions, truth, axes=(lines[0], lines[1]), first=edges, second=edges)
         votes = replay(Policy(Ensemble("cost_aware"), predictions.tiers), predictions)
-        sums = tally_of(two, predictions, truth, lattice=Lattice(2, 2), classes=True)
+        sums = tally_of(two, predictions, truth, lattice=Lattice(2, 2))
         return [
             *(getattr(curves, f) for f in ("threshold", "accuracy", "escalation_rate", "cost_per_1000", "kept")),
-            f1,
             *(over_both.accuracy, over_both.escalation_rate, over_both.cost_per_1000),
             *(votes.label, votes.tier, votes.confidence),
-            *(sums.right, *sums.cost, sums.classes.answers),
+            *(sums.right, *sums.cost),
         ]
 
     whole = everything()
-    for module in ("metrics.lattice", "metrics.macro_f1", "metrics.order", "metrics.tally", "routing.voting"):
+    for module in ("metrics.lattice", "metrics.order", "metrics.tally", "routing.voting"):
         monkeypatch.setattr(f"hybrid.{module}.CHUNK", rows_at_a_time)
     monkeypatch.setattr("hybrid.metrics.tally.PART", rows_at_a_time)
     for a, b in zip(whole, everything(), strict=True):

@@ -8,7 +8,7 @@ import pytest
 from conftest import table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tally import many
+from test_tally import many, tally_of
 
 from hybrid.errors import TierError
 from hybrid.metrics.flips import chain_of_three, with_threshold
@@ -18,7 +18,6 @@ from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.tuning import pair_search as search
 from hybrid.tuning.pair_search import Goal, best_pair, optimum_at_edges
-from hybrid.tuning.tallied import tally_of
 
 
 def brute(policy, predictions, truth, goal):

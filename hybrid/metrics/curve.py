@@ -16,7 +16,6 @@ from hybrid.metrics.distinct import few_values
 from hybrid.metrics.flips import Flips, flips, with_threshold
 from hybrid.metrics.intervals import wilson
 from hybrid.metrics.lattice import locate
-from hybrid.metrics.macro_f1 import macro_f1_of
 from hybrid.metrics.order import Order
 from hybrid.metrics.surface import Surface, surface
 from hybrid.routing.engine import Policy
@@ -28,11 +27,9 @@ __all__ = [
     "Surface",
     "curve_of",
     "latency_quantiles",
-    "macro_f1_of",
     "pareto_front",
     "surface",
     "sweep",
-    "sweep_macro_f1",
     "with_threshold",
 ]
 
@@ -140,20 +137,6 @@ def curve_of(rows: Flips, order: Order) -> Curve:
         cost[points] *= 1000
         np.subtract(1, share, out=share)
     return Curve(order.threshold, right, last, cost, latency, kept, n)
-
-
-def sweep_macro_f1(
-    policy: Policy,
-    predictions: Predictions,
-    truth: Labels,
-    *,
-    name: str,
-    index: int | None = None,
-    order: Order | None = None,
-) -> Floats:
-    """Return the macro-F1 at every point of `sweep`, which takes the same parameters."""
-    rows = flips(policy, predictions, truth, name=name, index=index)
-    return macro_f1_of(rows, order or Order.of(rows.gauge), truth)
 
 
 def latency_quantiles(

@@ -1,6 +1,6 @@
 """Tally: what curves need of any number of rows, as sums: batches are tallied apart and added up, in any order.
 
-All sums are whole numbers (rows, nano-dollars, microseconds), so that the same rows give the same bits however they
+All sums are whole numbers (rows, nano-dollars), so that the same rows give the same bits however they
 were cut into batches and on whichever machine each batch was tallied.
 """
 
@@ -22,7 +22,7 @@ from hybrid.metrics.flips import Chain
 from hybrid.metrics.lattice import Lattice
 from hybrid.routing.table import CHUNK, Bools, Floats, Labels, Rows
 
-NANO, MICRO = 1e9, 1e6  # per USD, per second
+NANO = 1e9  # per USD
 PART = 1 << 17  # rows
 
 Ints = NDArray[np.int64]
@@ -39,30 +39,19 @@ class Tally:
     right
         Rows by which tiers are right (tier j is bit j) and by bin of each such tier: shape
         ``(2 ** n_tiers,) + (n_bins,) * (n_tiers - 1)``.
-    cost, latency
-        For each tier the sum of nano-dollars, and of microseconds, by the bins of the tiers before it: shapes
-        ``()``, ``(n_bins,)``, ``(n_bins, n_bins)``, …
-    classes
-        For macro-F1, with two tiers only; None otherwise.
+    cost
+        For each tier the sum of nano-dollars by the bins of the tiers before it: shapes ``()``, ``(n_bins,)``,
+        ``(n_bins, n_bins)``, …
     """
 
     lattice: Lattice
     right: Ints
     cost: tuple[Ints, ...]
-    latency: tuple[Ints, ...]
-    classes: ClassTally | None = None
 
     def __add__(self, other: Tally) -> Tally:
         if self.lattice != other.lattice or self.right.shape != other.right.shape:
             raise TierError("Only tallies of the same tiers on the same lattice can be added up.")
-        classes = self.classes + other.classes if self.classes and other.classes else None
-        return replace(
-            self,
-            right=self.right + other.right,
-            cost=tuple(map(add, self.cost, other.cost)),
-            latency=tuple(map(add, self.latency, other.latency)),
-            classes=classes,
-        )
+        return replace(self, right=self.right + other.right, cost=tuple(map(add, self.cost, other.cost)))
 
     @property
     def n_rows(self) -> int:
@@ -79,29 +68,9 @@ class Tally:
         gains = [is_right[0], *(b - a for a, b in pairwise(is_right))]
         return self._grid([self._over(j, gain) for j, gain in enumerate(gains)])
 
-    def reached(self, tier: int) -> Ints:
-        """Return how many rows a tier is asked about with the thresholds at edges."""
-        return self._grid([self._over(tier, np.ones(len(self.right), dtype=np.int64))])
-
     def cost_grid(self) -> Floats:
         """Return USD with the thresholds at edges."""
         return self._grid(self.cost) / NANO
-
-    def latency_grid(self) -> Floats:
-        """Return seconds with the thresholds at edges."""
-        return self._grid(self.latency) / MICRO
-
-    def slack(self) -> Floats:
-        """Return how far the accuracy at a threshold inside each bin can be from that at the bin's lower edge.
-
-        A threshold between two edges passes on some of the rows of one bin more than the lower edge does. Each of
-        them changes the number of right answers by at most 1, and by nothing where both tiers are right or wrong
-        alike; so the accuracy rises by at most the bin's share of rows that only the second tier gets right, and falls
-        by at most its share of rows that only the first does. Shape ``(n_bins,)``; two tiers only.
-        """
-        gained, lost = self.right[0b10], self.right[0b01]
-        share: Floats = np.maximum(gained, lost) / self.n_rows
-        return share
 
     def _over(self, n_axes: int, weight: Ints) -> Ints:
         """Return rows, weighted by which tiers are right, by the bins of the first tiers."""
@@ -117,56 +86,8 @@ class Tally:
         return total
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassTally:
-    """Rows by class, of two tiers: what macro-F1 needs.
-
-    Parameters
-    ----------
-    true
-        Rows of each class, shape ``(n_classes,)``.
-    answers
-        By tier, class, whether right, and bin of the first tier's confidence, shape ``(2, n_classes, 2, n_bins)``.
-    """
-
-    true: Ints
-    answers: Ints
-
-    def __add__(self, other: ClassTally) -> ClassTally:
-        return ClassTally(self.true + other.true, self.answers + other.answers)
-
-    def macro_f1(self) -> Floats:
-        """Return the macro-F1 with the threshold at each edge, shape ``(n_bins,)``."""
-        of_tiers = self.answers.sum(axis=2), self.answers[:, :, 1]
-        said, both = (x[0].sum(axis=1)[:, None] + below(x[1] - x[0], axes=(1,)) for x in of_tiers)
-        occurrences = self.true[:, None] + said
-        present = occurrences > 0
-        f1: Floats = (2 * both / np.maximum(occurrences, 1)).sum(axis=0) / present.sum(axis=0)
-        return f1
-
-
-def tally(chain: Chain, truth: Labels, *, lattice: Lattice, n_classes: int | None = None) -> Tally:
-    """Sum up a batch of rows.
-
-    Parameters
-    ----------
-    chain
-        What each tier said.
-    n_classes
-        Counts classes too, for the macro-F1 of two tiers.
-    """
-    (all_rows,) = tally_by(np.zeros(len(truth), dtype=np.uint8), 1, chain, truth, lattice=lattice, n_classes=n_classes)
-    return all_rows
-
-
 def tally_by(
-    group: NDArray[np.uint8],
-    n_groups: int,
-    chain: Chain,
-    truth: Labels,
-    *,
-    lattice: Lattice,
-    n_classes: int | None = None,
+    group: NDArray[np.uint8], n_groups: int, chain: Chain, truth: Labels, *, lattice: Lattice
 ) -> tuple[Tally, ...]:
     """Sum up each of up to 16 groups of a batch of rows, of chains of up to 4 tiers.
 
@@ -174,14 +95,16 @@ def tally_by(
     ----------
     group
         Of each row, shape ``(n_rows,)``.
+    chain
+        What each tier said.
     """
     k, n, n_bins = len(chain.label), len(truth), lattice.n_bins
     shapes = [(n_groups, *[n_bins] * j) for j in range(k)]
     # a part at a time, which stays in the processor's cache, but not so small that adding tables up takes longer
-    step = max(PART, prod(shapes[-1]) << k, 4 * n_groups * (n_classes or 0) * n_bins)
+    step = max(PART, prod(shapes[-1]) << k)
     if n > step:
         parts = [
-            tally_by(group[rows], n_groups, chain.take(rows), truth[rows], lattice=lattice, n_classes=n_classes)
+            tally_by(group[rows], n_groups, chain.take(rows), truth[rows], lattice=lattice)
             for rows in (slice(start, start + step) for start in range(0, n, step))
         ]
         return tuple(total(of_group) for of_group in zip(*parts, strict=True))
@@ -192,17 +115,8 @@ def tally_by(
     rows = [right.sum(axis=1)]
     for _ in range(k - 1):
         rows.insert(0, rows[0].sum(axis=-1))
-    paid, waited = (
-        [_whole_sums([group, *bins[:j]], shapes[j], rows[j], values, unit) for j, values in enumerate(columns)]
-        for unit, columns in ((NANO, chain.cost), (MICRO, chain.latency))
-    )
-    classes: Sequence[ClassTally | None] = [None] * n_groups
-    if n_classes is not None and k == 2:
-        classes = _count_classes(group, n_groups, chain, truth, bins[0], n_classes, n_bins)
-    return tuple(
-        Tally(lattice, right[g], tuple(x[g] for x in paid), tuple(x[g] for x in waited), classes[g])
-        for g in range(n_groups)
-    )
+    paid = [_nano_dollars([group, *bins[:j]], shapes[j], rows[j], values) for j, values in enumerate(chain.cost)]
+    return tuple(Tally(lattice, right[g], tuple(x[g] for x in paid)) for g in range(n_groups))
 
 
 def total(tallies: Sequence[Tally]) -> Tally:
@@ -262,31 +176,9 @@ def counted(digits: Sequence[NDArray[Any]], shape: Sequence[int], *, first: int 
     return found.reshape(shape)
 
 
-def _whole_sums(
-    digits: Sequence[NDArray[Any]], shape: tuple[int, ...], rows: Ints, values: Floats | float, unit: float
-) -> Ints:
+def _nano_dollars(digits: Sequence[NDArray[Any]], shape: tuple[int, ...], rows: Ints, values: Floats | float) -> Ints:
     if isinstance(values, float):
-        return np.asarray(rows * np.int64(np.rint(values * unit)))
+        return np.asarray(rows * np.int64(np.rint(values * NANO)))
     # whole numbers far below 2**53: a double adds them without rounding
-    whole = np.rint(values * unit)
+    whole = np.rint(values * NANO)
     return np.bincount(cells(digits, shape), whole, minlength=prod(shape)).astype(np.int64).reshape(shape)
-
-
-def _count_classes(
-    group: NDArray[np.uint8],
-    n_groups: int,
-    chain: Chain,
-    truth: Labels,
-    bins: NDArray[np.int16],
-    n_classes: int,
-    n_bins: int,
-) -> list[ClassTally]:
-    true = counted([group, truth], (n_groups, n_classes))
-    by_tier = []
-    for label, right in zip(chain.label, chain.right, strict=True):
-        # an unknown label is -1: the first line of each table
-        shape = (n_groups, n_classes + 1, 2, n_bins)
-        counts = counted([group, label, right.view(np.int8), bins], shape, first=2 * n_bins)
-        by_tier.append(counts[:, 1:])
-    answers = np.stack(by_tier, axis=1)
-    return [ClassTally(true[g], answers[g]) for g in range(n_groups)]

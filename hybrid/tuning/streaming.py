@@ -19,7 +19,7 @@ from hybrid.data.recorded import code_of
 from hybrid.errors import DatasetError
 from hybrid.metrics.flips import Chain
 from hybrid.metrics.lattice import Lattice
-from hybrid.metrics.tally import Tally, tally, tally_by
+from hybrid.metrics.tally import Tally, tally_by
 from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Rows
 
 TEST_SHARE = 0.3
@@ -43,24 +43,17 @@ class Plan:
         Sorted.
     split
         A column that says which rows are test; None: three rows in ten are, by a hash of the row's number.
-    classes_too
-        Whether to count classes, for macro-F1.
     """
 
     label: str
     tiers: tuple[RecordedColumns, ...]
     classes: tuple[str, ...]
     split: str | None = None
-    classes_too: bool = False
     lattice: Lattice = Lattice()  # noqa: RUF009 - frozen, so sharing one is safe
 
     def columns(self) -> list[str]:
         """Return the columns that are read."""
-        return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used())]))
-
-    def n_classes(self) -> int | None:
-        """Return how many classes to count; None where they are not asked for."""
-        return len(self.classes) if self.classes_too else None
+        return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used() if c != t.latency)]))
 
     def coded(self) -> list[str]:
         """Return those that hold labels."""
@@ -157,7 +150,7 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
     truth = _codes(batch.column(plan.label), plan.classes, _label_code(plan.classes))
     rows = _Rows.of(batch, plan, truth, where, first)
     truth = rows.taken(truth)
-    label, confidence, cost, latency = [], [], [], []
+    label, confidence, cost = [], [], []
     for j, r in enumerate(plan.tiers):
         said = rows.taken(_codes(batch.column(r.label), plan.classes, code_of(plan.classes)))
         if j < len(plan.tiers) - 1:
@@ -167,11 +160,10 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
             confidence.append(np.where(unknown, 0.0, sure) if unknown.any() else sure)
         label.append(said)
         cost.append(_spent(r, rows))
-        latency.append(float(r.default_latency) if r.latency is None else _steady(rows.numbers(r.latency, r)))
     right = tuple(one == truth for one in label)
-    chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency))
+    chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), (0.0,) * len(label))  # no sum is of latencies
     test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
-    return Sides(*tally_by(test, 2, chain, truth, lattice=plan.lattice, n_classes=plan.n_classes()))
+    return Sides(*tally_by(test, 2, chain, truth, lattice=plan.lattice))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,8 +243,7 @@ def _empty(plan: Plan) -> Sides:
     none: Labels = np.zeros(0, dtype=np.int64)
     k = len(plan.tiers)
     chain = Chain((none,) * k, (none == none,) * k, (np.zeros(0),) * (k - 1), (0.0,) * k, (0.0,) * k)
-    zero = tally(chain, none, lattice=plan.lattice, n_classes=plan.n_classes())
-    return Sides(zero, zero)
+    return Sides(*tally_by(np.zeros(0, dtype=np.uint8), 2, chain, none, lattice=plan.lattice))
 
 
 def _dictionary(column: pa.Array) -> pa.DictionaryArray:

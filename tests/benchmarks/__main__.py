@@ -22,25 +22,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
-from sklearn.metrics import f1_score
 
 from hybrid.metrics.curve import curve_of
 from hybrid.metrics.flips import Chain, chain_of_three, flips
 from hybrid.metrics.lattice import Lattice
-from hybrid.metrics.macro_f1 import macro_f1_of
 from hybrid.metrics.order import Order
 from hybrid.metrics.summary import expected_calibration_error
 from hybrid.metrics.surface import surface_of
-from hybrid.metrics.tally import tally
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Answers, Predictions, Tier
 from hybrid.routing.voting import vote
-from hybrid.tuning import tallied
-from hybrid.tuning.certificates import certified
 from hybrid.tuning.pair_search import Goal, best_pair
-from hybrid.tuning.tallied import LATTICE
 
 CLASSES = 77
 
@@ -91,7 +84,7 @@ def sorting(n: int) -> float:
     return float(np.median([timed(lambda: np.sort(values)) for _ in range(7)]))
 
 
-def pandas_loop(table: Predictions, truth: np.ndarray, points: int, macro_f1: Callable[..., object]) -> None:
+def pandas_loop(table: Predictions, truth: np.ndarray, points: int) -> None:
     frame = pd.DataFrame(
         {"c": table.confidence[:, 0], "a": table.label[:, 0], "b": table.label[:, 1], "t": truth,
          "c0": table.cost[:, 0], "c1": table.cost[:, 1], "l0": table.latency[:, 0], "l1": table.latency[:, 1]}
@@ -101,16 +94,6 @@ def pandas_loop(table: Predictions, truth: np.ndarray, points: int, macro_f1: Ca
         final = frame["a"].where(kept, frame["b"])
         (final == frame["t"]).mean(), (~kept).mean()
         (frame["c0"] + frame["c1"].where(~kept, 0)).mean(), (frame["l0"] + frame["l1"].where(~kept, 0)).mean()
-        macro_f1(frame["t"], final)
-
-
-def by_value_counts(truth: pd.Series, final: pd.Series) -> object:
-    both = truth[final == truth].value_counts()
-    return (2 * both / (truth.value_counts() + final.value_counts())).mean()
-
-
-def by_scikit_learn(truth: pd.Series, final: pd.Series) -> object:
-    return f1_score(truth, final, average="macro", labels=range(CLASSES), zero_division=0)
 
 
 def triage(n: int):
@@ -120,55 +103,11 @@ def triage(n: int):
     def exact():
         rows = flips(policy, table, truth, name="threshold", index=None)
         order = Order.of(rows.gauge)
-        return curve_of(rows, order), macro_f1_of(rows, order, truth)
+        return curve_of(rows, order)
 
-    def lattice():
-        sums = tallied.tally_of(policy, table, truth, classes=True)
-        return tallied.curve(sums), sums.classes.macro_f1()
-
-    loops = {
-        "pandas loop, 100 thresholds, macro-F1 by value_counts": (by_value_counts, 100 if n <= 10_000 else 10),
-        "the same, macro-F1 by scikit-learn's f1_score": (by_scikit_learn, 20 if n <= 10_000 else 5),
-    }
-    taken = {}
-    for name, (f1, points) in loops.items():
-        mine, theirs = beside(exact, lambda: pandas_loop(table, truth, points, f1), slow=True)  # noqa: B023
-        taken[name] = theirs * 100 / points
-        yield "triage, all metrics, every distinct threshold", name, mine, taken[name]
-    mine, _ = beside(lattice, lambda: None, runs=9)
-    for name, theirs in taken.items():
-        yield "the same on the lattice, 258 thresholds", name, mine, theirs
-    chain = Chain.of(policy, table, truth)
-
-    def masks():
-        c, right = table.confidence[:, 0], table.label == truth[:, None]
-        for threshold in np.linspace(0, 1, 100):
-            kept = c >= threshold
-            np.where(kept, right[:, 0], right[:, 1]).mean(), kept.mean()
-
-    mine, theirs = beside(lambda: tallied.curve(tally(chain, truth, lattice=LATTICE)), masks, slow=n > 100_000)
-    yield "accuracy, escalation, cost on the lattice, columns read", "loop of masks, 100 thresholds", mine, theirs
-
-    sums = tally(chain, truth, lattice=LATTICE)
-    rng = np.random.default_rng(0)
-
-    def resample():
-        for _ in range(3):
-            rows = rng.integers(0, n, n)
-            tallied.curve(tallied.tally_of(policy, table.take(rows), truth[rows]))
-
-    mine, theirs = beside(lambda: tallied.bands(sums, replicates=1000), resample, runs=3, slow=True)
-    yield "bootstrap of the curve, 1,000 replicates", "resampling rows (3 of 1,000 measured)", mine, theirs * 1000 / 3
-    wrong = np.cumsum((table.label[:, 0] != truth)[np.argsort(-table.confidence[:, 0])])
-    kept = np.arange(1, n + 1)
-
-    def certify_in_turn():
-        for i in np.linspace(100, n - 1, 100).astype(int):
-            c = table.confidence[:, 0] >= table.confidence[i, 0]
-            binomtest(int((table.label[:, 0] != truth)[c].sum()), int(c.sum()), 0.2, alternative="less")
-
-    mine, theirs = beside(lambda: certified(wrong, kept, risk=0.2, delta=0.1), certify_in_turn, slow=True)
-    yield "certificates at every threshold", "100 masks and binomial tests", mine, theirs
+    points = 100 if n <= 10_000 else 10
+    mine, theirs = beside(exact, lambda: pandas_loop(table, truth, points), slow=True)
+    yield "triage, every distinct threshold", "pandas loop, 100 thresholds", mine, theirs * 100 / points
 
 
 def cascade(n: int):
