@@ -19,3 +19,7 @@ class BundleError(HybridError):
 
 class SupportError(HybridError):
     """A setting of the support pipeline that cannot be used, or a ticket that cannot be read."""
+
+
+class StudyError(HybridError):
+    """A study that cannot be kept, opened or asked for what it does not hold."""

@@ -182,7 +182,7 @@ def save(
     config = PolicyConfig(
         schema_version=SCHEMA_VERSION,
         pattern=pattern_name(policy.pattern),
-        parameters=_by_name(policy.pattern, classes),
+        parameters=by_name(policy.pattern, classes),
         classes=list(classes),
         tiers=[
             TierConfig(
@@ -267,7 +267,7 @@ def _unpack(tier: TierConfig, files: Mapping[str, bytes]) -> LocalModel:
     return KINDS[tier.model].from_files(tier.files or tier.model, files)
 
 
-def _by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
+def by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
     """Return a pattern's parameters as a person reviews them: values of a class under its name."""
     values = dict(parameters(pattern))
     for p in pattern.params():

@@ -11,10 +11,14 @@ from hybrid.routing.table import Bools, Predictions
 
 @dataclass(frozen=True, slots=True)
 class Cascade(Pattern):
-    """Ask the tiers in order; stop at the first whose confidence is at or above its threshold, or at the last."""
+    """Ask the tiers in order; stop at the first whose confidence is at or above its threshold, or at the last.
+
+    Over one tier it takes that tier's answer for every row: "the LLM for everything" is such a cascade.
+    """
 
     title: ClassVar[str] = "Cascade"
     summary: ClassVar[str] = "Tiers from cheap to dear; each passes on what it is not confident about."
+    min_tiers: ClassVar[int] = 1
 
     thresholds: tuple[float, ...] = param(
         0.85,

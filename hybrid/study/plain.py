@@ -1,0 +1,105 @@
+"""Plain: policies and columns as JSON values, for projects, links and files that a person reads."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.errors import HybridError, StudyError
+from hybrid.production.bundle import by_name, pattern_name
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.table import Tier
+from hybrid.study.terms import Terms
+
+MAX_LINK = 65_536  # characters that are unpacked from a link
+
+
+def plain_policy(policy: Policy, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a policy as JSON values; a class's own values stand under its name."""
+    return {
+        "pattern": pattern_name(policy.pattern),
+        "tiers": list(policy.names),
+        "parameters": by_name(policy.pattern, classes),
+    }
+
+
+def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Sequence[str]) -> Policy:
+    """Return the policy that `plain_policy` wrote, over the tiers that are here now.
+
+    Raises
+    ------
+    StudyError
+        If a tier, the pattern or a parameter is not known here.
+    """
+    here = {t.name: t for t in tiers}
+    try:
+        kind = PATTERNS[stored["pattern"]]
+        missing = [name for name in stored["tiers"] if name not in here]
+        if missing:
+            raise StudyError(f"There is no tier called {missing[0]!r} here. The tiers are {', '.join(here)}.")
+        values: dict[str, Any] = {}
+        for p in kind.params():
+            value = stored["parameters"][p.name]
+            if p.per_class:
+                unknown = [c for c in value if c not in classes]
+                if unknown:
+                    raise StudyError(f"{p.label}: there is no class {unknown[0]!r} here.")
+                value = tuple(value.get(c) for c in classes) if value else ()
+            values[p.name] = tuple(value) if p.per_tier else value
+        return Policy(kind(**values), tuple(here[name] for name in stored["tiers"]))
+    except StudyError:
+        raise
+    except (HybridError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"The stored policy cannot be read: {error}.") from error
+
+
+def plain_columns(columns: Columns) -> dict[str, Any]:
+    """Return what each column is, as JSON values."""
+    return asdict(columns)
+
+
+def columns_from(stored: Mapping[str, Any]) -> Columns:
+    """Return the columns that `plain_columns` wrote.
+
+    Raises
+    ------
+    StudyError
+        If something in it is not known here.
+    """
+    try:
+        found = dict(stored)
+        found["recorded"] = tuple(RecordedColumns(**r) for r in found.get("recorded", ()))
+        return Columns(**found)
+    except (TypeError, AttributeError) as error:
+        raise StudyError(f"The stored columns cannot be read: {error}.") from error
+
+
+def link(policy: Policy, terms: Terms, classes: Sequence[str]) -> str:
+    """Return a policy and the terms that it is measured on as the value of a link's parameter."""
+    said = json.dumps([plain_policy(policy, classes), terms.plain()], separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(zlib.compress(said.encode(), 9)).decode().rstrip("=")
+
+
+def from_link(value: str) -> tuple[Mapping[str, Any], Terms]:
+    """Return the plain policy and the terms of a link.
+
+    Raises
+    ------
+    StudyError
+        If it is damaged.
+    """
+    try:
+        packed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        said = zlib.decompressobj().decompress(packed, MAX_LINK)
+        policy, terms = json.loads(said)
+        if not isinstance(policy, dict) or not isinstance(terms, dict):
+            raise ValueError("it holds something else")
+        return policy, Terms.from_plain(terms)
+    except (ValueError, zlib.error) as error:
+        raise StudyError("The link is damaged or was cut off: copy it again.") from error

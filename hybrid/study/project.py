@@ -1,0 +1,340 @@
+"""Project: a study as a folder; what was written last is whole, whenever the machine stops.
+
+A folder holds ``project.json`` (terms, policy, pins, what was typed) and one folder of data that it names: rows as
+Parquet, columns as JSON, every tier's answers and the fitted models as plain numbers. Data are written into a folder
+of their own and named last; ``project.json`` is replaced in one step. So a reader finds the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hybrid.data.dataset import build
+from hybrid.data.notes import Note
+from hybrid.data.split import Split
+from hybrid.errors import HybridError, StudyError
+from hybrid.routing.table import Answers, Predictions, Tier
+from hybrid.study.answers import AnsweredLLM
+from hybrid.study.evidence import Recording
+from hybrid.study.plain import columns_from, plain_columns, plain_policy, policy_from
+from hybrid.study.study import Pin, Study
+from hybrid.study.terms import Terms
+from hybrid.tiers import KINDS, LocalModel
+from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, is_installed
+from hybrid.tiers.llm.packing import pack_llm, unpack_llm
+from hybrid.tiers.rules import Edits
+
+FORMAT = 1
+FILE, ROWS, COLUMNS, ANSWERS = "project.json", "rows.parquet", "columns.json", "answers.npz"
+VARIABLE = "HYBRID_PROJECTS_DIR"  # names the folder of all projects; unset: the user's data folder of this system
+ID = re.compile(r"[0-9a-f]{32}")  # 128 random bits: who does not know it does not find it
+
+
+def projects_folder() -> Path:
+    """Return the folder that holds this user's projects; it need not exist yet."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    import platformdirs  # its place differs between systems
+
+    return Path(platformdirs.user_data_dir("hybrid-tuner", appauthor=False)) / "projects"
+
+
+def new_id() -> str:
+    """Return a random name for a project."""
+    return secrets.token_hex(16)
+
+
+def folder_of(project: str) -> Path:
+    """Return a project's folder.
+
+    Raises
+    ------
+    StudyError
+        If the name is not one that `new_id` makes: it comes out of a link.
+    """
+    if not ID.fullmatch(project):
+        raise StudyError("The link names no project: 32 digits and letters from a to f are needed. Copy it again.")
+    return projects_folder() / project
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A project as a list shows it; `saved` in seconds since 1970."""
+
+    id: str
+    name: str
+    rows: int
+    saved: float
+
+
+def recent(most: int = 8) -> list[Kept]:
+    """Return this user's projects, the latest first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for folder in projects_folder().iterdir():
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                if ID.fullmatch(folder.name):
+                    stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+                    found.append(Kept(folder.name, str(stored["name"]), int(stored["rows"]), float(stored["saved"])))
+    return sorted(found, key=lambda p: -p.saved)[:most]
+
+
+def forget(project: str) -> None:
+    """Delete a project and everything in it; no error where it is gone already."""
+    folder = folder_of(project)
+    with contextlib.suppress(FileNotFoundError):  # first what makes it one, so that no half of it is ever opened
+        (folder / FILE).unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def save(study: Study, folder: Path) -> None:
+    """Keep a study in a folder; what did not change since is not written again.
+
+    Raises
+    ------
+    StudyError
+        If the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data = _data_name(study)
+        if not (folder / data).is_dir():
+            _write_data(study, folder, data)
+        stored = _plain(study, data)
+        before = _stored(folder)
+        if before is None or {k: v for k, v in before.items() if k != "saved"} != stored:
+            _replace(folder / FILE, json.dumps({**stored, "saved": time.time()}, indent=1).encode())
+        for old in folder.iterdir():  # what is not named any more, half-written folders of a killed process too
+            if old.name.startswith("data-") and old.name != data and _is_stale(old, before):
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StudyError(f"The project cannot be kept in {str(folder)!r}: {error.strerror or error}.") from error
+
+
+def open_folder(folder: Path) -> Study:
+    """Return the study that is kept in a folder.
+
+    Raises
+    ------
+    StudyError
+        If there is none, or it cannot be read here.
+    """
+    stored = _stored(folder)
+    if stored is None:
+        raise StudyError("There is no such project here: it was deleted, or it is kept on another machine.")
+    if stored.get("format") != FORMAT:
+        raise StudyError(
+            f"The project has the format {stored.get('format')!r}, and this version reads {FORMAT}: open it with the "
+            "version of hybrid-tuner that wrote it."
+        )
+    try:
+        return _read(stored, folder / str(stored["data"]))
+    except HybridError as error:
+        raise StudyError(f"The project {stored.get('name')!r} cannot be opened: {error}") from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"The project {stored.get('name')!r} is damaged ({type(error).__name__}: {error}): load its file again."
+        ) from error
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_stale(folder: Path, before: Mapping[str, Any] | None) -> bool:
+    """Whether a data folder is left over: another process may be writing one just now, so young ones stay."""
+    named = before is not None and before.get("data") == folder.name
+    with contextlib.suppress(OSError):
+        return named or time.time() - folder.stat().st_mtime > 600
+    return False
+
+
+def _plain(study: Study, data: str) -> dict[str, Any]:
+    fitted = study.fitted is not None
+    classes = study.classes if fitted else ()
+    return {
+        "format": FORMAT,
+        "name": study.name,
+        "rows": len(study.table),
+        "data": data,
+        "columns": plain_columns(study.columns),
+        "terms": study.terms.plain(),
+        "policy": plain_policy(study.policy, classes) if fitted and study.chosen and study.policy else None,
+        "pins": [[p.name, plain_policy(p.policy, classes)] for p in study.pins],
+        "form": study.form,
+    }
+
+
+def _data_name(study: Study) -> str:
+    """Return a name that tells these rows and answers from any other."""
+    if study.fitted is not None:
+        told = study.key
+    else:
+        table = study.table
+        told = repr((study.name, list(table.columns), table.shape, id(table), study.columns))
+    return f"data-{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+
+
+def _write_data(study: Study, folder: Path, name: str) -> None:
+    half = folder / f"data-{secrets.token_hex(8)}.part"
+    half.mkdir(mode=0o700)
+    study.table.to_parquet(half / ROWS, index=False)
+    said: dict[str, Any] = {
+        "notes": [asdict(n) for n in study.joined],
+        "embedder": _plain_embedder(study.embedder),
+        "edits": [sorted(study.edits.removed), list(study.edits.added)],
+        "seconds": study.seconds,
+        "fitted": None,
+        "llms": [],
+    }
+    arrays: dict[str, np.ndarray] = {}
+    if study.fitted is not None:
+        said["fitted"] = _write_fitted(study.fitted, half, arrays)
+        said["llms"] = [_write_llm(one, i, half, arrays) for i, one in enumerate(study.llms)]
+        np.savez(half / ANSWERS, **arrays)  # type: ignore[arg-type]
+    (half / COLUMNS).write_text(json.dumps(said), encoding="utf-8")
+    for path in half.iterdir():
+        _sync(path)
+    _sync(half)
+    with contextlib.suppress(OSError):  # another process wrote the same data first
+        half.rename(folder / name)
+    shutil.rmtree(half, ignore_errors=True)
+    _sync(folder)
+
+
+def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    table = fitted.predictions
+    for field in ("label", "confidence", "cost", "latency"):
+        arrays[field] = np.asarray(getattr(table, field)).T
+    arrays |= {"tune": fitted.split.tune, "test": fitted.split.test, "fold": fitted.split.fold}
+    if fitted.raw_confidence is not None:
+        arrays["raw_confidence"] = fitted.raw_confidence
+    models: list[list[Any]] = []
+    for tier, model in fitted.models.items():
+        files = model.to_files(f"model-{len(models)}")
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        models.append([tier, model.kind, list(files)])
+    return {
+        "tiers": [asdict(t) for t in table.tiers],
+        "given": fitted.split.given,
+        "problems": list(fitted.problems),
+        "models": models,
+    }
+
+
+def _write_llm(one: AnsweredLLM, i: int, folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    for field in ("label", "confidence", "cost", "latency"):
+        arrays[f"llm{i}.{field}"] = getattr(one.answers, field)
+    stored, files = pack_llm(one.model, f"llm-{i}.json")
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return {"tier": asdict(one.tier), "model": stored, "n_answered": one.n_answered}
+
+
+def _read(stored: Mapping[str, Any], data: Path) -> Study:
+    said = json.loads((data / COLUMNS).read_text(encoding="utf-8"))
+    table = pd.read_parquet(data / ROWS).astype(object)
+    notes = [Note(**n) for n in said["notes"]]
+    study = Study(str(stored["name"]), table, columns_from(stored["columns"]), notes=notes)
+    study.form = dict(stored["form"])
+    if said["fitted"] is not None:
+        with np.load(data / ANSWERS, allow_pickle=False) as packed:
+            arrays = {name: packed[name] for name in packed.files}
+        removed, added = said["edits"]
+        edits = Edits(frozenset((p, int(c)) for p, c in removed), tuple((p, int(c)) for p, c in added))
+        study.keep(_read_fitted(study, said["fitted"], data, arrays), embedder=_embedder(said["embedder"]), edits=edits)
+        study.seconds = float(said["seconds"])
+        study.add(list(_read_llms(study, said["llms"], data, arrays)))
+        study.terms = Terms.from_plain(stored["terms"])
+        if stored["policy"] is not None:
+            with contextlib.suppress(StudyError):  # of a tier that is not there any more
+                study.restore(policy_from(stored["policy"], study.tiers, study.classes))
+        for name, plain in stored["pins"]:
+            with contextlib.suppress(StudyError):
+                study.pins.append(Pin(str(name), policy_from(plain, study.tiers, study.classes)))
+    return study
+
+
+def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapping[str, np.ndarray]) -> Recording:
+    dataset = build(study.table, study.columns)
+    columns = [np.asarray(arrays[field]).T for field in ("label", "confidence", "cost", "latency")]
+    table = Predictions(tuple(Tier(**t) for t in said["tiers"]), dataset.classes, *columns)
+    if table.n_rows != dataset.n_rows:
+        raise StudyError("its answers belong to other rows: load its file again.")
+    models: dict[str, LocalModel] = {}
+    problems = list(said["problems"])
+    for i, (tier, kind, names) in enumerate(said["models"]):
+        files = {name: (data / name).read_bytes() for name in names}
+        try:
+            models[tier] = KINDS[kind].from_files(f"model-{i}", files)
+        except HybridError as error:  # a library that it needs is gone; its answers are still there
+            problems.append(f"{tier} cannot answer new texts here. {error}")
+    split = Split(arrays["tune"], arrays["test"], arrays["fold"], bool(said["given"]))
+    return Recording(dataset, split, table, models, arrays.get("raw_confidence"), tuple(problems))
+
+
+def _read_llms(
+    study: Study, stored: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]
+) -> Iterator[AnsweredLLM]:
+    files = {path.name: path.read_bytes() for path in data.glob("llm-*.json")}
+    for i, one in enumerate(stored):
+        answers = Answers(*(arrays[f"llm{i}.{field}"] for field in ("label", "confidence", "cost", "latency")))
+        model = unpack_llm(one["model"], study.classes, files)
+        yield AnsweredLLM(Tier(**one["tier"]), model, answers, int(one["n_answered"]))
+
+
+def _plain_embedder(embedder: Embedder | None) -> dict[str, Any] | None:
+    match embedder:
+        case EndpointEmbedder():
+            return {"kind": "endpoint", "model": embedder.model, "base_url": embedder.base_url, "price": embedder.price}
+        case MiniLM():
+            return {"kind": "minilm"}
+    return None
+
+
+def _embedder(stored: Mapping[str, Any] | None) -> Embedder | None:
+    if stored is None:
+        return None
+    if stored["kind"] == "endpoint":
+        return EndpointEmbedder(str(stored["model"]), str(stored["base_url"]), float(stored["price"]))
+    return MiniLM.installed() if is_installed() else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    half = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    with open(half, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(half, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    with contextlib.suppress(OSError):  # some systems cannot open folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

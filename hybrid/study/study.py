@@ -1,0 +1,730 @@
+"""Study: one object that holds data, answers, terms and the chosen policy; everything else is a view of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hybrid.data.columns import Columns, guess_columns
+from hybrid.data.dataset import Dataset, build
+from hybrid.data.notes import Note
+from hybrid.data.read import read
+from hybrid.data.split import Split, split
+from hybrid.errors import DatasetError, StudyError
+from hybrid.metrics.curve import Curve
+from hybrid.metrics.rows import Inspection
+from hybrid.metrics.summary import Baselines, PairedDifference, Summary, paired_difference
+from hybrid.production.bundle import OnFailure
+from hybrid.production.bundle import save as save_bundle
+from hybrid.routing.engine import Outcomes, Policy, Threshold
+from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
+from hybrid.study import defaults, promises
+from hybrid.study.answers import AnsweredLLM
+from hybrid.study.evidence import Progress, Recording, record
+from hybrid.study.graded import Graded, Memo, alone, in_mix
+from hybrid.study.terms import Terms
+from hybrid.tiers.embedders import Embedder
+from hybrid.tiers.llm.tier import LLMTier
+from hybrid.tiers.rules import NO_EDITS, Edits
+from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, recommend
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDES = ("tune", "test")
+MAX_UNDO = 50  # policies
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A policy that is kept for comparison, under a short name."""
+
+    name: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a policy does on one side of the split: on the rows that its own tiers answered.
+
+    Parameters
+    ----------
+    policy, side
+        What was measured, and where.
+    graded
+        The rows, and everything else that can be measured on them.
+    cheap
+        The tier of the policy that the others are measured against.
+    """
+
+    policy: Policy
+    side: str
+    graded: Graded
+    cheap: str
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that it was measured on; 0 where no row has every answer."""
+        return len(self.graded)
+
+    @property
+    def n_side(self) -> int:
+        """Rows of that side, answered or not."""
+        return self.graded.n_side
+
+    @property
+    def summary(self) -> Summary:
+        """Accuracy, escalation rate, cost and latency, each with its interval.
+
+        Raises
+        ------
+        StudyError
+            If there is not a single row.
+        """
+        return self.graded.summary(self.policy)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What was decided about every row."""
+        return self.graded.outcomes(self.policy)
+
+    @property
+    def inspection(self) -> Inspection:
+        """The decisions beside the truth and the cheap tier's answers."""
+        return self.graded.inspection(self.policy, cheap=self.cheap)
+
+    @property
+    def baselines(self) -> Baselines:
+        """The policy's tiers alone, and the oracle between its cheap tier and its last."""
+        return self.graded.baselines(self.policy, cheap=self.cheap, strong=self.policy.names[-1])
+
+    @property
+    def gain(self) -> PairedDifference:
+        """The policy against its cheap tier alone."""
+        cheap = next(t for t in self.policy.tiers if t.name == self.cheap)
+        return self.graded.gain(self.policy, alone(cheap))
+
+    def curve(self, line: Threshold) -> Curve:
+        """The policy over one of its thresholds."""
+        return self.graded.curve(self.policy, line)
+
+
+class Study:
+    """Labelled data, the answers of every tier, what is assumed, and the policy that was chosen.
+
+    Nothing in it knows a screen: the dashboard, the command line and Python work on the same object and get the same
+    numbers.
+
+    Parameters
+    ----------
+    name
+        What the user reads.
+    table
+        Strings, as `hybrid.data.read` gives them.
+    columns
+        What each column is; None: guessed.
+    notes
+        What was found when the table was read or joined.
+
+    Examples
+    --------
+    >>> import hybrid
+    >>> study = hybrid.Study.read("sample_data/recorded_predictions.csv").fit()
+    >>> best = study.recommend(hybrid.Goal("cheapest", floor=0.8))
+    >>> study.use(best.policy)
+    >>> study.measure(side="test").summary.accuracy.value > 0.7
+    True
+    """
+
+    def __init__(
+        self, name: str, table: pd.DataFrame, columns: Columns | None = None, *, notes: Sequence[Note] = ()
+    ) -> None:
+        self.name = name
+        self.table = table
+        self.columns = guess_columns(table) if columns is None else columns
+        self.joined = tuple(notes)
+        self.edits: Edits = NO_EDITS
+        self.embedder: Embedder | None = None
+        self.seconds = 0.0  # that fitting took
+        self.fitted: Recording | None = None
+        self.llms: tuple[AnsweredLLM, ...] = ()
+        self.pins: list[Pin] = []
+        self.form: dict[str, Any] = {}  # what was typed on the screens; JSON values
+        self.suggested: promises.Suggested | None = None
+        self.certified: promises.Certified | None = None
+        self._terms = Terms()
+        self._policy: Policy | None = None
+        self._before: list[Policy] = []
+        self._tiers: tuple[Tier, ...] | None = None
+        self._columns: dict[str, tuple[Tier, Answers]] = {}
+        self._graded = Memo(24)
+        self._orders = Memo(24)
+
+    # what it is made of
+
+    @classmethod
+    def read(
+        cls, source: str | Path | bytes, *, name: str | None = None, columns: Columns | None = None, **picked: Any
+    ) -> Study:
+        """Read a file of labelled texts, or of models' answers.
+
+        Parameters
+        ----------
+        source
+            A path, or a file's bytes; then `name` says the format by its ending.
+        columns
+            What each column is; None: guessed.
+        **picked
+            Single columns instead of the guess, such as ``label="intent"``; see `hybrid.data.columns.Columns`.
+
+        Raises
+        ------
+        DatasetError
+            If it cannot be used; the message says where and how to mend it.
+
+        Examples
+        --------
+        >>> study = Study.read(b"text,label\\nwhere is my parcel,shipping\\n", name="tickets.csv")
+        >>> study.columns.text, study.columns.label
+        ('text', 'label')
+        """
+        if isinstance(source, bytes):
+            if name is None:
+                raise DatasetError("Bytes have no name: say name='tickets.csv', whose ending tells the format.")
+            content = source
+        else:
+            name = name or Path(source).name
+            try:
+                content = Path(source).read_bytes()
+            except OSError as error:
+                raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
+        study = cls(name, read(name, content), columns)
+        if picked:
+            study.columns = replace(study.columns, **picked)
+        return study
+
+    def fit(
+        self, *, embedder: Embedder | None = None, edits: Edits | None = None, progress: Progress | None = None
+    ) -> Study:
+        """Validate the table, split it, fit what runs here, and lay every tier's answers beside the rows.
+
+        The study stays as it was until all of it is done.
+
+        Parameters
+        ----------
+        embedder
+            Makes the small-model tiers; None: there are none.
+        edits
+            What the user changed about the mined rules; None: as before.
+        progress
+            Called with the share done and what is being done; what it raises ends the work.
+
+        Raises
+        ------
+        HybridError
+            If something cannot be used.
+        """
+        start = time.perf_counter()
+        edits = self.edits if edits is None else edits
+        dataset = build(self.table, self.columns)
+        fitted = record(dataset, split(dataset), edits=edits, embedder=embedder, progress=progress)
+        self.keep(fitted, embedder=embedder, edits=edits)
+        self.seconds = time.perf_counter() - start
+        return self
+
+    def keep(self, fitted: Recording, *, embedder: Embedder | None = None, edits: Edits = NO_EDITS) -> None:
+        """Take over what was fitted on the table."""
+        self.fitted, self.embedder, self.edits = fitted, embedder, edits
+        self._forget()
+
+    def add(self, llms: Sequence[AnsweredLLM]) -> None:
+        """Replace the columns of the LLM tiers that were asked here."""
+        self.llms = tuple(llms)
+        self._forget()
+
+    def split_again(self) -> None:
+        """Split the rows here instead of as the file says; fit again for it to count."""
+        self.columns = replace(self.columns, split=None)
+
+    @property
+    def evidence(self) -> Recording:
+        """The data set, its split, and what was fitted.
+
+        Raises
+        ------
+        StudyError
+            If nothing was fitted yet.
+        """
+        if self.fitted is None:
+            raise StudyError("Nothing is fitted yet: call study.fit() first.")
+        return self.fitted
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.evidence.dataset
+
+    @property
+    def split(self) -> Split:
+        return self.evidence.split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.evidence.dataset.classes
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found in the data and what was done about it."""
+        return (*self.joined, *self.dataset.notes)
+
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """The models that run here, by tier name."""
+        return self.evidence.models
+
+    @property
+    def llm_models(self) -> dict[str, LLMTier]:
+        """LLM tiers that a bundle can ask itself, by name."""
+        return {one.tier.name: one.model for one in self.llms}
+
+    @property
+    def key(self) -> str:
+        """Tell these data, with their split, rules and answers, from any other."""
+        columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
+        small = self.embedder and self.embedder.identity
+        llms = "".join(f" {one.key}" for one in self.llms)
+        return f"{self.dataset.fingerprint} {columns} {edits} {small}{llms}"
+
+    # one column a tier
+
+    @property
+    def terms(self) -> Terms:
+        """What is assumed about production."""
+        return self._terms
+
+    @terms.setter
+    def terms(self, terms: Terms) -> None:
+        if terms.routing != self._terms.routing:
+            self._terms = terms
+            self._forget(graded=False)
+        self._terms = terms
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """Every tier that has answers, from cheap to dear under the terms; gates last."""
+        if self._tiers is None:
+            named = {t.name: t for t in (self.column(n)[0] for n in self._names())}
+            order = {name: i for i, name in enumerate(self._terms.order)}
+            usual = sorted(named.values(), key=lambda t: (t.kind == "gate", t.price))
+            if order:
+                put = iter(sorted((t for t in usual if t.name in order), key=lambda t: order[t.name]))
+                usual = [next(put) if t.name in order else t for t in usual]
+            self._tiers = tuple(usual)
+        return self._tiers
+
+    def _names(self) -> Iterator[str]:
+        table = self.evidence.predictions
+        taken = [t.name for t in table.tiers]
+        yield from taken
+        yield from (one.tier.name for one in self.llms)
+        for made_up in (self._terms.whatif, self._terms.human):
+            if made_up is not None:
+                if made_up.tier.name in taken:
+                    raise StudyError(f"There is already a tier called {made_up.tier.name!r}: rename that column.")
+                yield made_up.tier.name
+
+    def column(self, name: str) -> tuple[Tier, Answers]:
+        """Return a tier and its answers about every row, at the prices and latencies of the terms; nan: not asked.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier.
+        """
+        if name not in self._columns:
+            tier, answers = self._as_answered(name)
+            prices, seconds = dict(self._terms.prices), dict(self._terms.seconds)
+            if name in prices:
+                tier = replace(tier, price=prices[name])
+                answers = replace(answers, cost=_scaled(answers.cost, prices[name]))
+            if name in seconds:
+                answers = replace(answers, latency=_scaled(answers.latency, seconds[name]))
+            self._columns[name] = (tier, answers)
+        return self._columns[name]
+
+    def _as_answered(self, name: str) -> tuple[Tier, Answers]:
+        for made_up in (self._terms.whatif, self._terms.human):
+            if made_up is not None and name == made_up.tier.name:
+                dataset = self.dataset
+                return made_up.tier, made_up.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
+        for one in self.llms:
+            if one.tier.name == name:
+                return one.tier, one.answers
+        table = self.evidence.predictions
+        j = table.index(name)
+        return table.tiers[j], table.answers(j)
+
+    def side(self, side: str) -> Rows:
+        """Return the rows of "tune" or of "test"."""
+        if side not in SIDES:
+            raise StudyError(f"A side is tune or test, not {side!r}.")
+        return self.split.tune if side == "tune" else self.split.test
+
+    def table_of(self, names: Sequence[str], rows: Rows | Bools) -> Predictions:
+        """Return the answers of these tiers about these rows."""
+        columns = [self.column(name) for name in names]
+        return Predictions.from_answers([t for t, _ in columns], self.classes, [a.take(rows) for _, a in columns])
+
+    def accuracy(self, side: str = "tune") -> dict[str, float]:
+        """Return each answering tier's accuracy on the rows of a side that it answered; without those that did not."""
+        rows = self.side(side)
+        found = {}
+        for tier in defaults.answering(self.tiers):
+            answers = self.column(tier.name)[1]
+            asked = rows[~np.isnan(answers.confidence[rows])]
+            if len(asked):
+                found[tier.name] = float(np.mean(answers.label[asked] == self.dataset.truth[asked]))
+        return found
+
+    @property
+    def llm(self) -> Tier | None:
+        """The strongest LLM: what asking it about everything is every number's baseline; None where there is none."""
+        return defaults.strongest_llm(self.tiers, self.accuracy())
+
+    @property
+    def cheap(self) -> Tier:
+        """The cheap tier that others are measured against."""
+        answered = self.accuracy()
+        return defaults.cheap_of([t for t in self.tiers if t.name in answered] or self.tiers)
+
+    # the working policy
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy at hand: what was used last, else triage from the cheap to the strongest tier.
+
+        None where the answers are not there that it would need; `missing` says which.
+        """
+        now = None if self._policy is None else self.bind(self._policy)
+        return now if now is not None else self.start("triage")
+
+    def start(self, pattern: str) -> Policy | None:
+        """Return the policy that a pattern starts with; None where there are too few tiers for it."""
+        return defaults.start(pattern, self.tiers, self.accuracy())
+
+    def bind(self, policy: Policy) -> Policy | None:
+        """Return a policy over the tiers as they are now, at the prices of the terms; None where one is gone."""
+        here = {t.name: t for t in self.tiers}
+        if not set(policy.names) <= set(here):
+            return None
+        return replace(policy, tiers=tuple(here[name] for name in policy.names))
+
+    def use(self, policy: Policy) -> None:
+        """Make a policy the one at hand; what was there before can be undone.
+
+        Raises
+        ------
+        StudyError
+            If one of its tiers is not here.
+        """
+        now = self.bind(policy)
+        if now is None:
+            gone = set(policy.names) - {t.name for t in self.tiers}
+            raise StudyError(f"There is no tier called {', '.join(sorted(gone))} here.")
+        before = self.policy
+        if now != before:
+            if before is not None:
+                self._before = [*self._before, before][-MAX_UNDO:]
+            self._policy = now
+
+    def restore(self, policy: Policy) -> None:
+        """Make a policy the one at hand as it was kept: nothing comes before it."""
+        self._policy, self._before = self.bind(policy), []
+
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody chose the policy at hand."""
+        return self._policy is not None and self.bind(self._policy) is not None
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._before)
+
+    def undo(self) -> None:
+        """Go back to the policy before."""
+        while self._before:
+            policy = self.bind(self._before.pop())
+            if policy is not None:
+                self._policy = policy
+                return
+
+    def pin(self, policy: Policy | None = None) -> bool:
+        """Keep a policy for comparison unless it is kept already; returns whether it was new."""
+        policy = self._at_hand(policy)
+        if any(p.policy == policy for p in self.pinned):
+            return False
+        used = {p.name for p in self.pins}
+        letters = (f"{chr(65 + i % 26)}{i // 26 or ''}" for i in range(10_000))
+        self.pins.append(Pin(next(name for name in letters if name not in used), policy))
+        return True
+
+    @property
+    def pinned(self) -> list[Pin]:
+        """The pins at the prices of the terms, without those whose tiers are not here now."""
+        bound = ((p.name, self.bind(p.policy)) for p in self.pins)
+        return [Pin(name, policy) for name, policy in bound if policy is not None]
+
+    def unpin(self, name: str) -> None:
+        """Keep it no longer."""
+        self.pins = [p for p in self.pins if p.name != name]
+
+    @property
+    def missing(self) -> str:
+        """Why there is no policy to start with, and what to do; empty where there is one."""
+        if self.policy is not None:
+            return ""
+        answered = self.accuracy("tune")
+        late = [t.name for t in defaults.answering(self.tiers) if t.name not in answered]
+        if late:
+            names = ", ".join(late)
+            return (
+                f"{names} answered no tune row: every answer is on a test row, and thresholds are chosen on tune. "
+                "Split the rows again, or add answers about tune rows."
+            )
+        return (
+            "There is one tier only, and a policy needs two: add a column with an LLM's answers, connect an LLM, or "
+            "switch on the what-if LLM."
+        )
+
+    # the only way that anything is measured
+
+    def graded(self, names: Sequence[str], side: str) -> Graded:
+        """Return the rows of a side that all of these tiers answered, in the class mix of the terms."""
+        key = (tuple(names), side, self._terms.routing)
+        return self._graded.get(key, lambda: self._grade(tuple(dict.fromkeys(names)), side))
+
+    def _grade(self, names: tuple[str, ...], side: str) -> Graded:
+        rows, dataset = self.side(side), self.dataset
+        answered = np.ones(len(rows), dtype=bool)
+        for name in names:
+            answered &= ~np.isnan(self.column(name)[1].confidence[rows])
+        n_answered, scarce = int(answered.sum()), ""
+        if self._terms.mix:
+            shares = dict(self._terms.mix)
+            wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
+            answered, limit = in_mix(dataset.truth[rows], dataset.key[rows], answered, wanted)
+            scarce = dataset.classes[limit]
+        kept = rows[answered]
+        return Graded(
+            self.table_of(names, kept),
+            dataset.truth[kept],
+            kept,
+            dataset.group[kept],
+            len(rows),
+            n_answered,
+            scarce,
+        )
+
+    def measure(self, policy: Policy | None = None, side: str = "test") -> Measurement:
+        """Measure a policy on the rows that its own tiers answered.
+
+        Parameters
+        ----------
+        policy
+            None: the one at hand.
+        side
+            Choose on "tune", report on "test".
+
+        Raises
+        ------
+        StudyError
+            If there is no policy at hand, or it names a tier that is not here.
+        """
+        policy = self._at_hand(policy)
+        return Measurement(policy, side, self.graded(policy.names, side), defaults.cheap_of(policy.tiers).name)
+
+    def headline(self, policy: Policy | None = None) -> Measurement:
+        """Measure a policy where it is reported: on test, or on tune where no test row has every answer."""
+        on_test = self.measure(policy, "test")
+        return on_test if on_test.n_rows else self.measure(policy, "tune")
+
+    def against(self, policy: Policy, other: Policy, side: str = "test") -> PairedDifference | None:
+        """Compare two policies on the rows that both can decide: first minus second; None without such a row."""
+        a, b = self._at_hand(policy), self._at_hand(other)
+        both = self.graded((*a.names, *(n for n in b.names if n not in a.names)), side)
+        return both.gain(a, b) if len(both) else None
+
+    def compare(self, policies: Sequence[Policy], side: str = "test") -> list[tuple[Summary, PairedDifference | None]]:
+        """Measure policies on the rows that all of their tiers answered; each also against the first."""
+        bound = [self._at_hand(p) for p in policies]
+        rows = self.graded(tuple(dict.fromkeys(n for p in bound for n in p.names)), side)
+        if not len(rows):
+            return []
+        outcomes = [rows.outcomes(p) for p in bound]
+        return [
+            (rows.summary(p), paired_difference(outcomes[0], o, rows.truth) if i else None)
+            for i, (p, o) in enumerate(zip(bound, outcomes, strict=True))
+        ]
+
+    @property
+    def llm_alone(self) -> Policy | None:
+        """The policy that asks the strongest LLM about everything; None where there is no LLM."""
+        return None if self.llm is None else alone(self.llm)
+
+    @property
+    def cheap_alone(self) -> Policy:
+        """The policy that takes the cheap tier's answer for everything."""
+        return alone(self.cheap)
+
+    def _at_hand(self, policy: Policy | None) -> Policy:
+        if policy is None:
+            policy = self.policy
+            if policy is None:
+                raise StudyError(self.missing)
+        bound = self.bind(policy)
+        if bound is None:
+            gone = set(policy.names) - {t.name for t in self.tiers}
+            raise StudyError(f"There is no tier called {', '.join(sorted(gone))} here: it was renamed or switched off.")
+        return bound
+
+    # finding and promising
+
+    def recommend(self, goal: Goal | None = None, *, policies: Sequence[Policy] | None = None) -> Recommendation:
+        """Find the best policy for a goal: chosen on tune, reported on test.
+
+        Parameters
+        ----------
+        goal
+            None: the cheapest that is as accurate as the strongest LLM.
+        policies
+            Ways of routing whose thresholds are to be set; None: those of every pattern.
+
+        Raises
+        ------
+        HybridError
+            If there is nothing to choose from, or no row to choose on.
+        """
+        goal = goal or self.usual_goal()
+        ways = list(self.ways() if policies is None else policies)
+        found = []
+        for policy in ways:
+            tune, test = (self.graded(policy.names, side) for side in SIDES)
+            if len(tune):
+                found.append(
+                    recommend(
+                        [policy],
+                        Labelled(tune.predictions, tune.truth),
+                        goal,
+                        test=Labelled(test.predictions, test.truth),
+                    )
+                )
+        if not found:
+            raise StudyError("There is nothing to choose from: no tune row has an answer from two tiers.")
+        best = min(found, key=lambda f: (not f.feasible, *promises.rank(f, goal)))
+        every = sorted(
+            (c for f in found for c in f.candidates), key=lambda c: (not c.feasible, c.policy != best.policy)
+        )
+        return replace(best, candidates=tuple(every))
+
+    def usual_goal(self) -> Goal:
+        """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier."""
+        accuracy = self.accuracy()
+        best = accuracy[self.llm.name] if self.llm is not None else max(accuracy.values())
+        return Goal(CHEAPEST, floor=float(np.floor(1000 * best) / 1000))
+
+    def ways(self) -> Iterator[Policy]:
+        """Yield the ways of routing that every pattern offers over the tiers that answered tune rows."""
+        answered = self.accuracy()
+        every = [t for t in defaults.answering(self.tiers) if t.name in answered]
+        for a, b in combinations(every, 2):
+            if b.kind != "rules":
+                yield Policy(PATTERNS["triage"](), (a, b))
+        for name in PATTERNS:
+            policy = self.start(name)
+            if policy is not None and name != "triage":
+                yield policy
+
+    def certify(self, policy: Policy | None = None, **wanted: Any) -> Certificate:
+        """Return the thresholds of a policy whose risk can be promised; see `hybrid.tuning.certify`."""
+        policy = self._at_hand(policy)
+        on = self.graded(policy.names, "tune")
+        return certify(policy, on.predictions, on.truth, **wanted)
+
+    # leaving
+
+    def export(
+        self,
+        policy: Policy | None = None,
+        path: str | Path | None = None,
+        *,
+        on_failure: OnFailure = "best_so_far",
+    ) -> bytes:
+        """Pack a policy as a bundle that runs in production; returns its bytes, and writes them where a path is given.
+
+        Raises
+        ------
+        HybridError
+            If it cannot be packed.
+        """
+        policy = self._at_hand(policy)
+        dataset = self.dataset
+        # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
+        on = self.headline(policy).graded
+        texts = dataset.texts if dataset.texts is not None else dataset.ids
+        content = save_bundle(
+            policy=policy,
+            classes=dataset.classes,
+            models=self.models,
+            texts=[str(t) for t in texts[on.rows]],
+            recorded=on.predictions,
+            evidence=promises.evidence(self, policy),
+            llms=self.llm_models,
+            on_failure=on_failure,
+        )
+        if path is not None:
+            Path(path).write_bytes(content)
+        return content
+
+    def external(self, policy: Policy | None = None) -> list[str]:
+        """Return the tiers of a policy that a bundle can neither hold nor ask."""
+        return [n for n in self._at_hand(policy).names if n not in self.models and n not in self.llm_models]
+
+    def save(self, folder: str | Path) -> None:
+        """Keep everything in a folder; see `hybrid.study.project`."""
+        from hybrid.study.project import save
+
+        save(self, Path(folder))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """Return the study that `save` kept; see `hybrid.study.project`.
+
+        Raises
+        ------
+        StudyError
+            If there is none, or it is damaged.
+        """
+        from hybrid.study.project import open_folder
+
+        return open_folder(Path(folder))
+
+    def _forget(self, *, graded: bool = True) -> None:
+        self._columns.clear()
+        self._tiers = None
+        self._graded.clear()
+        if graded:
+            self._orders.clear()
+            self.suggested = self.certified = None
+
+
+def _scaled(values: np.ndarray, mean: float) -> np.ndarray:
+    """Return the values scaled to a mean, or set to it where they are 0; nan stays."""
+    known = np.isfinite(values)
+    before = values[known].mean() if known.any() else 0.0
+    return np.where(known, values * (mean / before) if before else mean, np.nan)
