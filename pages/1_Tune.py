@@ -8,6 +8,7 @@ from hybrid.dashboard.state import Choice
 from hybrid.dashboard.tune import axes, certify_panel, class_sliders, human_panel, suggest_panel, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.table import NEVER
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
 
@@ -109,7 +110,7 @@ if len(lines) > 1:
     pair = tuple(sorted((line, other), key=lines.index))
     curves = [cached.curve(data, choice, x) for x in pair]
     map_axes = tuple(Axis(scale_name, c) for c in curves)
-    levels = tuple(np.unique(np.append(np.arange(MAP_LEVELS) / (MAP_LEVELS - 1), c.thin(20).threshold)) for c in curves)
+    levels = tuple(np.unique([*np.arange(MAP_LEVELS) / (MAP_LEVELS - 1), *c.thin(20).threshold, NEVER]) for c in curves)
     surface = cached.surface(data, choice, pair, levels)
     parts["map"] = threshold_line.map_(
         surface,

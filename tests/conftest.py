@@ -17,7 +17,7 @@ from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.study.evidence import Recording, record
 
 # in CI the same examples every time: what fails there fails here
@@ -58,7 +58,7 @@ def tiers_of(n, *, gate=False):
 def policies(draw, names=tuple(PATTERNS)):
     """Draw any pattern with any parameters, over two to four tiers."""
     kind = PATTERNS[draw(st.sampled_from(names))]
-    n = draw(st.integers(kind.min_tiers, kind.max_tiers or 4))
+    n = draw(st.integers(max(2, kind.min_tiers), kind.max_tiers or 4))
     tiers = tiers_of(n, gate=kind.gate_first)
     values = {}
     for p in kind.params():
@@ -67,9 +67,10 @@ def policies(draw, names=tuple(PATTERNS)):
         elif p.unit:
             one = st.sampled_from((0.0, 0.0005, 0.001, 1.0))
         else:
-            one = st.sampled_from(LEVELS) if not p.optional else st.none() | st.sampled_from(LEVELS)
+            one = st.sampled_from((*LEVELS, NEVER))
+            one = st.none() | one if p.optional else one
         if p.per_class:
-            own = st.none() | st.sampled_from(LEVELS)
+            own = st.none() | st.sampled_from((*LEVELS, NEVER))
             values[p.name] = tuple(draw(st.lists(own, max_size=len(CLASSES))))
             continue
         count = len(kind.gated([t.name for t in tiers]))

@@ -18,7 +18,7 @@ from hybrid.production.bundle import PolicyConfig, save
 from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Policy, defaults, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
-from hybrid.routing.table import UNKNOWN, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.tiers import KINDS
 from hybrid.tiers.calibration import Calibrator
 
@@ -65,6 +65,7 @@ SETTINGS = [
     ("triage", {"threshold": 0.8}),
     ("triage", {"threshold": 0.8, "by_class": (0.3, None, 0.97)}),
     ("triage", {"threshold": 0.0}),
+    ("triage", {"threshold": 0.4, "by_class": (NEVER, None, 0.5)}),
     ("cascade", {"thresholds": (0.7, 0.9)}),
     *(("ensemble", {"strategy": s}) for s in ("majority", "confidence_weighted", "cost_aware")),
     ("ensemble", {"strategy": "majority", "agreement": 0.75}),
@@ -102,6 +103,18 @@ def test_a_threshold_at_a_confidence_that_occurs_keeps_its_row_in_production(rec
     pipeline = hybrid.load(export(recording, policy), models={"llm": llm_of(recording)})
     row = int(test[np.flatnonzero(confidence == threshold)[0]])
     assert pipeline(recording.dataset.texts[row]).tier == "classifier"
+
+
+def test_never_is_a_word_in_the_bundle_and_escalates_a_confidence_of_1(recording):
+    policy = policy_of(recording, "triage", threshold=NEVER, by_class=(NEVER, 0.5))
+    content = export(recording, policy)
+    written = json.loads(part(content, "policy.json"))["parameters"]
+    assert (written["threshold"], list(written["by_class"].values())) == ("never", ["never", 0.5])
+    assert load_bundle(content).policy.pattern == Triage(NEVER, (NEVER, 0.5, None))
+    table = Predictions(
+        policy.tiers, ("a", "b", "c"), np.zeros((1, 2), int), np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2))
+    )
+    assert replay(policy, table).tier.tolist() == [1]
 
 
 def test_async_decides_as_sync_and_members_of_a_round_overlap(recording):
@@ -232,7 +245,7 @@ def test_a_damaged_or_edited_bundle_is_refused(recording):
         ),
         "policy.json, classes": rewrite(content, {"policy.json": json.dumps(policy | {"classes": []}).encode()}),
         "damaged": rewrite(content, {"classifier.npz": b"not arrays"}),
-        "between 0.0 and 1.0": rewrite(
+        r"between 0.0 and 1 \(or": rewrite(
             content, {"policy.json": json.dumps(policy | {"parameters": {"threshold": 7}}).encode()}
         ),
     }

@@ -20,6 +20,7 @@ from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.intervals import wilson
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Triage
+from hybrid.routing.table import NEVER
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
 from hybrid.tuning.walks import SYSTEM, enough_to_start, upper_bound
@@ -130,7 +131,7 @@ def test_classes_share_delta_and_those_that_do_not_certify_go_to_the_strong_tier
     assert names == set(predictions.classes)
     for code, name in enumerate(predictions.classes):
         if name in found.left_out:
-            assert found.policy.pattern.by_class[code] == 1.0
+            assert found.policy.pattern.by_class[code] == NEVER
     assert certify(Policy(found.policy.pattern, TRIAGE.tiers), predictions, truth, alpha=0.11) == found
 
 

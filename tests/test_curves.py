@@ -18,6 +18,7 @@ from hybrid.metrics.lattice import Lattice
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage
+from hybrid.routing.table import NEVER
 
 
 def check(curve, i, policy, predictions, truth):
@@ -89,9 +90,8 @@ def test_the_ends_of_a_triage_curve_are_the_tiers_alone(case):
     curve = sweep(policy, predictions, truth, name="threshold")
     right = predictions.label == truth[:, None]
     assert curve.accuracy[0] == pytest.approx(right[:, 0].mean())
-    sure = predictions.confidence[:, 0] == 1  # kept even at 1
-    assert curve.accuracy[-1] == pytest.approx(np.where(sure, right[:, 0], right[:, 1]).mean())
-    assert (curve.escalation_rate[0], curve.escalation_rate[-1]) == (0, pytest.approx(1 - sure.mean()))
+    assert curve.accuracy[-1] == pytest.approx(right[:, 1].mean())  # a confidence of 1 is passed on, too
+    assert (curve.escalation_rate[0], curve.escalation_rate[-1]) == (0, 1)
 
 
 def test_thinning_keeps_the_ends():
@@ -170,7 +170,7 @@ def test_rows_are_sorted_whatever_their_confidences_are_made_of(kind):
     order = Order.of(gauge)
     assert (np.sort(order.rows) == np.arange(5_000)).all()
     assert (np.diff(gauge[order.rows]) >= 0).all()
-    np.testing.assert_array_equal(order.threshold, np.unique(gauge))
+    np.testing.assert_array_equal(order.threshold, np.append(np.unique(gauge), NEVER))
     np.testing.assert_array_equal(order.below, [(gauge < t).sum() for t in order.threshold])
 
 

@@ -143,7 +143,7 @@ def test_the_gates_own_cost_counts_on_every_row():
 @pytest.mark.parametrize(
     ("pattern", "n", "says"),
     [
-        (Triage(1.2), 2, "between 0.0 and 1.0"),
+        (Triage(1.2), 2, r"between 0.0 and 1 \(or"),
         (Triage(float("nan")), 2, "finite"),
         (Triage(0.5), 3, "takes 2 tiers"),
         (Cascade((0.5,)), 3, "needs 2 values"),

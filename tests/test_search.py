@@ -16,6 +16,7 @@ from hybrid.metrics.lattice import Lattice
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import NEVER
 from hybrid.tuning import pair_search as search
 from hybrid.tuning.pair_search import Goal, best_pair, optimum_at_edges
 
@@ -24,7 +25,7 @@ def brute(policy, predictions, truth, goal):
     """Try every combination of distinct confidences, by replay; returns the best (accuracy, cost), or None."""
     lines = policy.thresholds()
     levels = [
-        sorted({0.0, 1.0, *policy.pattern.gauge(predictions.select(policy.names), x.name, x.index)}) for x in lines
+        sorted({0.0, NEVER, *policy.pattern.gauge(predictions.select(policy.names), x.name, x.index)}) for x in lines
     ]
     best = None
     for values in product(*levels):

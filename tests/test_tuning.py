@@ -14,7 +14,7 @@ from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
-from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, per_class_thresholds, recommend, stability
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
@@ -41,7 +41,7 @@ def every_threshold(policy, predictions):
     """Yield the policy at every combination of the distinct values of its thresholds."""
     lines = [x for x in policy.thresholds() if x.value is not None]
     seen = predictions.select(policy.names)
-    values = [np.union1d(policy.pattern.gauge(seen, x.name, x.index), [1.0]) for x in lines]
+    values = [np.union1d(policy.pattern.gauge(seen, x.name, x.index), [NEVER]) for x in lines]
     for combination in product(*values):
         moved = policy
         for line, value in zip(lines, combination, strict=True):
@@ -81,7 +81,7 @@ def test_a_search_is_as_good_as_brute_force(case, goal):
 def test_thresholds_per_class_are_as_good_as_brute_force(case, goal):
     policy, predictions, truth = case
     found = search_by_class(policy, predictions, truth, goal, min_rows=2)
-    values = np.union1d(predictions.confidence[:, 0], [1.0])
+    values = np.union1d(predictions.confidence[:, 0], [NEVER])
     own = [c for c in range(len(CLASSES)) if np.sum(predictions.label[:, 0] == c) >= 2]
     brute = []
     for combination in product(values, repeat=len(own) + 1):

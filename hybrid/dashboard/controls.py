@@ -22,7 +22,7 @@ from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
-from hybrid.routing.table import Floats, Predictions, Tier
+from hybrid.routing.table import NEVER, Floats, Predictions, Tier
 from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, Progress
 from hybrid.tiers.whatif import WhatIf
 
@@ -303,7 +303,8 @@ def _draw(p: Param, key: str, label: str) -> Any:
             label, p.low, p.high, default, step=0.0001, format="%.4f", key=key, help=p.help, bind="query-params"
         )
     st.session_state.setdefault(key, default)  # not `value=`: dragging on the chart writes this key, too
-    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=p.help, bind="query-params")
+    said = f"{p.help} {NEVER:g} means never, not even at a confidence of 1." if p.high == NEVER else p.help
+    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=said, bind="query-params")
 
 
 def slider_key(pattern: str, line: Threshold) -> str:

@@ -8,6 +8,7 @@ from itertools import groupby
 from hybrid.metrics.summary import Interval, PairedDifference, Summary
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
+from hybrid.routing.table import NEVER
 
 
 def words(name: str) -> str:
@@ -61,6 +62,11 @@ def describe(policy: Policy) -> str:
     return f"{policy.pattern.title} · {' → '.join(policy.names)} · {', '.join(values)}"
 
 
+def threshold(value: float) -> str:
+    """Return a threshold, or another number of a pattern, as it is read: ``0.85``, or ``never``."""
+    return "never" if value == NEVER else f"{value:.4g}"
+
+
 def own_thresholds(policy: Policy) -> tuple[float | None, ...]:
     """Return a policy's thresholds per class; empty where it has none."""
     return policy.pattern.by_class if isinstance(policy.pattern, Triage) else ()
@@ -75,7 +81,7 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
         if p.per_class:
             own = [t for t in value if t is not None]
             if own:
-                said = f"{len(own)} classes at {min(own):.4g} to {max(own):.4g}"
+                said = f"{len(own)} classes at {threshold(min(own))} to {threshold(max(own))}"
                 found.append((p.name, "Classes with a threshold of their own", said))
             continue
         if p.threshold and own_thresholds(policy) and None not in own_thresholds(policy):
@@ -84,7 +90,7 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
             continue
         tiers = pattern.gated(policy.names) if p.per_tier else ("",)
         for tier, each in zip(tiers, value if p.per_tier else (value,), strict=True):
-            found.append((p.name, p.label.format(tier=tier), words(each) if isinstance(each, str) else f"{each:.4g}"))
+            found.append((p.name, p.label.format(tier=tier), words(each) if isinstance(each, str) else threshold(each)))
     return found
 
 

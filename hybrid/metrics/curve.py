@@ -40,7 +40,8 @@ LATENCIES = 512  # distinct latencies up to which their quantiles are known at e
 class Curve:
     """Metrics at every threshold at which anything changes, ascending; all arrays of shape ``(n_points,)``.
 
-    Point ``i`` holds for thresholds in ``(threshold[i - 1], threshold[i]]``; the last threshold is 1.
+    Point ``i`` holds for thresholds in ``(threshold[i - 1], threshold[i]]``; the last threshold, 1 or `NEVER`,
+    passes every row on, and what is above it does likewise.
     """
 
     threshold: Floats
@@ -52,8 +53,8 @@ class Curve:
     n_rows: int
 
     def at(self, threshold: float | Floats) -> Rows:
-        """Return the points that hold for these thresholds in [0, 1], of the same shape."""
-        found: Rows = np.searchsorted(self.threshold, threshold, side="left")
+        """Return the points that hold for these thresholds, of the same shape."""
+        found: Rows = np.searchsorted(self.threshold[:-1], threshold, side="left")
         return found
 
     def band(self) -> tuple[Floats, Floats]:
@@ -67,7 +68,7 @@ class Curve:
         return self.take(np.unique(np.linspace(0, len(self.threshold) - 1, n_points).astype(np.intp)))
 
     def on(self, thresholds: Floats) -> Curve:
-        """Return the curve at these thresholds, ascending, in [0, 1]."""
+        """Return the curve at these thresholds, ascending."""
         return replace(self.take(self.at(thresholds)), threshold=thresholds)
 
     def take(self, points: Rows) -> Curve:

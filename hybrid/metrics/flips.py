@@ -1,7 +1,7 @@
 """Flips: what one threshold decides about each row: its outcome when kept, and what passing it on changes.
 
 A pattern meets a threshold in one comparison only: ``gauge >= threshold`` keeps a row at a tier, else it is passed on.
-So two outcomes a row tell everything: at 0, where every row is kept, and at 1, where every row below 1 is passed on.
+So two outcomes a row tell everything: at 0, where every row is kept, and at `NEVER`, where every row is passed on.
 Any pattern gives them by two replays. Triage and cascades, whose rule is "stop at the first tier that is sure
 enough", are read off the columns directly, several times faster; tests hold that to the replays.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 from hybrid.routing.engine import Pattern, Policy, parameters, replay
 from hybrid.routing.patterns import Cascade, Triage
-from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import NEVER, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
 
 _T = TypeVar("_T", bound=np.generic)
 Change = NDArray[np.int8] | Floats | float  # per row, or one number where it is the same for all
@@ -90,7 +90,7 @@ def flips(policy: Policy, predictions: Predictions, truth: Labels, *, name: str,
     chain = None if cuts is None else Chain.of(policy, predictions, truth)
     if cuts is not None and chain is not None:
         return _chain_flips(chain, cuts, index or 0)
-    at_0, at_1 = (with_threshold(policy, name, index, edge) for edge in (0.0, 1.0))
+    at_0, at_1 = (with_threshold(policy, name, index, edge) for edge in (0.0, NEVER))
     kept, passed = replay(at_0, predictions), replay(at_1, predictions)
     gauge = at_0.pattern.gauge(known(predictions.select(policy.names)), name, index)
 

@@ -84,9 +84,9 @@ def locate(edges: Floats, values: Floats) -> NDArray[np.int32]:
     Parameters
     ----------
     edges
-        Ascending, in [0, 1].
+        Ascending, in [0, 1], or above.
     """
-    cell = _FINE.bin(edges)
+    cell = _FINE.bin(np.minimum(edges, 1))  # what is above 1 is above all values
     on = cell[edges == _FINE_EDGES[cell]]  # these are at or below all values of their cell
     n_edges, n_on = (np.bincount(x, minlength=_FINE.n_bins) for x in (cell, on))
     starts = np.cumsum(n_edges) - n_edges + n_on

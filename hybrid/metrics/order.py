@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.routing.table import CHUNK, Bools, Floats, Rows
+from hybrid.routing.table import CHUNK, NEVER, Bools, Floats, Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Order:
     rows
         From the lowest to the highest, shape ``(n_rows,)``.
     threshold
-        The distinct values, ascending, and 1.
+        The distinct values, ascending, and one that passes all on: 1, or `NEVER` where a value is 1.
     below
         How many rows each threshold passes on, shape of `threshold`.
     """
@@ -77,8 +77,13 @@ class Order:
             first = last
 
 
+def above(most: float) -> float:
+    """Return a threshold that passes on all rows whose greatest gauge is `most`: 1, or `NEVER` where that is 1."""
+    return 1.0 if most < 1 else NEVER
+
+
 def _steps(ascending: NDArray[Any], read: Callable[[NDArray[Any]], Floats]) -> tuple[Rows, Floats]:
-    """Return where the distinct values start, and the values; 1 is added where it is not among them.
+    """Return where the distinct values start, and the values, and above them 1 or `NEVER`, which passes all on.
 
     Parameters
     ----------
@@ -89,11 +94,11 @@ def _steps(ascending: NDArray[Any], read: Callable[[NDArray[Any]], Floats]) -> t
     """
     n = len(ascending)
     new = np.empty(n + 1, dtype=bool)
-    new[0], new[n] = True, read(ascending[-1:])[0] < 1
+    new[0] = new[n] = True
     np.not_equal(ascending[1:], ascending[:-1], out=new[1:n])
     starts = np.flatnonzero(new)
-    values = np.ones(len(starts))
-    own = starts[:-1] if new[n] else starts
+    values = np.full(len(starts), above(float(read(ascending[-1:])[0])))
+    own = starts[:-1]
     for start in range(0, len(own), CHUNK):
         values[start : start + CHUNK][: len(own) - start] = read(ascending[own[start : start + CHUNK]])
     return starts, values

@@ -14,7 +14,7 @@ from hybrid.metrics.flips import Chain, Change, Sum, chain_of_three, flips, requ
 from hybrid.metrics.lattice import locate
 from hybrid.metrics.tally import cells
 from hybrid.routing.engine import Policy, Threshold
-from hybrid.routing.table import Floats, Labels, Predictions, Rows
+from hybrid.routing.table import NEVER, Floats, Labels, Predictions, Rows
 
 ROW = 2.0**27
 _T = TypeVar("_T", np.int64, np.float64)
@@ -51,7 +51,7 @@ def surface(
     axes
         The two thresholds.
     first, second
-        Their values, ascending, in [0, 1].
+        Their values, ascending, in [0, 1], or `NEVER`.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _of_flips(
     (one, two), (first, second) = axes, at
     lower, upper = (
         flips(with_threshold(policy, two.name, two.index, edge), predictions, truth, name=one.name, index=one.index)
-        for edge in (0.0, 1.0)
+        for edge in (0.0, NEVER)
     )
     across = flips(with_threshold(policy, one.name, one.index, 0.0), predictions, truth, name=two.name, index=two.index)
     # the first value of each axis at which a row is passed on

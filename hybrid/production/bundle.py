@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hybrid.errors import BundleError, HybridError
 from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import UNKNOWN, Answers, Predictions, Rows, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Rows, Tier
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.llm.packing import MODEL as LLM
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
@@ -95,6 +95,7 @@ class PolicyConfig(_Strict):
                 f"policy.json: {self.pattern} has the parameters {', '.join(known)}, but the file gives "
                 f"{', '.join(self.parameters) or 'none'}. Export the bundle again."
             )
+        given = {n: _spoken(v, "never", NEVER) if known[n].high == NEVER else v for n, v in given.items()}
         values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
         values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
         tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated) for t in self.tiers)
@@ -274,7 +275,18 @@ def by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
         if p.per_class:
             own = zip(classes, values[p.name], strict=False)
             values[p.name] = {name: value for name, value in own if value is not None}
+        if p.high == NEVER:
+            values[p.name] = _spoken(values[p.name], NEVER, "never")
     return values
+
+
+def _spoken(value: Any, old: float | str, new: float | str) -> Any:
+    """Return a parameter, be it one value, a list or a mapping of them, with one value said otherwise."""
+    if isinstance(value, Mapping):
+        return {name: _spoken(each, old, new) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spoken(each, old, new) for each in value]
+    return new if value == old else value
 
 
 def pattern_name(pattern: Pattern) -> str:

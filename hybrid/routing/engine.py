@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Rows, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Rows, Tier
 
 
 class Ask(NamedTuple):
@@ -138,7 +138,11 @@ def _check_value(title: str, p: Param, value: Any) -> None:
     elif not isinstance(value, int | float) or not np.isfinite(value):
         raise TierError(f"{title}: {p.name} = {value!r} must be a finite number.")
     elif (p.low is not None and value < p.low) or (p.high is not None and value > p.high):
-        raise TierError(f"{title}: {p.name} = {value} must be between {p.low} and {p.high}.")
+        raise TierError(f"{title}: {p.name} = {value} must be between {p.low} and {_limit(p.high)}.")
+
+
+def _limit(high: float | None) -> str:
+    return "1 (or 'never')" if high == NEVER else str(high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 
 UNKNOWN = -1  # the code of "no label": not asked, failed, or not one of the classes
+# a threshold that keeps nothing, a confidence of 1 neither: one step of a slider above 1, "never" where it is written
+NEVER = 1.001
 CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
 
 Labels = NDArray[np.int64]

@@ -10,7 +10,7 @@ from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.routing.engine import Outcomes, Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions, Rows
 from hybrid.tuning.search import MIN_CLASS_ROWS
 from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Part, Walks
 
@@ -63,7 +63,7 @@ def certify(
     if len(lines) == 1:
         gauge = policy.pattern.gauge(predictions.select(policy.names), lines[0].name, lines[0].index)
         kept, passed = (
-            replay(with_threshold(policy, lines[0].name, lines[0].index, edge), predictions) for edge in (0.0, 1.0)
+            replay(with_threshold(policy, lines[0].name, lines[0].index, edge), predictions) for edge in (0.0, NEVER)
         )
         falling, n, wrong, share = _along(gauge, kept, passed, truth, risk)
         walks.add("all", n, wrong, share)
@@ -119,7 +119,7 @@ def certify_by_class(
     each = delta / max(len(groups), 1)
     parts: list[Part] = []
     left_out, needed, values = [], [], []
-    kept, passed = (replay(replace(policy, pattern=Triage(edge)), predictions) for edge in (0.0, 1.0))
+    kept, passed = (replay(replace(policy, pattern=Triage(edge)), predictions) for edge in (0.0, NEVER))
     for name, code, rows in groups:
         walks = Walks(alpha, each, SELECTIVE, int(rows.sum()))
         falling, n, wrong, share = _along(
@@ -127,7 +127,7 @@ def certify_by_class(
         )
         walks.add(name, n, wrong, share)
         chosen = walks.cheapest()
-        values.append(1.0 if chosen is None else float(falling[chosen.at]))
+        values.append(NEVER if chosen is None else float(falling[chosen.at]))
         if chosen is None:
             left_out.append(name)
             more = walks.rows_needed()
@@ -138,7 +138,7 @@ def certify_by_class(
     by_class: list[float | None] = [None] * len(predictions.classes)
     for c, value in zip(own, values, strict=False):
         by_class[c] = value
-    pattern = Triage(values[-1] if rest.any() else 1.0, tuple(by_class))
+    pattern = Triage(values[-1] if rest.any() else NEVER, tuple(by_class))
     return Certificate(
         SELECTIVE,
         alpha,
@@ -257,7 +257,7 @@ def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk:
         policy = with_threshold(policy, lines[1].name, lines[1].index, b)
         return _counts(replay(policy, predictions), truth, risk)
 
-    corners = [[corner(a, b) for b in (0.0, 1.0)] for a in (0.0, 1.0)]
+    corners = [[corner(a, b) for b in (0.0, NEVER)] for a in (0.0, NEVER)]
     until, since = np.minimum(first, second), np.maximum(first, second)
     middle_way = np.where(first > second, corners[1][0], corners[0][1])
     steps = len(path) + 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 from hybrid.metrics.flips import Chain, with_threshold
 from hybrid.metrics.lattice import locate
+from hybrid.metrics.order import above
 from hybrid.metrics.surface import sum_up
 from hybrid.metrics.tally import Tally, below, bit_code, cells, counted
 from hybrid.routing.engine import Policy
@@ -334,10 +335,8 @@ def _most(counts: NDArray[np.int64], right: Floats) -> Floats:
     # rows of bin i: passed on just if that gains, wherever they end
     at_2, at_3 = (_weighed(counts, ok[j] & ~ok[0]) for j in (1, 2))
     corner = _weighed(counts, (ok[1] | ok[2]) & ~ok[0])
-    above = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
-    most: Floats = right + column + below(at_3, axes=(1,)) + above + corner
-    most[-1, :] = most[:, -1] = -1  # thresholds above 1
-    return most
+    rest = at_2.sum(axis=1, keepdims=True) - np.cumsum(at_2, axis=1)
+    return np.asarray(right + column + below(at_3, axes=(1,)) + rest + corner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,9 +395,8 @@ def _weighed(counts: NDArray[np.int64], weight: NDArray[np.int64] | Bools) -> ND
 
 
 def _candidates(values: Floats, gains: Bools) -> Floats:
-    """Return the values of rows that can gain, ascending; a row at 1 is passed on at no threshold."""
-    found = np.unique(values[gains])
-    return found[found < 1]
+    """Return the values of rows that can gain, ascending."""
+    return np.unique(values[gains])
 
 
 def _of(value: Floats | float, rows: Rows) -> Floats:
@@ -445,7 +443,7 @@ def _placed(policy: Policy, chain: Chain, found: _Found) -> Optimum:
     """Return the optimum with each threshold at the next confidence in the data, as `sweep` places them."""
     chosen = policy
     for line, after, values in zip(policy.thresholds(), found.after, chain.confidence, strict=False):
-        value = 0.0 if after is None else float(np.where(values > after, values, 1.0).min())
+        value = 0.0 if after is None else float(np.where(values > after, values, above(after)).min())
         chosen = with_threshold(chosen, line.name, line.index, value)
     n = chain.n_rows
     return Optimum(chosen, found.right / n, 1000 * found.cost / n, n, found.opened)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.metrics.order import above
 from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.goals import TOLERANCE, best, violation
 
@@ -38,7 +39,7 @@ class PairSearch:
 
     def __init__(self, first: Floats, second: Floats, corners: Floats, caps: Floats) -> None:
         self.corners, self.caps = corners, caps
-        self.values = [np.union1d(g, [1.0]) for g in (first, second)]
+        self.values = [np.union1d(g, [above(float(g.max()))]) for g in (first, second)]
         self.place = [np.searchsorted(v, g) for v, g in zip(self.values, (first, second), strict=True)]
         # whether passing a row on at either threshold can make a term less, whatever the other decides
         self.helps = [(c[1] < c[0]).any(axis=(0, 1)) for c in (corners, corners.swapaxes(0, 1))]

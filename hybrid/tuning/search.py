@@ -13,9 +13,10 @@ import numpy as np
 
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.flips import chain_of_three
+from hybrid.metrics.order import above
 from hybrid.routing.engine import Policy, Threshold, parameters, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Floats, Labels, Predictions
+from hybrid.routing.table import NEVER, Floats, Labels, Predictions
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import CHEAPEST, MOST_ACCURATE, Goal, best, violation
 from hybrid.tuning.pair_search import Goal as Wanted
@@ -54,7 +55,7 @@ def scan(gauge: Floats, kept: Floats, passed: Floats) -> tuple[Floats, Floats]:
     Returns
     -------
     thresholds, totals
-        Ascending, ending with 1; and shape ``(n_terms, n_thresholds)``.
+        Ascending, ending with one that passes all on (1 or `NEVER`); and shape ``(n_terms, n_thresholds)``.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def scan(gauge: Floats, kept: Floats, passed: Floats) -> tuple[Floats, Floats]:
     """
     order = np.argsort(gauge, kind="stable")
     ascending = gauge[order]
-    thresholds = np.union1d(ascending, [1.0])
+    thresholds = np.union1d(ascending, [above(float(ascending[-1]) if len(ascending) else 0.0)])
     below = np.searchsorted(ascending, thresholds, side="left")
     change = np.cumsum((passed - kept)[:, order], axis=1)
     moved = np.concatenate([np.zeros((len(kept), 1)), change], axis=1)
@@ -128,7 +129,7 @@ def search_by_class(
     groups = [Group(*scan(gauge[m], kept[:, m], passed[:, m])) for m in members]
     merged = merge_groups(groups, caps, exact=weights is None)
     values = [float(g.thresholds[i]) for g, i in zip(groups, merged.picked, strict=True)]
-    common = values[-1] if shared.any() else 1.0
+    common = values[-1] if shared.any() else NEVER
     by_class: list[float | None] = [None] * len(predictions.classes)
     for c, value in zip(own, values, strict=False):
         by_class[c] = value
@@ -144,7 +145,7 @@ def search_by_class(
 def _sides(
     policy: Policy, line: Threshold, predictions: Predictions, truth: Labels, goal: Goal, counts: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    kept, passed = (with_threshold(policy, line.name, line.index, edge) for edge in (0.0, 1.0))
+    kept, passed = (with_threshold(policy, line.name, line.index, edge) for edge in (0.0, NEVER))
     gauge = kept.pattern.gauge(predictions.select(policy.names), line.name, line.index)
     terms = [goal.terms(replay(p, predictions), truth) * counts for p in (kept, passed)]
     return gauge, terms[0], terms[1]
@@ -186,10 +187,10 @@ def _two(
             np.stack(
                 [
                     goal.terms(replay(_at(policy, lines, (a, b)), predictions), truth) * counts
-                    for b in (0.0, 1.0)  # each row kept by the second threshold, then passed on
+                    for b in (0.0, NEVER)  # each row kept by the second threshold, then passed on
                 ]
             )
-            for a in (0.0, 1.0)
+            for a in (0.0, NEVER)
         ]
     )
     seen = predictions.select(policy.names)
@@ -240,7 +241,7 @@ def _many(
 ) -> Found:
     """Move one threshold after the other to its best, from several starts, until none moves."""
     found: list[Found] = []
-    for start in (0.0, 0.5, 0.8, 1.0):
+    for start in (0.0, 0.5, 0.8, NEVER):
         now = _one(_at(policy, lines, (start,) * len(lines)), lines[0], predictions, truth, goal, counts, caps)
         for _ in range(ROUNDS):
             before = now.key(caps)

@@ -74,7 +74,7 @@ class Certificate:
     parts
         What is guaranteed; all of it holds together with probability ≥ 1 − δ.
     left_out
-        Names of classes for which nothing certifies: all their texts below a confidence of 1 go to the strong tier.
+        Names of classes for which nothing certifies: all their texts go to the strong tier.
     path
         Of several thresholds: all tuples of them that are certified along the same walk, the safest first.
     rows_needed

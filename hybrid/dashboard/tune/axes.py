@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid.metrics.curve import Curve
-from hybrid.routing.table import Floats
+from hybrid.routing.table import NEVER, Floats
 
 PLAIN, STRETCHED, KEPT = "Confidence", "Stretched near 1", "Share kept"
 NAMES = (PLAIN, STRETCHED, KEPT)
@@ -52,7 +52,7 @@ class Axis:
     def range(self) -> tuple[float, float]:
         """Return the coordinates of the left and the right end."""
         if self.name != STRETCHED:
-            return 0.0, 1.0
+            return 0.0, NEVER if self.plain else 1.0
         low, high = self.position([0.0, 1.0])
         return float(low), float(high)
 

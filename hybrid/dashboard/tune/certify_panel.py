@@ -121,7 +121,7 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
             )
         if found.left_out:
             st.caption(
-                f"Nothing certifies for {wording.listed(found.left_out)}: there all below a confidence of 1 goes to "
+                f"Nothing certifies for {wording.listed(found.left_out)}: there everything goes to "
                 f"{found.policy.names[-1]}."
             )
         if found.per_class:

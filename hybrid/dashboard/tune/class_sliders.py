@@ -9,6 +9,7 @@ from hybrid.dashboard.state import Choice, Loaded
 from hybrid.dashboard.tune import suggest_panel
 from hybrid.metrics.rows import PredictedClass
 from hybrid.routing.patterns import Triage
+from hybrid.routing.table import NEVER
 
 
 def draw(data: Loaded, choice: Choice, pattern: str) -> None:
@@ -52,7 +53,7 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
                     st.slider(
                         f"{name} · {'own' if name in class_table.kept(pattern) else 'shared'} · {_does(row)}",
                         0.0,
-                        1.0,
+                        NEVER,
                         step=0.001,
                         format="%.3f",
                         key=key,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from hybrid.routing.engine import Pattern, param
-from hybrid.routing.table import Bools, Predictions
+from hybrid.routing.table import NEVER, Bools, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Cascade(Pattern):
         label="Threshold of {tier}",
         help="This tier's answer is final when its confidence is at or above this.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         threshold=True,
         per_tier=True,
     )

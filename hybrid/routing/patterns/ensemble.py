@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from hybrid.routing.engine import Pattern, Verdict, param, pick
-from hybrid.routing.table import Bools, Floats, Predictions
+from hybrid.routing.table import NEVER, Bools, Floats, Predictions
 from hybrid.routing.voting import STRATEGIES, agreement, vote
 
 
@@ -33,7 +33,7 @@ class Ensemble(Pattern):
         help="Share of the members that must give the winning label. Below it the last tier is asked as the judge; "
         "off: every tier is a member and there is no judge.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         threshold=True,
         optional=True,
     )

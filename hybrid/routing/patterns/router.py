@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from hybrid.routing.engine import Pattern, param
-from hybrid.routing.table import Bools, Floats, Predictions
+from hybrid.routing.table import NEVER, Bools, Floats, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Router(Pattern):
         label="Gate score for {tier}",
         help="Texts whose score is at or above this go to this tier, unless an earlier one took them.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         threshold=True,
         per_tier=True,
     )

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from hybrid.routing.engine import Pattern, param
-from hybrid.routing.table import Bools, Floats, Labels, Predictions
+from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class Triage(Pattern):
     """Keep the first tier's answer where its confidence is at or above the threshold, else ask the second.
 
     A class may have a threshold of its own in `by_class`; it counts where the first tier predicts that class.
+    At `NEVER` nothing is kept, a confidence of 1 neither.
 
     Examples
     --------
@@ -30,7 +31,7 @@ class Triage(Pattern):
         label="Confidence threshold",
         help="Keep the cheap tier's answer when its confidence is at or above this.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         threshold=True,
     )
     by_class: tuple[float | None, ...] = param(
@@ -38,7 +39,7 @@ class Triage(Pattern):
         label="Threshold where {label} is predicted",
         help="Where the cheap tier predicts this class, its answer is kept at or above this instead.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         per_class=True,
     )
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from hybrid.routing.engine import Pattern, Verdict, param, pick
-from hybrid.routing.table import Bools, Predictions
+from hybrid.routing.table import NEVER, Bools, Predictions
 from hybrid.routing.voting import STRATEGIES, vote
 
 
@@ -22,7 +22,7 @@ class TriageEnsemble(Pattern):
         label="Confidence threshold",
         help="Keep the cheap tier's answer when its confidence is at or above this; else all tiers vote.",
         low=0.0,
-        high=1.0,
+        high=NEVER,
         threshold=True,
     )
     strategy: str = param(

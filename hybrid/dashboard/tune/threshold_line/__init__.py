@@ -15,7 +15,7 @@ import streamlit as st
 
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import Curve, Surface
-from hybrid.routing.table import Floats
+from hybrid.routing.table import NEVER, Floats
 
 KEY = "threshold_line"
 THOUSANDTHS = 1_000
@@ -24,11 +24,11 @@ Texts = Mapping[str, Sequence[str]]
 
 
 def lattice(curve: Curve) -> Floats:
-    """Return the thresholds that can be set: every thousandth, as on the native slider, and the curve's own.
+    """Return the thresholds that can be set: every thousandth, as on the native slider, `NEVER`, and the curve's own.
 
     Where those are too many, enough of them. Numbers are known exactly at each, on tune and on test.
     """
-    return np.union1d(np.arange(THOUSANDTHS + 1) / THOUSANDTHS, curve.thin(THOUSANDTHS).threshold)
+    return np.union1d(np.arange(THOUSANDTHS + 2) / THOUSANDTHS, curve.thin(THOUSANDTHS).threshold)
 
 
 def line(
@@ -96,7 +96,7 @@ def mount(values: Mapping[str, float | None], targets: Mapping[str, str], **part
     def moved() -> None:
         for key, value in (st.session_state[KEY].get("moved") or {}).items():
             if key in values and isinstance(value, int | float):  # what a browser sends is not trusted
-                st.session_state[key] = min(max(float(value), 0.0), 1.0)
+                st.session_state[key] = min(max(float(value), 0.0), NEVER)
 
     _component()(
         key=KEY, data={"values": dict(values), "targets": dict(targets), **parts}, on_moved_change=moved, height=1

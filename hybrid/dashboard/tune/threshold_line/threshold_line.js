@@ -380,11 +380,12 @@ class Overlay {
     const last = layout[line.bottom]
     grip.style.transform = `translate(${x}px, ${top}px)`
     grip.style.height = `${last._offset + last._length - top}px`
-    grip.lastChild.textContent = value.toFixed(line.digits)
+    const said = value > 1 ? "never" : value.toFixed(line.digits)
+    grip.lastChild.textContent = said
     grip.lastChild.style.left = `${16 - Math.max(0, x + FLAG / 2 - layout.width)}px` // inside the chart at its right end
     grip.setAttribute("aria-label", `${line.label}: drag, or use the arrow keys`)
     grip.setAttribute("aria-valuenow", value)
-    grip.setAttribute("aria-valuetext", `${value.toFixed(line.digits)}: ${line.spoken[index]}`)
+    grip.setAttribute("aria-valuetext", `${said}: ${line.spoken[index]}`)
     line.panels.forEach((panel, i) => {
       const y = toPixel(layout[panel.axis], panel.y[index])
       dots[i].style.transform = `translate(${x}px, ${y}px)`
