@@ -74,6 +74,7 @@ def _tune(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hybrid.data import pieces
+    from hybrid.data.labels import most_frequent
     from hybrid.metrics.lattice import Lattice
     from hybrid.tuning import streaming
     from hybrid.tuning.pair_search import Goal, optimum_at_edges
@@ -96,6 +97,9 @@ def _tune(options: argparse.Namespace) -> int:
     if len(names) == MOST_TIERS:
         plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
     sides = streaming.tally_pieces(source, plan, run=run, progress=_progress("pieces read"))
+    for name, answers in sorted(sides.strange.items()):
+        said = f"{answers.total():,} answers of {name} are not one of the {len(plan.classes)} classes"
+        print(f"{said} and count as failed: {most_frequent(answers)}", file=sys.stderr)
     found = optimum_at_edges(sides.tune, goal)
     if found is None:
         print("No thresholds reach the goal on the tune rows.")
@@ -103,7 +107,7 @@ def _tune(options: argparse.Namespace) -> int:
     at = tuple(int(i) for i in plan.lattice.bin(_array(found.thresholds)))
     n_test = sides.test.n_rows
     test = _test_numbers(sides.test, at) if n_test else None
-    said = {
+    summary = {
         "pattern": options.pattern,
         "tiers": list(names),
         "thresholds": dict(zip(names, found.thresholds, strict=False)),
@@ -112,7 +116,7 @@ def _tune(options: argparse.Namespace) -> int:
         "bound": found.bound,
     }
     if options.json:
-        print(json.dumps(said, indent=2))
+        print(json.dumps(summary, indent=2))
         return HOLDS
     for name, threshold in zip(names, found.thresholds, strict=False):
         print(f"{name}: keep at or above {threshold:.9g}")
@@ -161,6 +165,7 @@ def _route(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from hybrid.data.labels import most_frequent
     from hybrid.production.promise import evaluate, read_labelled
     from hybrid.production.scoring import load_models
 
@@ -174,12 +179,18 @@ def _evaluate(options: argparse.Namespace) -> int:
     holds = accuracy.high >= promised
     if options.json:
         said = {"rows": found.n_rows, "accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
-        print(json.dumps({**said, "cost_per_1000": found.cost_per_1000, "promised": promised, "holds": holds}))
+        said |= {"cost_per_1000": found.cost_per_1000, "promised": promised, "holds": holds}
+        print(json.dumps({**said, "unknown_labels": dict(found.unknown)}))
     else:
         print(
             f"{accuracy.value:.2%} accurate (95% {accuracy.low:.2%} to {accuracy.high:.2%}) on {found.n_rows:,} rows, "
             f"${found.cost_per_1000:.4g} per 1,000; promised {promised:.2%}: {'holds' if holds else 'BROKEN'}"
         )
+        if found.unknown:
+            print(
+                f"{sum(found.unknown.values()):,} rows carry labels that are not classes of the bundle, and count as "
+                f"wrong: {most_frequent(found.unknown)}"
+            )
     return HOLDS if holds else BROKEN
 
 

@@ -70,6 +70,11 @@ class Columns:
     """What each column of a table is; a column that is not named is not read.
 
     Only a second file, to be joined to a first, may have an empty `label`.
+
+    Parameters
+    ----------
+    fold_labels
+        Whether spellings of a label that differ in case, spaces, invisible signs or Unicode form alone are one class.
     """
 
     label: str
@@ -78,6 +83,7 @@ class Columns:
     group: str | None = None
     split: str | None = None
     recorded: tuple[RecordedColumns, ...] = ()
+    fold_labels: bool = True
 
     def used(self) -> list[str]:
         """Return every column that is read, with repetitions."""

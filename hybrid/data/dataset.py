@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
+from hybrid.data.labels import Folding, clean, fold, keep_apart
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import read_recorded
 from hybrid.errors import DatasetError
@@ -57,6 +59,8 @@ class Dataset:
         Rows of near-duplicate groups that carry more than one label.
     fingerprint
         SHA-256 over texts, labels and recorded answers, hex.
+    folded
+        By class, other spellings of it that the file holds and that were taken for it.
     """
 
     texts: Strings | None
@@ -73,6 +77,7 @@ class Dataset:
     near_duplicate_share: float
     n_conflicts: int
     fingerprint: str
+    folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -108,14 +113,17 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     _check_columns(table, columns)
     notes: list[Note] = []
     table, row = _drop_unusable(table, columns, notes)
-    labels = table[columns.label].str.strip().to_numpy(dtype=object)
-    classes, truth = np.unique(labels.astype(str), return_inverse=True)
-    if len(classes) < 2:
+    spelt = table[columns.label].str.strip()
+    counts = Counter(spelt)
+    found = fold(counts) if columns.fold_labels else keep_apart(counts)
+    if len(found.classes) < 2:
         raise DatasetError(
-            f"All {len(labels)} labelled rows carry the label {str(classes[0])!r}: there is nothing to classify. "
+            f"All {len(table)} labelled rows carry the label {found.classes[0]!r}: there is nothing to classify. "
             f"Is {columns.label!r} the right label column? The columns are {listed(list(table.columns))}."
         )
-    truth = truth.astype(np.int64)
+    classes = np.array(found.classes)
+    truth: Labels = np.array([found.code[name] for name in spelt], dtype=np.int64)
+    _note_folded(found, notes)
     _note_labels(classes, truth, notes)
     texts = None if columns.text is None else table[columns.text].to_numpy(dtype=object)
     ids = table[columns.id].to_numpy(dtype=object) if columns.id else row.astype(str).astype(object)
@@ -126,12 +134,12 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     if given is not None:
         _note_given_split(given == "test", near, truth, classes, notes)
     on_test = np.zeros(len(row), dtype=bool) if given is None else given == "test"
-    recorded = read_recorded(table, columns.recorded, tuple(classes), row, truth, on_test, notes)
+    recorded = read_recorded(table, columns.recorded, found.classes, row, truth, on_test, notes)
     keys = texts if texts is not None else ids
     return Dataset(
         texts,
         truth,
-        tuple(str(c) for c in classes),
+        found.classes,
         ids,
         row,
         group,
@@ -142,7 +150,8 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
         duplicates,
         near_share,
         conflicts,
-        _fingerprint(keys, labels, recorded),
+        _fingerprint(keys, classes[truth], recorded),
+        found.folded,
     )
 
 
@@ -167,7 +176,7 @@ def _check_columns(table: pd.DataFrame, columns: Columns) -> None:
 
 
 def _drop_unusable(table: pd.DataFrame, columns: Columns, notes: list[Note]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    label = table[columns.label].str.strip()
+    label = table[columns.label].map({name: clean(name) for name in table[columns.label].unique()})
     unlabelled = (label == "") | (label.str.lower() == "nan")
     keep = ~unlabelled
     if unlabelled.any():
@@ -183,6 +192,23 @@ def _drop_unusable(table: pd.DataFrame, columns: Columns, notes: list[Note]) -> 
             f"at least {MIN_ROWS} are needed. Is {columns.label!r} the right label column?"
         )
     return table[keep].reset_index(drop=True), np.flatnonzero(keep) + 1
+
+
+def _note_folded(found: Folding, notes: list[Note]) -> None:
+    if not found.folded:
+        return
+    spellings = sum(map(len, found.folded.values()))
+    some = "; ".join(f"{listed(others, at_most=3)} for {name!r}" for name, others in list(found.folded.items())[:5])
+    rest = len(found.folded) - 5
+    some += f"; and so for {plural(rest, 'other class', 'other classes')}" if rest > 0 else ""
+    notes.append(
+        Note(
+            f"{plural(spellings, 'spelling differs', 'spellings differ')} from a class in case, spaces, invisible "
+            f"signs or Unicode form alone: {some}.",
+            "Taken for the same class. Keep the spellings apart if they mean different things.",
+            "warning",
+        )
+    )
 
 
 def _note_labels(classes: NDArray[np.str_], truth: Labels, notes: list[Note]) -> None:
@@ -319,7 +345,7 @@ def _note_given_split(
             )
 
 
-def _fingerprint(keys: Strings, labels: Strings, recorded: Predictions) -> str:
+def _fingerprint(keys: Strings, labels: NDArray[np.str_], recorded: Predictions) -> str:
     digest = hashlib.sha256("\0".join([*keys, "", *labels]).encode("utf-8", "surrogatepass"))
     for values in (recorded.label, recorded.confidence, recorded.cost, recorded.latency):
         digest.update(np.ascontiguousarray(values).tobytes())

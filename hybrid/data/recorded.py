@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid.data.columns import RecordedColumns
-from hybrid.data.notes import Note, listed, plural
+from hybrid.data.labels import matcher, most_frequent
+from hybrid.data.notes import Note, plural
 from hybrid.errors import DatasetError
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Tier
 
@@ -61,6 +61,7 @@ def _read_tier(
     if not (~blank).any():
         raise DatasetError(f"Column {r.label!r} of {r.name} is blank in every row: pick another or leave the tier out.")
     label = match(said, classes)
+    _note_spellings(r, said, label, classes, notes)
     _note_answers(r, said, label, blank, notes)
     confidence = _confidence(table, r, row, label, blank, truth, ~on_test, notes)
     cost = _cost(table, r, row, blank, notes)
@@ -75,21 +76,26 @@ def _read_tier(
 
 
 def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
-    """Return the codes of answers; see `code_of`."""
-    code = code_of(classes)
+    """Return the codes of answers; see `hybrid.data.labels.Matcher`."""
+    code = matcher(classes)
     names, inverse = np.unique(said.to_numpy(dtype=str), return_inverse=True)
     found = np.array([code(n) for n in names], dtype=np.int64)
     return found[inverse]
 
 
-@lru_cache(maxsize=8)
-def code_of(classes: tuple[str, ...]) -> Callable[[str], int]:
-    """Return what finds a class code: by exact name, then by the name in any case where that is unique."""
-    codes = {c: i for i, c in enumerate(classes)}
-    folded: dict[str, int] = {}
-    for c, i in codes.items():
-        folded[c.casefold()] = i if c.casefold() not in folded else UNKNOWN
-    return lambda name: codes.get(name, folded.get(name.casefold(), UNKNOWN))
+def _note_spellings(
+    r: RecordedColumns, said: pd.Series, label: Labels, classes: tuple[str, ...], notes: list[Note]
+) -> None:
+    otherwise = (label != UNKNOWN) & ~said.isin(classes).to_numpy()
+    if otherwise.any():
+        what = plural(int(otherwise.sum()), "answer", "answers")
+        notes.append(
+            Note(
+                f"{what} of {r.name} spell a class in another way: {most_frequent(said[otherwise])}.",
+                "Taken for the class that alone is meant.",
+                "info",
+            )
+        )
 
 
 def _note_answers(r: RecordedColumns, said: pd.Series, label: Labels, blank: Bools, notes: list[Note]) -> None:
@@ -99,11 +105,10 @@ def _note_answers(r: RecordedColumns, said: pd.Series, label: Labels, blank: Boo
         notes.append(Note(f"{r.name} has {plural(int(blank.sum()), 'blank answer', 'blank answers')}.", meaning, level))  # type: ignore[arg-type]
     strange = (label == UNKNOWN) & ~blank
     if strange.any():
-        examples = listed(pd.unique(said[strange]), at_most=3)
         notes.append(
             Note(
                 f"{plural(int(strange.sum()), 'answer', 'answers')} of {r.name} "
-                f"{'is' if strange.sum() == 1 else 'are'} not one of the classes: {examples}.",
+                f"{'is' if strange.sum() == 1 else 'are'} not one of the classes: {most_frequent(said[strange])}.",
                 "Counted as failed: they escalate, and are wrong if final.",
                 "warning",
             )

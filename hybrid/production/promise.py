@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import Dataset, build
+from hybrid.data.labels import matcher, most_frequent
+from hybrid.data.notes import listed
 from hybrid.data.read import read
 from hybrid.errors import DatasetError
 from hybrid.metrics.summary import Interval, share
@@ -30,12 +32,15 @@ class Evaluation:
     ----------
     promised
         Lower end of the accuracy on test in the bundle's evidence; None where it names none.
+    unknown
+        How many rows carry each label that is not one of the bundle's classes; no answer is right there.
     """
 
     n_rows: int
     accuracy: Interval
     cost_per_1000: float
     promised: float | None
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_labelled(path: str, *, label: str | None = None, text: str | None = None) -> Dataset:
@@ -68,11 +73,18 @@ def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | No
     Raises
     ------
     HybridError
-        If the bundle cannot be used, or an external tier has neither a function nor columns.
+        If the bundle cannot be used, knows none of the labels, or an external tier has neither a function nor columns.
     """
     loaded = load(bundle)
-    place = {c: i for i, c in enumerate(loaded.config.classes)}
-    code = np.array([place.get(c, NO_CLASS) for c in labelled.classes], dtype=np.int64)
+    code = np.array(list(map(matcher(tuple(loaded.config.classes)), labelled.classes)), dtype=np.int64)
+    times = np.bincount(labelled.truth, minlength=len(code))
+    unknown = {labelled.classes[c]: int(times[c]) for c in np.flatnonzero(code == UNKNOWN)}
+    if (code == UNKNOWN).all():
+        raise DatasetError(
+            f"None of the file's labels is a class of the bundle. The file has {most_frequent(unknown)}; the bundle "
+            f"has {listed(loaded.config.classes)}. Is the label column the right one (--label)?"
+        )
+    code[code == UNKNOWN] = NO_CLASS
     assert labelled.texts is not None
     texts = [str(t) for t in labelled.texts]
     if models:
@@ -85,7 +97,7 @@ def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | No
     right = outcomes.label == code[labelled.truth[rows]]
     test = (loaded.evidence.get("metrics") or {}).get("test") or {}
     promised = (test.get("accuracy") or {}).get("low")
-    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), promised)
+    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), promised, unknown)
 
 
 def _recorded(bundle: Bundle, labelled: Dataset, code: Labels) -> tuple[dict[str, Answers], Bools]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, TierError
 from hybrid.production.bundle import Bundle
 from hybrid.production.bundle import load as load_bundle
@@ -30,7 +31,8 @@ class Answer:
     Parameters
     ----------
     label
-        One of the classes; anything else, None included, counts as a failed answer.
+        One of the classes, in any spelling that fits it alone (`hybrid.data.labels.Matcher`); anything else, None
+        included, counts as a failed answer.
     confidence
         In [0, 1]; None: the tier's usual confidence, or 1 where it has none.
     cost
@@ -135,7 +137,7 @@ class Runtime:
         self._models: dict[str, Model] = given
         self._askers = {n: LLMAsker(model) for n, model in bundle.llms.items() if n not in given}
         self._deadline = deadline
-        self._codes = {name: code for code, name in enumerate(bundle.config.classes)}
+        self._code = matcher(tuple(bundle.config.classes))
         self._tiers = {t.name: t for t in bundle.config.tiers}
 
     @property
@@ -303,7 +305,7 @@ class Runtime:
     def _encode(self, name: str, answers: Sequence[Answer]) -> Answers:
         tier = self._tiers[name]
         usual = 1.0 if tier.default_confidence is None else tier.default_confidence
-        label = np.array([self._codes.get(a.label or "", UNKNOWN) for a in answers], dtype=np.int64)
+        label = np.array([self._code(a.label) for a in answers], dtype=np.int64)
         confidence = np.array([usual if a.confidence is None else a.confidence for a in answers], dtype=float)
         cost = np.array([tier.price if a.cost is None else a.cost for a in answers], dtype=float)
         return Answers(label, confidence, cost, np.zeros(len(answers)))

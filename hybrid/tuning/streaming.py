@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +15,8 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, guess_columns
+from hybrid.data.labels import clean, fold, keep_apart, matcher
 from hybrid.data.pieces import Piece, Progress, Run, on_threads
-from hybrid.data.recorded import code_of
 from hybrid.errors import DatasetError
 from hybrid.metrics.flips import Chain
 from hybrid.metrics.lattice import Lattice
@@ -94,21 +95,33 @@ def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run
         if r.confidence is None:
             raise DatasetError(f"{r.name} can pass rows on, so it needs a column {r.name}_confidence.")
     found = (run or on_threads())(partial(_labels, column=columns.label), source, lambda done, of: None)
-    classes = sorted(set().union(*found) - {""})
+    counts = sum(found, Counter[str]())
+    classes = (fold(counts) if columns.fold_labels else keep_apart(counts)).classes
     if len(classes) < 2:
         raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
-    return Plan(columns.label, tuple(chosen), tuple(classes), columns.split)
+    return Plan(columns.label, tuple(chosen), classes, columns.split)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sides:
-    """Sums over the rows that thresholds are chosen on, and over those that they are reported on."""
+    """Sums over the rows that thresholds are chosen on, and over those that they are reported on.
+
+    Parameters
+    ----------
+    strange
+        By tier, how often it gave each answer that is not one of the classes; they count as failed.
+    """
 
     tune: Tally
     test: Tally
+    strange: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __add__(self, other: Sides) -> Sides:
-        return Sides(self.tune + other.tune, self.test + other.test)
+        strange = self.strange
+        if other.strange:
+            both = self.strange.keys() | other.strange.keys()
+            strange = {t: self.strange.get(t, Counter()) + other.strange.get(t, Counter()) for t in both}
+        return Sides(self.tune + other.tune, self.test + other.test, strange)
 
 
 def tally_pieces(
@@ -147,12 +160,16 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
 
 def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", first: int = 0) -> Sides:
     """Sum up the rows of a batch that have a label and an answer of every tier."""
-    truth = _codes(batch.column(plan.label), plan.classes, _label_code(plan.classes))
+    truth = _codes(batch.column(plan.label), plan.classes)
     rows = _Rows.of(batch, plan, truth, where, first)
     truth = rows.taken(truth)
     label, confidence, cost = [], [], []
+    strange = {}
     for j, r in enumerate(plan.tiers):
-        said = rows.taken(_codes(batch.column(r.label), plan.classes, code_of(plan.classes)))
+        answers = _dictionary(batch.column(r.label))
+        said = rows.taken(_codes(answers, plan.classes))
+        if other := rows.strange(answers, plan.classes):
+            strange[r.name] = other
         if j < len(plan.tiers) - 1:
             assert r.confidence is not None
             sure = rows.numbers(r.confidence, r, high=1.0)
@@ -163,7 +180,8 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
     right = tuple(one == truth for one in label)
     chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), (0.0,) * len(label))  # no sum is of latencies
     test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
-    return Sides(*tally_by(test, 2, chain, truth, lattice=plan.lattice))
+    tune_side, test_side = tally_by(test, 2, chain, truth, lattice=plan.lattice)
+    return Sides(tune_side, test_side, strange)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,6 +222,15 @@ class _Rows:
             return None
         return self.taken(_of_values(coded, lambda name: not name, True, np.bool_))
 
+    def strange(self, answers: pa.DictionaryArray, classes: tuple[str, ...]) -> Counter[str]:
+        """Count the answers that are not one of the classes, nor blank."""
+        code, names = matcher(classes), _names(answers)
+        if not any(name and code(name) == UNKNOWN for name in names):
+            return Counter()
+        at = self.taken(pc.fill_null(answers.indices, len(names)).to_numpy(zero_copy_only=False))
+        times = np.bincount(at, minlength=len(names) + 1)
+        return Counter({n: int(k) for n, k in zip(names, times, strict=False) if k and n and code(n) == UNKNOWN})
+
     def numbers(self, column: str, r: RecordedColumns, *, high: float = FINITE) -> Floats:
         """Return a column of numbers from 0 to `high`; nothing counts 0 where the tier's answer is blank."""
         try:
@@ -243,17 +270,20 @@ def _empty(plan: Plan) -> Sides:
     none: Labels = np.zeros(0, dtype=np.int64)
     k = len(plan.tiers)
     chain = Chain((none,) * k, (none == none,) * k, (np.zeros(0),) * (k - 1), (0.0,) * k, (0.0,) * k)
-    return Sides(*tally_by(np.zeros(0, dtype=np.uint8), 2, chain, none, lattice=plan.lattice))
+    tune_side, test_side = tally_by(np.zeros(0, dtype=np.uint8), 2, chain, none, lattice=plan.lattice)
+    return Sides(tune_side, test_side)
 
 
 def _dictionary(column: pa.Array) -> pa.DictionaryArray:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _labels(piece: Piece, *, column: str) -> set[str]:
-    found: set[str] = set()
+def _labels(piece: Piece, *, column: str) -> Counter[str]:
+    found: Counter[str] = Counter()
     for batch in piece.batches([column], coded=[column]):
-        found |= {str(v).strip() for v in pc.unique(batch.column(column)).to_pylist() if v is not None}
+        for one in pc.value_counts(batch.column(column)).to_pylist():
+            if one["values"] is not None and clean(str(one["values"])):
+                found[str(one["values"]).strip()] += one["counts"]
     return found
 
 
@@ -271,16 +301,10 @@ def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: t
     return found
 
 
-def _codes(column: pa.Array, classes: tuple[str, ...], code: Callable[[str], int]) -> Labels:
+def _codes(column: pa.Array, classes: tuple[str, ...]) -> Labels:
     """Return class codes, as small numbers, which are read faster, where there are few classes."""
     small: Any = np.int16 if len(classes) < 1 << 15 else np.int64
-    return _of_values(column, code, UNKNOWN, small)
-
-
-@lru_cache(maxsize=8)
-def _label_code(classes: tuple[str, ...]) -> Callable[[str], int]:
-    codes = {c: i for i, c in enumerate(classes)}
-    return lambda name: codes.get(name, UNKNOWN)
+    return _of_values(column, matcher(classes), UNKNOWN, small)
 
 
 def _names(column: pa.DictionaryArray) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from hybrid.data.labels import matcher
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, check_url, key_for
@@ -278,21 +279,15 @@ class Reply:
 def read_label(content: str, classes: Sequence[str]) -> int:
     """Return the code of the class that a reply names, else `UNKNOWN`.
 
-    The reply is a JSON object with a label, alone or within other words, or the bare name. A name is taken as it
-    is spelt, else without regard to case, spaces and punctuation where that fits one class only; a name that is
-    merely similar is not guessed at.
+    The reply is a JSON object with a label, alone or within other words, or the bare name. A name is taken as
+    `hybrid.data.labels.Matcher` takes it; one that is merely similar is not guessed at.
 
     Examples
     --------
     >>> read_label('{"label": "billing"}', ["billing", "shipping"]), read_label("bilinlg", ["billing", "shipping"])
     (0, -1)
     """
-    said = _said(content)
-    if said in classes:
-        return list(classes).index(said)
-    folded = [_fold(c) for c in classes]
-    wanted = _fold(said)
-    return folded.index(wanted) if wanted and folded.count(wanted) == 1 else UNKNOWN
+    return matcher(tuple(classes))(_said(content))
 
 
 def check_label(content: str, classes: Sequence[str]) -> str:
@@ -370,7 +365,3 @@ def _said(content: str) -> str:
         said = value.get("label", next(iter(value.values()), "") if len(value) == 1 else "")
         return said.strip() if isinstance(said, str) else ""
     return content.strip().strip("`\"'.").strip()
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold()) or name.casefold().strip()
