@@ -95,6 +95,11 @@ def cases(draw, names=tuple(PATTERNS), min_rows=1):
     return policy, predictions, rng.integers(0, len(CLASSES), n)
 
 
+def groupings(n):
+    """Draw which of n rows belong together, or None."""
+    return st.none() | st.lists(st.integers(0, 5), min_size=n, max_size=n).map(np.array)
+
+
 WORDS = {
     label: words.split()
     for label, words in {

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import LEVELS, cases, table, tiers_of
+from conftest import LEVELS, cases, groupings, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from test_tally import many, tally_of
@@ -21,22 +21,24 @@ from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage
 from hybrid.routing.table import NEVER
 
 
-def check(curve, i, policy, predictions, truth):
-    s = summarize(replay(policy, predictions), truth)
+def check(curve, i, policy, predictions, truth, groups=None):
+    s = summarize(replay(policy, predictions), truth, groups=groups)
     assert curve.accuracy[i] == pytest.approx(s.accuracy.value, abs=1e-12)
     assert curve.escalation_rate[i] == pytest.approx(s.escalation_rate.value, abs=1e-12)
     assert curve.cost_per_1000[i] == pytest.approx(s.cost_per_1000.value, abs=1e-9)
     low, high = curve.band()
     assert (low[i], high[i]) == pytest.approx((s.accuracy.low, s.accuracy.high), abs=1e-9)
+    low, high = curve.escalation_band()
+    assert (low[i], high[i]) == pytest.approx((s.escalation_rate.low, s.escalation_rate.high), abs=1e-9)
 
 
 @given(cases(), st.data(), st.sampled_from((*LEVELS, 0.1, 0.77, 0.999)))
 def test_sweep_at_any_threshold_is_summarize_of_replay(case, data, threshold):
     policy, predictions, truth = case
-    line = data.draw(st.sampled_from(policy.thresholds()))
-    curve = sweep(policy, predictions, truth, name=line.name, index=line.index)
+    line, groups = data.draw(st.sampled_from(policy.thresholds())), data.draw(groupings(len(truth)))
+    curve = sweep(policy, predictions, truth, name=line.name, index=line.index, groups=groups)
     moved = with_threshold(policy, line.name, line.index, threshold)
-    check(curve, int(curve.at(threshold)), moved, predictions, truth)
+    check(curve, int(curve.at(threshold)), moved, predictions, truth, groups)
     gauge = moved.pattern.gauge(predictions, line.name, line.index)
     assert curve.kept[curve.at(threshold)] == pytest.approx((gauge >= threshold).mean())
 

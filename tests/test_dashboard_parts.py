@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import LEVELS, cases, table, tiers_of
+from conftest import LEVELS, cases, groupings, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,19 +30,23 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
     policy, predictions, truth = case
     other = predictions.take(np.arange(len(truth))[::-1][: max(1, len(truth) // 2)])
     other_truth = truth[::-1][: max(1, len(truth) // 2)]
+    groups = data.draw(groupings(len(truth)))
+    other_groups = None if groups is None else groups[::-1][: len(other_truth)]
     line = data.draw(st.sampled_from(policy.thresholds()))
     where = {"name": line.name, "index": line.index}
-    curve = sweep(policy, predictions, truth, **where)
+    curve = sweep(policy, predictions, truth, **where, groups=groups)
     at = threshold_line.lattice(curve)
     texts = of_points(
         curve.on(at),
         scale,
-        test=sweep(policy, other, other_truth, **where).on(at),
+        test=sweep(policy, other, other_truth, **where, groups=other_groups).on(at),
         latency=latency_quantiles(policy, predictions, truth, **where, thresholds=at, q=(0.5, 0.95)),
     )
     moved = with_threshold(policy, line.name, line.index, threshold)
     said = of_summary(
-        summarize(replay(moved, predictions), truth), scale, test=summarize(replay(moved, other), other_truth)
+        summarize(replay(moved, predictions), truth, groups=groups),
+        scale,
+        test=summarize(replay(moved, other), other_truth, groups=other_groups),
     )
     # as the script looks a threshold up: the first of the lattice that is at or above it
     point = int(np.searchsorted(at, threshold))

@@ -14,11 +14,12 @@ from hybrid.metrics.summary import (
     macro_f1,
     mean_interval,
     paired_difference,
+    share,
     summarize,
 )
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NEVER, UNKNOWN
 
 TIERS = tiers_of(2)
 ROWS = [[(0, 0.9), (0, 1.0)], [(0, 0.9), (1, 1.0)], [(0, 0.2), (1, 1.0)], [(1, 0.2), (0, 1.0)]]
@@ -106,11 +107,27 @@ def test_policies_that_never_differed_may_still_differ():
     assert not d.told_apart
 
 
-def test_a_mean_of_which_few_rows_differ_is_less_sure():
-    few, many = np.repeat([0.0, 1.0], [97, 3]), np.repeat([0.0, 1.0], [9700, 300])
-    assert mean_interval(many).half_width == pytest.approx(1.96 * np.sqrt(0.03 * 0.97 / 10_000), rel=0.05)
-    assert mean_interval(few).half_width > 1.15 * 1.96 * np.sqrt(0.03 * 0.97 / 100)
+def test_a_mean_of_two_values_is_as_sure_as_a_share():
+    few = np.repeat([0.0, 4.0], [97, 3])
+    low, high = wilson(3, 100)
+    assert (mean_interval(few).low, mean_interval(few).high) == pytest.approx((4 * low, 4 * high))
     assert mean_interval(np.ones(50)).half_width == 0
+
+
+def test_what_was_not_seen_may_still_happen():
+    s = summarize(replay(Policy(Triage(0.0), TIERS), table(TIERS, ROWS)), TRUTH)  # nothing is escalated
+    assert s.cost_per_1000.value == s.cost_per_1000.low == 0
+    assert s.cost_per_1000.high == pytest.approx(0.5 * wilson(0, 4)[1])
+    all_sent = summarize(replay(Policy(Triage(NEVER), TIERS), table(TIERS, ROWS)), TRUTH).cost_per_1000
+    assert (all_sent.low, all_sent.high) == (pytest.approx(0.5 * wilson(4, 4)[0]), 0.5)
+
+
+def test_a_mean_of_skewed_prices_reaches_further_up_than_down():
+    rng = np.random.default_rng(0)
+    held = [mean_interval(x) for x in rng.lognormal(0, 1, (300, 200))]
+    assert np.mean([i.high - i.value > 1.1 * (i.value - i.low) for i in held]) > 0.9
+    # Student's t holds it in 91 %
+    assert np.mean([i.low <= np.exp(0.5) <= i.high for i in held]) >= 0.925
 
 
 def test_calibration_error_of_a_worked_example():
@@ -124,3 +141,49 @@ def test_the_oracle_sends_exactly_the_rows_that_gain():
     b = baselines(table(TIERS, ROWS), TRUTH, cheap="t0", strong="t1")
     assert b.alone == {"t0": (0.0, 0.5), "t1": (0.5, 0.75)}
     assert b.oracle == (pytest.approx(0.25), 1.0)  # rows 2 and 3
+
+
+TEN = np.repeat(np.arange(100), 10)  # a hundred groups of ten rows
+
+
+def test_rows_that_only_repeat_their_group_count_as_their_groups():
+    right = np.repeat(np.arange(100) < 80, 10)
+    found, one_each = share(right, TEN), share(right[::10])
+    assert found.value == 0.8
+    # Student's t with 99 degrees of freedom, for the normal
+    assert found.half_width == pytest.approx(one_each.half_width * 1.984 / 1.960, rel=0.01)
+    assert share(right[::10], np.arange(100)) == one_each  # every row a group of its own
+    assert share(np.ones(1000, dtype=bool), TEN).low == pytest.approx(wilson(100, 100)[0], rel=0.01)
+
+
+def test_rows_that_do_not_care_for_their_group_lose_little():
+    right = np.random.default_rng(1).random(1000) < 0.8
+    assert 1 <= share(right, TEN).half_width / share(right).half_width < 1.2
+
+
+def test_groups_are_flipped_whole():
+    a = table(TIERS, [[(0, 0.9), (1, 1.0)]] * 12 + [[(1, 0.9), (1, 1.0)]] * 88)
+    truth, groups = np.ones(100, dtype=int), np.arange(100) // 4
+    cheap, policy = (replay(Policy(Triage(t), TIERS), a) for t in (0.0, NEVER))
+    d = paired_difference(cheap, policy, truth, groups=groups)
+    assert d.p_value == pytest.approx(2 * 0.5**3)  # three groups, not twelve rows
+    alone = paired_difference(cheap, policy, truth)
+    assert alone.p_value == pytest.approx(2 * 0.5**12)
+    assert d.accuracy.low < alone.accuracy.low
+    assert d.groups_to_tell == pytest.approx(d.rows_to_tell / 4, abs=1)
+    assert d.rows_to_tell > 2 * alone.rows_to_tell
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.3, 1.0])
+def test_the_interval_of_a_share_holds_for_dependent_rows(icc):
+    rng = np.random.default_rng(2)
+    held = plain = 0
+    for _ in range(400):
+        own = rng.random(100) < 0.85
+        follows = rng.random(1000) < np.sqrt(icc)
+        right = np.where(follows, own[TEN], rng.random(1000) < 0.85)
+        by_group, by_row = share(right, TEN), share(right)
+        held += by_group.low <= 0.85 <= by_group.high
+        plain += by_row.low <= 0.85 <= by_row.high
+    assert held / 400 >= 0.93
+    assert plain / 400 < 0.93 or not icc

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from conftest import cases
+from conftest import cases, groupings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,16 +36,18 @@ def draw(case, data):
 @given(cases(names=("triage", "cascade")), st.data())
 def test_a_chain_is_summarized_as_its_replay(case, data):
     policy, predictions, truth, chain = draw(case, data)
-    found = summarize_chain(chain, chain_thresholds(policy.pattern), truth)
-    close(found, summarize(replay(policy, predictions), truth))
+    groups = data.draw(groupings(len(truth)))
+    found = summarize_chain(chain, chain_thresholds(policy.pattern), truth, groups=groups)
+    close(found, summarize(replay(policy, predictions), truth, groups=groups))
 
 
 @given(cases(names=("triage", "cascade")), st.data())
 def test_a_chain_is_compared_with_a_tier_alone_as_the_replays_are(case, data):
     policy, predictions, truth, chain = draw(case, data)
+    groups = data.draw(groupings(len(truth)))
     first, last = policy.tiers[0], policy.tiers[-1]
     alone = replay(Policy(Triage(threshold=0.0), (first, last)), predictions)
     close(
-        chain_against_one(chain, chain_thresholds(policy.pattern), 0),
-        paired_difference(alone, replay(policy, predictions), truth),
+        chain_against_one(chain, chain_thresholds(policy.pattern), 0, groups=groups),
+        paired_difference(alone, replay(policy, predictions), truth, groups=groups),
     )

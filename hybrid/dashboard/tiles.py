@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
 import streamlit as st
 
 from hybrid.dashboard.wording import dollars, percent, seconds, signed
 from hybrid.metrics.curve import Curve, Surface
-from hybrid.metrics.intervals import wilson
 from hybrid.metrics.summary import Summary
 from hybrid.routing.table import Floats
 
@@ -43,7 +41,10 @@ def of_points(
         p50 and p95, shape ``(2, n_points)``; without it that tile does not move along.
     """
     accuracy, escalation, cost = (x.ravel() for x in (points.accuracy, points.escalation_rate, points.cost_per_1000))
-    texts = _rates(accuracy, escalation, cost, points.n_rows, scale)
+    ends = [points.band(), points.escalation_band()]
+    (low, high), (low_escalation, high_escalation) = ((a.ravel(), b.ravel()) for a, b in ends)
+    texts = _rates(accuracy, escalation, cost, scale)
+    texts |= {"accuracy_ci": _intervals(low, high), "escalation_ci": _intervals(low_escalation, high_escalation)}
     if test is not None:
         texts |= {
             "test_accuracy": [
@@ -61,7 +62,11 @@ def of_points(
 def of_summary(summary: Summary, scale: Scale, *, test: Summary | None) -> dict[str, str]:
     """Return what every tile says about a policy."""
     s = summary
-    rates = _rates([s.accuracy.value], [s.escalation_rate.value], [s.cost_per_1000.value], s.n_rows, scale)
+    rates = _rates([s.accuracy.value], [s.escalation_rate.value], [s.cost_per_1000.value], scale)
+    rates |= {
+        f"{name}_ci": _intervals([i.low], [i.high])
+        for name, i in (("accuracy", s.accuracy), ("escalation", s.escalation_rate))
+    }
     texts = {name: said[0] for name, said in rates.items()}
     texts["latency"] = _latency(s.latency_p50, s.latency_p95)
     if test is not None:
@@ -79,21 +84,17 @@ def _rates(
     accuracy: Floats | Sequence[float],
     escalation: Floats | Sequence[float],
     cost: Floats | Sequence[float],
-    n: int,
     scale: Scale,
 ) -> dict[str, list[str]]:
     return {
         "accuracy": [percent(a) for a in accuracy],
-        "accuracy_ci": _intervals(accuracy, n),
         "escalation": [percent(e) for e in escalation],
-        "escalation_ci": _intervals(escalation, n),
         "cost": [dollars(c) for c in cost],
         "month": [_month(a, c, scale) for a, c in zip(accuracy, cost, strict=True)],
     }
 
 
-def _intervals(shares: Floats | Sequence[float], n: int) -> list[str]:
-    low, high = wilson(np.round(np.asarray(shares) * n), n)
+def _intervals(low: Floats | Sequence[float], high: Floats | Sequence[float]) -> list[str]:
     return [f"{percent(a)} to {percent(b)}" for a, b in zip(low, high, strict=True)]
 
 

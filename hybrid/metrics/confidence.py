@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.metrics.intervals import wilson
-from hybrid.metrics.summary import BINS, LEVEL, Interval, expected_calibration_error, mean_interval
+from hybrid.metrics.intervals import LEVEL, wilson
+from hybrid.metrics.summary import BINS, Interval, expected_calibration_error, mean_interval
 from hybrid.routing.table import Bools, Floats
 
 SCALES = np.linspace(0, 2, 41)  # of the gaps seen, tried as truths
@@ -89,7 +89,7 @@ def reliability(confidence: Floats, right: Bools, *, n_bins: int = BINS, seed: i
         high,
         rows,
         _around(ece, rows, said, hits, seed),
-        mean_interval((confidence - right) ** 2, seed=seed),
+        mean_interval((confidence - right) ** 2, least=0.0, most=1.0),
     )
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.metrics.distinct import few_values
-from hybrid.metrics.flips import Flips, flips, with_threshold
-from hybrid.metrics.intervals import wilson
+from hybrid.metrics.flips import Flips, Sum, flips, with_threshold
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import wilson_of
 from hybrid.metrics.lattice import locate
 from hybrid.metrics.order import Order
 from hybrid.metrics.surface import Surface, surface
@@ -41,7 +42,9 @@ class Curve:
     """Metrics at every threshold at which anything changes, ascending; all arrays of shape ``(n_points,)``.
 
     Point ``i`` holds for thresholds in ``(threshold[i - 1], threshold[i]]``; the last threshold, 1 or `NEVER`,
-    passes every row on, and what is above it does likewise.
+    passes every row on, and what is above it does likewise. `worth` says, for the accuracy and
+    for the escalation rate, how many independent rows the rows are worth at each point, shape ``(2, n_points)``; None
+    where every row is a group of its own.
     """
 
     threshold: Floats
@@ -51,6 +54,7 @@ class Curve:
     latency_mean: Floats  # seconds
     kept: Floats  # share of rows at or above the threshold
     n_rows: int
+    worth: Floats | None = None
 
     def at(self, threshold: float | Floats) -> Rows:
         """Return the points that hold for these thresholds, of the same shape."""
@@ -59,7 +63,11 @@ class Curve:
 
     def band(self) -> tuple[Floats, Floats]:
         """Return the Wilson interval of the accuracy at every point."""
-        return wilson(np.round(self.accuracy * self.n_rows), self.n_rows)
+        return wilson_of(self.accuracy, self.n_rows, None if self.worth is None else self.worth[0])
+
+    def escalation_band(self) -> tuple[Floats, Floats]:
+        """Return the Wilson interval of the escalation rate at every point."""
+        return wilson_of(self.escalation_rate, self.n_rows, None if self.worth is None else self.worth[1])
 
     def thin(self, n_points: int) -> Curve:
         """Return at most about this many of the points, the ends among them, for drawing."""
@@ -81,6 +89,7 @@ class Curve:
             cost_per_1000=self.cost_per_1000[points],
             latency_mean=self.latency_mean[points],
             kept=self.kept[points],
+            worth=None if self.worth is None else self.worth[:, points],
         )
 
 
@@ -92,6 +101,7 @@ def sweep(
     name: str,
     index: int | None = None,
     order: Order | None = None,
+    groups: Labels | None = None,
 ) -> Curve:
     """Measure a policy at every value of one of its thresholds, the others held: one sort.
 
@@ -103,6 +113,8 @@ def sweep(
         Which threshold; see `with_threshold`.
     order
         Of these rows by what the threshold is compared with, where it is known already.
+    groups
+        Codes of what belongs together, shape ``(n_rows,)``; None: every row is a group of its own.
 
     Raises
     ------
@@ -110,10 +122,10 @@ def sweep(
         If there is not a single row.
     """
     rows = flips(policy, predictions, truth, name=name, index=index)
-    return curve_of(rows, order or Order.of(rows.gauge))
+    return curve_of(rows, order or Order.of(rows.gauge), groups=groups)
 
 
-def curve_of(rows: Flips, order: Order) -> Curve:
+def curve_of(rows: Flips, order: Order, *, groups: Labels | None = None) -> Curve:
     """Return the curve over a threshold whose flips and whose order of the rows are known."""
     n = len(order.rows)
     # in one piece of memory: many pieces are slower to get than to fill
@@ -137,7 +149,38 @@ def curve_of(rows: Flips, order: Order) -> Curve:
         before += len(part)
         cost[points] *= 1000
         np.subtract(1, share, out=share)
-    return Curve(order.threshold, right, last, cost, latency, kept, n)
+    together, worth = Groups.of(groups), None
+    if together is not None:
+        pairs = ((rows.right, right), (rows.last, last))
+        worth = np.stack([_worth(flipped, np.round(share * n), order, together) for flipped, share in pairs])
+    return Curve(order.threshold, right, last, cost, latency, kept, n, worth)
+
+
+def _worth(flipped: Sum, hits: Floats, order: Order, groups: Groups) -> Floats:
+    """Return how many independent rows the rows are worth to a share at every threshold, by running sums.
+
+    Parameters
+    ----------
+    flipped
+        0 or 1 on each row when kept, and what passing it on changes.
+    hits
+        Rows that count, at every threshold.
+    """
+    n = groups.n_rows
+    kept = np.broadcast_to(np.asarray(flipped.kept, dtype=np.float64), n)
+    change = np.broadcast_to(np.asarray(flipped.change, dtype=np.float64), n)[order.rows]
+    code, own = groups.code[order.rows], groups.sums(kept)
+    square, cross = np.zeros((2, n + 1))
+    square[0], cross[0] = own @ own, own @ groups.size
+    np.multiply(change, groups.size[code], out=cross[1:])
+    moved = np.flatnonzero(change)
+    within = moved[np.argsort(code[moved], kind="stable")]  # group by group, each in the order of the thresholds
+    step, group = change[within], code[within]
+    before = np.cumsum(step) - step
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    before += own[group] - np.repeat(before[starts], np.diff(starts, append=len(group)))
+    square[1 + within] = step * (2 * before + step)
+    return groups.worth_of_share(hits, np.cumsum(square)[order.below], np.cumsum(cross)[order.below])
 
 
 def latency_quantiles(

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from hybrid.errors import TierError
-from hybrid.metrics.intervals import wilson
-from hybrid.metrics.summary import LEVEL, Interval
+from hybrid.metrics.intervals import LEVEL, wilson
+from hybrid.metrics.summary import Interval
 from hybrid.routing.table import Bools, Floats, Labels
 
 STEADY, WATCH, ALARM = "steady", "watch", "alarm"

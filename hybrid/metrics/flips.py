@@ -137,7 +137,8 @@ def chain_thresholds(pattern: Pattern) -> tuple[float, ...] | None:
 class Chain:
     """The columns of a chain of tiers, checked: every answer is there and in range.
 
-    `cost` and `latency` hold one number where a tier's is the same on all rows.
+    `cost` and `latency` hold one number where a tier's is the same on all rows; `price` is what each tier's answer is
+    known to cost.
     """
 
     label: tuple[Labels, ...]
@@ -145,6 +146,7 @@ class Chain:
     confidence: tuple[Floats, ...]
     cost: tuple[Floats | float, ...]
     latency: tuple[Floats | float, ...]
+    price: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
@@ -170,7 +172,8 @@ class Chain:
             cost.append(paid)
             latency.append(waited)
         right = tuple(one == truth for one in label)
-        return cls(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency))
+        prices = tuple(t.price for t in policy.tiers)
+        return cls(tuple(label), right, tuple(confidence), tuple(cost), tuple(latency), prices)
 
     @property
     def n_rows(self) -> int:
@@ -184,6 +187,7 @@ class Chain:
             tuple(x[rows] for x in self.confidence),
             tuple(x if isinstance(x, float) else x[rows] for x in self.cost),
             tuple(x if isinstance(x, float) else x[rows] for x in self.latency),
+            self.price,
         )
 
     def stop(self, cuts: Sequence[float], *, start: int = 0) -> NDArray[np.int8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,23 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from hybrid.routing.table import Floats
 
+LEVEL = 0.95
 
-def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number and its 95 % interval; all nan where there is nothing to measure it on."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Return the Wilson score interval of a share.
 
     Parameters
@@ -50,6 +66,27 @@ def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[
     return low, high
 
 
+def wilson_of(share: Floats, n: int, worth: Floats | float | None) -> tuple[Floats, Floats]:
+    """Return the Wilson interval of a share of rows that are worth fewer independent ones; None: as many.
+
+    Parameters
+    ----------
+    share
+        Of the rows; whole numbers of them, but for the last bits of a running mean.
+    n
+        Rows.
+
+    Examples
+    --------
+    Half of 100 rows that are worth 25:
+
+    >>> [float(np.round(end, 3)) for end in wilson_of(np.array(0.5), 100, 25.0)]
+    [0.318, 0.682]
+    """
+    hits = np.round(np.asarray(share) * n)
+    return wilson(hits, n) if worth is None else wilson(hits / n * worth, worth)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for being many, in the order given.
 
@@ -70,7 +107,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def expanded_tail(n: int, freedom: int, *, level: float = 0.95) -> float:
+def expanded_tail(n: int, freedom: int, *, level: float = LEVEL) -> float:
     """Return the lower percentile of a bootstrap, as a share, that makes up for few rows varying less than the truth.
 
     Parameters

@@ -9,43 +9,57 @@ from numpy.typing import NDArray
 
 from hybrid.metrics.distinct import counted
 from hybrid.metrics.flips import Chain, picked
-from hybrid.metrics.summary import (
-    MAX_VALUES,
-    Interval,
-    PairedDifference,
-    Summary,
-    counted_interval,
-    difference,
-    macro_f1,
-    mean_interval,
-    share_of,
-)
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import Interval
+from hybrid.metrics.means import MAX_VALUES, counted_interval, mean_interval
+from hybrid.metrics.paired import PairedDifference, difference
+from hybrid.metrics.summary import Summary, macro_f1, share, share_of
 from hybrid.routing.table import Floats, Labels, Rows
 
 Spent = tuple[Floats | float, ...]
 
 
-def summarize_chain(chain: Chain, cuts: Sequence[float], truth: Labels, *, seed: int = 0) -> Summary:
+def summarize_chain(
+    chain: Chain, cuts: Sequence[float], truth: Labels, *, groups: Labels | Groups | None = None
+) -> Summary:
     """Measure a chain of tiers with these thresholds, one for each tier but the last.
+
+    Parameters
+    ----------
+    groups
+        As in `summarize`.
 
     Returns
     -------
     Summary
         What `summarize` says of the replay; means may differ in the last bits.
     """
-    n, k = chain.n_rows, len(chain.label)
+    n, k, together = chain.n_rows, len(chain.label), Groups.of(groups)
     stop = chain.stop(cuts)
     ends = np.bincount(stop, minlength=k)
-    right = np.bincount(stop[picked(chain.right, stop)], minlength=k)
     reach = np.cumsum(ends[::-1])[::-1]
-    cost = _interval(chain, chain.cost, stop, ends, seed)
+    if together is None:
+        right = np.bincount(stop[picked(chain.right, stop)], minlength=k)
+        accuracy, escalation = share_of(int(right.sum()), n), share_of(int(reach[-1]), n)
+        selective = share_of(int(right[:-1].sum()), n - int(reach[-1]))
+    else:
+        hits, last = picked(chain.right, stop), stop == k - 1
+        accuracy, escalation = share(hits, together), share(last, together)
+        selective = share(hits[~last], together.take(~last))
+    bounds = _lowest(chain), _dearest(chain, stop)
+    steady = _steady(chain.cost, k)
+    if steady is not None and together is None:
+        cost = _of_counts(steady, ends, bounds)
+    else:
+        cost = mean_interval(chain.spent(chain.cost, 0, stop), groups=together, least=bounds[0], most=bounds[1])
     p50, p95 = _quantiles(chain, chain.latency, stop, ends, (0.5, 0.95))
     return Summary(
         n_rows=n,
-        accuracy=share_of(int(right.sum()), n),
-        escalation_rate=share_of(int(reach[-1]), n),
+        n_groups=n if together is None else together.n_groups,
+        accuracy=accuracy,
+        escalation_rate=escalation,
         reach=tuple(float(r) for r in reach / n),
-        selective_accuracy=share_of(int(right[:-1].sum()), n - int(reach[-1])),
+        selective_accuracy=selective,
         macro_f1=macro_f1(picked(chain.label, stop), truth),
         cost_per_1000=Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high),
         latency_p50=p50,
@@ -53,22 +67,36 @@ def summarize_chain(chain: Chain, cuts: Sequence[float], truth: Labels, *, seed:
     )
 
 
-def chain_against_one(chain: Chain, cuts: Sequence[float], alone: int, *, seed: int = 0) -> PairedDifference:
+def chain_against_one(
+    chain: Chain, cuts: Sequence[float], alone: int, *, groups: Labels | Groups | None = None
+) -> PairedDifference:
     """Compare a chain with one of its tiers alone, on the same rows: chain minus tier."""
-    n, k = chain.n_rows, len(chain.label)
+    k, together = len(chain.label), Groups.of(groups)
     stop = chain.stop(cuts)
     change = picked(chain.right, stop).view(np.int8) - chain.right[alone].view(np.int8)
-    uplift, regression = int((change == 1).sum()), int((change == -1).sum())
-    found = np.array([-1.0, 0.0, 1.0]), np.array([regression, n - uplift - regression, uplift])
-    seen = found[1] > 0
-    gain = counted_interval(found[0][seen], found[1][seen], (uplift - regression) / n, seed=seed)
     own = chain.cost[alone]
+    bounds = -(own if isinstance(own, float) else float(own.max())), _dearest(chain, stop)
     steady = _steady(chain.cost, k)
-    if steady is not None and isinstance(own, float):
-        cost = _of_counts(steady - own, np.bincount(stop, minlength=k), seed)
+    if steady is not None and isinstance(own, float) and together is None:
+        cost = _of_counts(steady - own, np.bincount(stop, minlength=k), bounds)
     else:
-        cost = mean_interval(chain.spent(chain.cost, 0, stop) - own, seed=seed)
-    return difference(n, uplift, regression, gain, cost)
+        values = chain.spent(chain.cost, 0, stop) - own
+        cost = mean_interval(values, groups=together, least=bounds[0], most=bounds[1])
+    return difference(int((change == 1).sum()), int((change == -1).sum()), cost, change, together)
+
+
+def _lowest(chain: Chain) -> float:
+    first = chain.cost[0]
+    return first if isinstance(first, float) else float(first.min())
+
+
+def _dearest(chain: Chain, stop: NDArray[np.int8]) -> float:
+    """Return what a row would cost were every tier asked, each at its price or the dearest answer that was asked."""
+    total = 0.0
+    for j, (paid, price) in enumerate(zip(chain.cost, chain.price, strict=True)):
+        seen = paid if isinstance(paid, float) else paid[stop >= j]
+        total += max(price, float(np.max(seen, initial=0.0)) if (stop >= j).any() else 0.0)
+    return total
 
 
 def _steady(what: Spent, k: int) -> Floats | None:
@@ -78,17 +106,11 @@ def _steady(what: Spent, k: int) -> Floats | None:
     return np.cumsum(np.array(what[:k], dtype=np.float64))
 
 
-def _of_counts(values: Floats, counts: Rows, seed: int) -> Interval:
+def _of_counts(values: Floats, counts: Rows, bounds: tuple[float, float]) -> Interval:
     distinct, place = np.unique(values[counts > 0], return_inverse=True)
     summed = np.bincount(place, counts[counts > 0]).astype(np.intp)
-    return counted_interval(distinct, summed, float(distinct @ summed / summed.sum()), seed=seed)
-
-
-def _interval(chain: Chain, what: Spent, stop: NDArray[np.int8], ends: Rows, seed: int) -> Interval:
-    steady = _steady(what, len(ends))
-    if steady is not None:
-        return _of_counts(steady, ends, seed)
-    return mean_interval(chain.spent(what, 0, stop), seed=seed)
+    mean = float(distinct @ summed / summed.sum())
+    return counted_interval(distinct, summed, mean, least=bounds[0], most=bounds[1])
 
 
 def _quantiles(

@@ -6,33 +6,32 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import binomtest
 
 from hybrid.errors import TierError
-from hybrid.metrics.distinct import counted
-from hybrid.metrics.intervals import expanded_tail, wilson
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import Interval, wilson_of
+from hybrid.metrics.means import mean_interval
+from hybrid.metrics.paired import PairedDifference, dearest, paired_difference
 from hybrid.routing.engine import Outcomes
-from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import Bools, Floats, Labels, Predictions
 
-REPLICATES = 2_000  # of the bootstrap
-LEVEL = 0.95
-MAX_VALUES = 512  # distinct values that the bootstrap of a mean keeps apart
-LEAST_ROWS = 5  # that the expansion of an interval counts on; with fewer it would know nothing
+__all__ = [
+    "Baselines",
+    "Interval",
+    "PairedDifference",
+    "Summary",
+    "baselines",
+    "break_even_share",
+    "expected_calibration_error",
+    "macro_f1",
+    "mean_interval",
+    "paired_difference",
+    "share",
+    "share_of",
+    "summarize",
+]
+
 BINS = 15  # of the calibration error, equal mass
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A number and its 95 % interval; all nan where there is nothing to measure it on."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class Summary:
 
     Parameters
     ----------
-    n_rows
-        Rows it was measured on.
+    n_rows, n_groups
+        Rows it was measured on, and groups that they are in: as many, where each row is its own.
     accuracy
         Share of final answers that are right (system accuracy).
     escalation_rate
@@ -60,6 +59,7 @@ class Summary:
     """
 
     n_rows: int
+    n_groups: int
     accuracy: Interval
     escalation_rate: Interval
     reach: tuple[float, ...]
@@ -70,26 +70,38 @@ class Summary:
     latency_p95: float
 
 
-def share(hits: Bools) -> Interval:
-    """Return the share of True with its Wilson interval."""
-    return share_of(int(hits.sum()), hits.size)
+def share(hits: Bools, groups: Labels | Groups | None = None) -> Interval:
+    """Return the share of True with its Wilson interval.
+
+    Parameters
+    ----------
+    groups
+        Codes of what belongs together, shape of `hits`; None: every row is a group of its own.
+    """
+    together, n, count = Groups.of(groups), hits.size, int(hits.sum())
+    if together is None:
+        return share_of(count, n)
+    own = together.sums(hits)
+    return share_of(count, n, float(together.worth_of_share(count, float(own @ own), float(own @ together.size))))
 
 
-def share_of(hits: int, n: int) -> Interval:
-    """Return a share that was counted with its Wilson interval."""
-    low, high = wilson(hits, n)
-    return Interval(hits / n if n else float("nan"), float(low), float(high))
+def share_of(hits: int, n: int, worth: float | None = None) -> Interval:
+    """Return a share that was counted with its Wilson interval; `worth`: independent rows that the rows are worth."""
+    value = hits / n if n else float("nan")
+    low, high = wilson_of(np.array(value if n else 0.0), n, worth)
+    return Interval(value, float(low), float(high))
 
 
-def summarize(outcomes: Outcomes, truth: Labels, *, seed: int = 0) -> Summary:
+def summarize(outcomes: Outcomes, truth: Labels, *, groups: Labels | Groups | None = None) -> Summary:
     """Measure a policy's outcomes against the truth.
 
     Parameters
     ----------
     truth
         Class codes, shape ``(n_rows,)``; an UNKNOWN answer is wrong.
-    seed
-        Of the bootstrap.
+    groups
+        Codes of what belongs together (a customer, a conversation, a repeated text), same shape: intervals then allow
+        for rows that vary together. None: every row is a group of its own.
 
     Raises
     ------
@@ -99,15 +111,16 @@ def summarize(outcomes: Outcomes, truth: Labels, *, seed: int = 0) -> Summary:
     if not len(truth):
         raise TierError("There is no row to measure on: no row has an answer from every tier of this policy.")
     right = outcomes.label == truth
-    escalated = outcomes.asked[:, -1]
-    cost = mean_interval(outcomes.cost, seed=seed)
+    escalated, together = outcomes.asked[:, -1], Groups.of(groups)
+    cost = mean_interval(outcomes.cost, groups=together, least=_cheapest(outcomes), most=dearest(outcomes))
     p50, p95 = np.quantile(outcomes.latency, [0.5, 0.95])
     return Summary(
         n_rows=len(truth),
-        accuracy=share(right),
-        escalation_rate=share(escalated),
+        n_groups=len(truth) if together is None else together.n_groups,
+        accuracy=share(right, together),
+        escalation_rate=share(escalated, together),
         reach=tuple(float(s) for s in outcomes.asked.mean(axis=0)),
-        selective_accuracy=share(right[~escalated]),
+        selective_accuracy=share(right[~escalated], None if together is None else together.take(~escalated)),
         macro_f1=macro_f1(outcomes.label, truth),
         cost_per_1000=Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high),
         latency_p50=float(p50),
@@ -115,30 +128,10 @@ def summarize(outcomes: Outcomes, truth: Labels, *, seed: int = 0) -> Summary:
     )
 
 
-def mean_interval(values: Floats, *, seed: int = 0) -> Interval:
-    """Return a mean with its bootstrap interval.
-
-    A resample of rows is a multinomial draw over the distinct values, so the work does not grow with the rows.
-    More than `MAX_VALUES` distinct values are first grouped into as many groups of equal mass, each standing for
-    its mean.
-    """
-    found = counted(values, most=MAX_VALUES)
-    if found is None:
-        parts = np.array_split(np.sort(values), MAX_VALUES)
-        found = np.array([p.mean() for p in parts]), np.array([p.size for p in parts])
-    return counted_interval(*found, float(values.mean()), seed=seed)
-
-
-def counted_interval(distinct: Floats, counts: Rows, mean: float, *, seed: int = 0) -> Interval:
-    """Return a mean with its bootstrap interval, from the values that occur and how often each does."""
-    n = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
-    tail = (1 - LEVEL) / 2
-    others = n - int(counts.max())  # rows unlike most: where few are, few tell how much all vary
-    if others:
-        tail = expanded_tail(n, max(others, LEAST_ROWS), level=LEVEL)
-    low, high = np.quantile(draws @ distinct / n, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high))
+def _cheapest(o: Outcomes) -> float:
+    """Return what a row costs at least, in USD: the tiers that are asked before anything is known, at their lowest."""
+    first = o.policy.pattern.wants(Predictions.unasked(o.policy.tiers, (), 1))[0]
+    return float(o.seen.cost[:, first].min(axis=0).sum())
 
 
 def macro_f1(label: Labels, truth: Labels) -> float:
@@ -149,81 +142,6 @@ def macro_f1(label: Labels, truth: Labels) -> float:
     both = np.bincount(truth[label == truth], minlength=n_classes)
     present = rows + said > 0
     return float(np.mean(2 * both[present] / (rows + said)[present]))
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Policy B minus policy A on the same rows.
-
-    Parameters
-    ----------
-    accuracy, cost_per_1000
-        Differences with their paired bootstrap intervals.
-    uplift, regression
-        Rows that B turns right, and wrong.
-    p_value
-        Exact McNemar test that both are equally accurate.
-    rows_to_tell
-        About how many labelled rows would tell the difference seen, were it real; None where none was seen.
-    """
-
-    n_rows: int
-    accuracy: Interval
-    cost_per_1000: Interval
-    uplift: int
-    regression: int
-    p_value: float
-    rows_to_tell: int | None
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether the interval of the accuracy difference excludes 0."""
-        return not self.accuracy.low <= 0 <= self.accuracy.high
-
-
-def paired_difference(a: Outcomes, b: Outcomes, truth: Labels, *, seed: int = 0) -> PairedDifference:
-    """Compare two policies on the same rows: B minus A.
-
-    References
-    ----------
-    McNemar 1947; Dietterich 1998, Approximate Statistical Tests for Comparing Supervised Classification Learning.
-    """
-    right_a, right_b = a.label == truth, b.label == truth
-    uplift, regression = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    gain = mean_interval(right_b.astype(float) - right_a, seed=seed)
-    cost = mean_interval(b.cost - a.cost, seed=seed)
-    return difference(len(truth), uplift, regression, gain, cost)
-
-
-def difference(n: int, uplift: int, regression: int, gain: Interval, cost: Interval) -> PairedDifference:
-    """Return the comparison of two policies on n rows whose counts and intervals are known; `cost` is per row.
-
-    Resampling cannot draw what was not seen: where few rows differ the bootstrap is too sure, and where none does, it
-    is certain. So the interval of the accuracy reaches at least as far as that of Bonett and Price, which counts one
-    more row to each side.
-
-    References
-    ----------
-    Bonett & Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
-    Data.
-    """
-    discordant = uplift + regression
-    low, high = _adjusted(n, uplift, regression)
-    gain = Interval(gain.value, min(gain.low, low), max(gain.high, high))
-    p_value = float(binomtest(uplift, discordant).pvalue) if discordant else 1.0
-    rows = None
-    if uplift != regression:
-        rate, delta = discordant / n, (uplift - regression) / n
-        rows = int(np.ceil(1.96**2 * max(rate - delta**2, 0) / delta**2))
-    return PairedDifference(
-        n, gain, Interval(1000 * cost.value, 1000 * cost.low, 1000 * cost.high), uplift, regression, p_value, rows
-    )
-
-
-def _adjusted(n: int, uplift: int, regression: int) -> tuple[float, float]:
-    more, less = (uplift + 1) / (n + 2), (regression + 1) / (n + 2)
-    half = ndtri((1 + LEVEL) / 2) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
-    return max(-1.0, float(more - less - half)), min(1.0, float(more - less + half))
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, *, n_bins: int = BINS) -> float:

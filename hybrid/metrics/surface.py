@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.metrics.flips import Chain, Change, Sum, chain_of_three, flips, require_rows, with_threshold
+from hybrid.metrics.intervals import wilson_of
 from hybrid.metrics.lattice import locate
 from hybrid.metrics.tally import cells
 from hybrid.routing.engine import Policy, Threshold
@@ -31,6 +32,15 @@ class Surface:
     escalation_rate: Floats
     cost_per_1000: Floats
     n_rows: int
+    worth: Floats | None = None  # of the accuracy and the escalation rate, shape (2, …): see `Curve`
+
+    def band(self) -> tuple[Floats, Floats]:
+        """Return the Wilson interval of the accuracy at every pair."""
+        return wilson_of(self.accuracy, self.n_rows, None if self.worth is None else self.worth[0])
+
+    def escalation_band(self) -> tuple[Floats, Floats]:
+        """Return the Wilson interval of the escalation rate at every pair."""
+        return wilson_of(self.escalation_rate, self.n_rows, None if self.worth is None else self.worth[1])
 
 
 def surface(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr
 
 from hybrid.errors import TierError
 from hybrid.metrics.intervals import wilson
 
-POWER = 0.8
 MOST = 10**9  # rows beyond which the answer is "no number that anybody labels"
 
 
@@ -31,38 +30,6 @@ def rows_for_interval(share: float, half_width: float, *, level: float = 0.95) -
     found = _least(enough)
     assert found is not None  # intervals shrink to nothing
     return found
-
-
-def rows_to_tell(difference: float, discordant: float, *, power: float = POWER, level: float = 0.95) -> int | None:
-    """Return how many rows tell two policies apart by McNemar's test with this power.
-
-    Parameters
-    ----------
-    difference
-        Of their accuracies.
-    discordant
-        Share of rows on which one is right and the other wrong; at least the size of the difference.
-
-    Returns
-    -------
-    int or None
-        None where there is no difference to tell.
-
-    References
-    ----------
-    Connor 1987, Sample size for testing differences in proportions for the paired-sample design.
-
-    Examples
-    --------
-    >>> rows_to_tell(0.01, 0.08)
-    6277
-    """
-    delta = abs(difference)
-    if not delta:
-        return None
-    psi = max(discordant, delta)
-    z_level, z_power = float(ndtri(0.5 + level / 2)), float(ndtri(power))
-    return int(np.ceil(((z_level * np.sqrt(psi) + z_power * np.sqrt(max(psi - delta**2, 0.0))) / delta) ** 2))
 
 
 def rows_to_certify(risk: float, alpha: float, delta: float) -> int | None:

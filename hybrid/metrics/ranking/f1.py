@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from hybrid.metrics.intervals import wilson
-from hybrid.metrics.summary import LEVEL, REPLICATES, Interval, macro_f1
+from hybrid.metrics.intervals import LEVEL, wilson
+from hybrid.metrics.summary import Interval, macro_f1
 from hybrid.routing.table import UNKNOWN, Floats, Labels
 
+REPLICATES = 2_000  # of the bootstrap
 ROWS_A_CLASS = 5  # on average, below which there is no interval
 NEAREST = 1e-6  # to 0 and 1 on the logit scale
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.metrics.intervals import expanded_tail
-from hybrid.metrics.summary import LEVEL, Interval
+from hybrid.metrics.intervals import LEVEL, expanded_tail
+from hybrid.metrics.summary import Interval
 from hybrid.routing.table import Bools, Floats, Rows
 
 

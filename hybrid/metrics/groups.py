@@ -1,0 +1,140 @@
+"""Groups: rows of one customer or conversation vary together, so they are worth fewer rows than they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from hybrid.metrics.intervals import LEVEL
+from hybrid.routing.table import Bools, Floats, Labels, Rows
+
+UNSEEN = 2.0  # rows, each with its whole group, that are imagined to differ: few mistakes say little about clustering
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Which rows belong together; where no two do, there is no `Groups` but None.
+
+    Parameters
+    ----------
+    code
+        Of each row, 0 or more, shape ``(n_rows,)``.
+    size
+        Rows of each code, shape ``(n_codes,)``; 0 where a code does not occur.
+
+    Notes
+    -----
+    What a statistic of dependent rows varies by is estimated from the sums over groups of each row's pull on it (its
+    linearised residual). That variance over the one of as many independent rows is the design effect, and rows over
+    design effect is how many independent rows these are worth. Two further rows, each as clustered as a row's whole
+    group, are added to both variances: few mistakes show little clustering, and where there is none of them, all is
+    possible. Student's t takes the place of the normal, with as many degrees of freedom as there would be equal groups
+    (Kish), less one.
+
+    References
+    ----------
+    Kish 1965, Survey Sampling; Rao & Scott 1992, A Simple Method for the Analysis of Clustered Binary Data; Korn &
+    Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts.
+    """
+
+    code: Labels
+    size: Floats
+
+    @classmethod
+    def of(cls, groups: Labels | Groups | None) -> Groups | None:
+        """Read codes, one a row; None where every row is a group of its own.
+
+        Examples
+        --------
+        >>> Groups.of(np.array([3, 1, 2])) is None
+        True
+        >>> Groups.of(np.array([3, 1, 3])).n_groups
+        2
+        """
+        if groups is None or isinstance(groups, Groups):
+            return groups
+        code = np.asarray(groups)
+        if not len(code):
+            return None
+        if code.min() < 0 or code.max() > max(64 * len(code), 1 << 20):  # counted below: they must be small numbers
+            code = np.unique(code, return_inverse=True)[1]
+        size = np.bincount(code)
+        return cls(code, size.astype(np.float64)) if int(size.max()) > 1 else None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.code)
+
+    @property
+    def n_groups(self) -> int:
+        return int(np.count_nonzero(self.size))
+
+    @property
+    def typical(self) -> float:
+        """Rows of the group that a row is in, on average."""
+        return float(self.size @ self.size) / self.n_rows
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of Student's t."""
+        return max(self.n_rows / self.typical - 1, 1.0)
+
+    def take(self, rows: Bools | Rows) -> Groups | None:
+        """Return the groups of some of the rows."""
+        return Groups.of(self.code[rows])
+
+    def sums(self, values: Floats | Bools | NDArray[np.int8]) -> Floats:
+        """Return the sum over each group's rows, shape of `size`."""
+        found: Floats = np.bincount(self.code, values, minlength=len(self.size)).astype(np.float64, copy=False)
+        return found
+
+    def worth(self, pull: Floats) -> float:
+        """Return how many independent rows these are worth to a statistic.
+
+        Parameters
+        ----------
+        pull
+            What each row adds to the statistic, less the mean of all; shape ``(n_rows,)``.
+        """
+        squares = pull * pull
+        alone = float(squares.sum())
+        if alone <= 0:
+            return float(self._worth(np.array(self.typical)))
+        unit = float(squares @ squares) / alone  # of the rows that count
+        together = self._unbiased(np.array(np.sum(self.sums(pull) ** 2)))
+        return float(self._worth((together + UNSEEN * unit * self.typical) / (alone + UNSEEN * unit)))
+
+    def worth_of_share(self, hits: Floats | int, squares: Floats | float, cross: Floats | float) -> Floats:
+        """Return how many independent rows these are worth to a share.
+
+        Parameters
+        ----------
+        hits
+            Rows that count, at each point; any shape, as are the others.
+        squares, cross
+            Sums over groups: of the square of a group's hits, and of its hits times its rows.
+        """
+        n = self.n_rows
+        p = np.asarray(hits, dtype=np.float64) / n
+        together = np.maximum(squares - 2 * p * cross + p * p * (self.typical * n), 0.0)
+        effect = (self._unbiased(together) + UNSEEN * self.typical) / (n * p * (1 - p) + UNSEEN)
+        return self._worth(np.asarray(effect))
+
+    def _unbiased(self, together: Floats) -> Floats:
+        k = self.n_groups
+        found: Floats = together * (k / (k - 1)) if k > 1 else together + self.n_rows * self.typical
+        return found
+
+    def _worth(self, effect: Floats) -> Floats:
+        student = float(stdtrit(self.freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
+        found: Floats = self.n_rows / (np.maximum(effect, 1.0) * student**2)
+        return found
+
+
+def share_worth(hits: Bools, groups: Groups) -> float:
+    """Return how many independent rows the rows are worth to the share of True."""
+    own = groups.sums(hits)
+    return float(groups.worth_of_share(int(hits.sum()), float(own @ own), float(own @ groups.size)))
