@@ -53,17 +53,19 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
     assert {name: column[point] for name, column in texts.items()} == said
 
 
-@given(cases(names=("cascade", "router")), SCALES)
-def test_the_tiles_of_the_map_are_those_of_a_summary_to_the_letter(case, scale):
+@given(cases(names=("cascade", "router")), st.data(), SCALES)
+def test_the_tiles_of_the_map_are_those_of_a_summary_to_the_letter(case, data, scale):
     policy, predictions, truth = case
+    groups = data.draw(groupings(len(truth)))
     if len(policy.thresholds()) < 2:
         return
     one, two = policy.thresholds()[:2]
-    first, second = np.array([0.0, 0.5, 1.0]), np.array([0.25, 0.8])
-    texts = of_points(surface(policy, predictions, truth, axes=(one, two), first=first, second=second), scale)
+    first = second = np.arange(11) / 10  # so fine that small groups are counted pair by pair, large ones one by one
+    at = {"axes": (one, two), "first": first, "second": second}
+    texts = of_points(surface(policy, predictions, truth, **at, groups=groups), scale)
     moved = with_threshold(with_threshold(policy, one.name, one.index, 0.5), two.name, two.index, 0.8)
-    said = of_summary(summarize(replay(moved, predictions), truth), scale, test=None)
-    place = 1 * len(first) + 1  # row of the second, column of the first
+    said = of_summary(summarize(replay(moved, predictions), truth, groups=groups), scale, test=None)
+    place = 8 * len(first) + 5  # row of the second, column of the first
     assert {name: column[place] for name, column in texts.items()} == {name: said[name] for name in texts}
 
 

@@ -12,6 +12,7 @@ from hybrid.metrics.intervals import LEVEL
 from hybrid.routing.table import Bools, Floats, Labels, Rows
 
 UNSEEN = 2.0  # rows, each with its whole group, that are imagined to differ: few mistakes say little about clustering
+PAIRS = 8  # steps of a table that take as long as a pair of rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,3 +139,72 @@ def share_worth(hits: Bools, groups: Groups) -> float:
     """Return how many independent rows the rows are worth to the share of True."""
     own = groups.sums(hits)
     return float(groups.worth_of_share(int(hits.sum()), float(own @ own), float(own @ groups.size)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """A 0 or 1 of each row over two thresholds, as what it is at first and what passing the row on adds.
+
+    Parameters
+    ----------
+    parts
+        At first, passed on along the first axis, along the second, and along both: the more that this adds. Each of
+        shape ``(n_rows,)``, or one number for all rows.
+    at
+        From which step of the first axis on a row is passed on, and of the second; shape ``(n_rows,)`` each.
+    shape
+        Steps of the second axis, and of the first.
+    """
+
+    parts: tuple[NDArray[np.int8] | Floats | float, ...]
+    at: tuple[NDArray[np.int32], NDArray[np.int32]]
+    shape: tuple[int, int]
+
+    def events(self, rows: Rows) -> list[tuple[Floats, Rows, Rows]]:
+        """Return what is added for some rows, and from which step of either axis on."""
+        never = np.zeros(len(rows), dtype=np.intp)
+        i, j = (x[rows].astype(np.intp) for x in self.at)
+        return [
+            (np.full(len(rows), part) if isinstance(part, float) else part[rows].astype(np.float64), a, b)
+            for part, a, b in zip(self.parts, (never, i, never, i), (never, never, j, j), strict=True)
+            if not (isinstance(part, float) and part == 0)
+        ]
+
+    def table(self, added: Floats, first: Rows, second: Rows) -> Floats:
+        """Return sums of what was added up to each pair of steps, of `shape`."""
+        rows, columns = (n + 1 for n in self.shape)
+        found = np.bincount(second * columns + first, added, minlength=rows * columns).reshape(rows, columns)
+        return found[:-1, :-1].cumsum(axis=0).cumsum(axis=1)
+
+
+def worth_over_two(steps: Steps, hits: Floats, groups: Groups) -> Floats:
+    """Return what the rows are worth to a share at all pairs of steps of two thresholds, of the shape of `hits`.
+
+    The square of a group's hits is the sum over all pairs of its rows of the product of the two. Groups of many rows
+    are summed up over the steps one by one instead.
+    """
+    rows = np.argsort(groups.code, kind="stable")
+    size = groups.size[groups.code[rows]]
+    cross = np.zeros(steps.shape)
+    for added, i, j in steps.events(rows):
+        cross += steps.table(added * size, i, j)
+    few = size * size <= hits.size / PAIRS
+    squares, apart = np.zeros(steps.shape), 0
+    paired = rows[few]
+    while len(paired) > apart:
+        one, two = paired[: len(paired) - apart], paired[apart:]
+        same = groups.code[one] == groups.code[two]
+        if not same.any():
+            break
+        one, two = one[same], two[same]
+        for a, i, j in steps.events(one):
+            for b, k, m in steps.events(two):
+                squares += (2.0 if apart else 1.0) * steps.table(a * b, np.maximum(i, k), np.maximum(j, m))
+        apart += 1
+    crowd = rows[~few]
+    for own in np.split(crowd, np.flatnonzero(np.diff(groups.code[crowd])) + 1) if len(crowd) else ():
+        total = np.zeros(steps.shape)
+        for added, i, j in steps.events(own):
+            total += steps.table(added, i, j)
+        squares += total * total
+    return groups.worth_of_share(hits, squares, cross)

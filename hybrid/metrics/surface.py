@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.metrics.flips import Chain, Change, Sum, chain_of_three, flips, require_rows, with_threshold
+from hybrid.metrics.groups import Groups, Steps, worth_over_two
 from hybrid.metrics.intervals import wilson_of
 from hybrid.metrics.lattice import locate
 from hybrid.metrics.tally import cells
@@ -51,6 +52,7 @@ def surface(
     axes: tuple[Threshold, Threshold],
     first: Floats,
     second: Floats,
+    groups: Labels | None = None,
 ) -> Surface:
     """Measure a policy at all pairs of two of its thresholds, O(n + pairs).
 
@@ -62,6 +64,8 @@ def surface(
         The two thresholds.
     first, second
         Their values, ascending, in [0, 1], or `NEVER`.
+    groups
+        Codes of what belongs together, shape ``(n_rows,)``; None: every row is a group of its own.
 
     Raises
     ------
@@ -69,12 +73,34 @@ def surface(
         If there is not a single row.
     """
     require_rows(truth)
+    together = Groups.of(groups)
     # sums of up to 2**26 rows, times ROW, are whole numbers that a double holds
     if [a.index for a in axes] == [0, 1] and len(truth) < 1 << 26:
         chain = chain_of_three(policy, predictions, truth)
         if chain is not None:
-            return surface_of(chain, first, second)
-    return _of_flips(policy, predictions, truth, axes, at=(first, second))
+            found = surface_of(chain, first, second)
+            if together is None:
+                return found
+            at = locate(first, chain.confidence[0]), locate(second, chain.confidence[1])
+            one, two, three = (right.view(np.int8) for right in chain.right)
+            parts = (one, two - one, 0.0, three - two), (0.0, 0.0, 0.0, 1.0)
+            return _with_worth(found, parts, at, together)
+    return _of_flips(policy, predictions, truth, axes, (first, second), together)
+
+
+def _with_worth(
+    found: Surface,
+    parts: tuple[tuple[Change, ...], tuple[Change, ...]],
+    at: tuple[NDArray[np.int32], NDArray[np.int32]],
+    groups: Groups,
+) -> Surface:
+    """Return the surface with what its rows are worth; `parts` as in `Steps`, of right answers and of escalations."""
+    shape = found.accuracy.shape
+    worth = [
+        worth_over_two(Steps(one, at, (shape[0], shape[1])), np.round(share * found.n_rows), groups)
+        for one, share in zip(parts, (found.accuracy, found.escalation_rate), strict=True)
+    ]
+    return replace(found, worth=np.stack(worth))
 
 
 def surface_of(chain: Chain, first: Floats, second: Floats) -> Surface:
@@ -148,7 +174,12 @@ def sum_up(table: NDArray[_T]) -> NDArray[_T]:
 
 
 def _of_flips(
-    policy: Policy, predictions: Predictions, truth: Labels, axes: tuple[Threshold, Threshold], *, at: _Pair
+    policy: Policy,
+    predictions: Predictions,
+    truth: Labels,
+    axes: tuple[Threshold, Threshold],
+    at: _Pair,
+    groups: Groups | None,
 ) -> Surface:
     (one, two), (first, second) = axes, at
     lower, upper = (
@@ -170,7 +201,7 @@ def _of_flips(
         total /= len(truth)
         return total
 
-    return Surface(
+    found = Surface(
         first,
         second,
         table(lower.right, lower.right.change, across.right.change, upper.right.change),
@@ -178,3 +209,15 @@ def _of_flips(
         1000 * table(lower.cost, lower.cost.change, across.cost.change, upper.cost.change),
         len(truth),
     )
+    if groups is None:
+        return found
+
+    def parts(neither: Sum, lower: Change, across: Change, upper: Change) -> tuple[Change, ...]:
+        kept = neither.kept if isinstance(neither.kept, float) else neither.kept.astype(np.float64)
+        return kept, lower, across, np.asarray(upper, dtype=np.float64) - lower
+
+    right, last = (
+        parts(a, a.change, b.change, c.change)
+        for a, b, c in ((lower.right, across.right, upper.right), (lower.last, across.last, upper.last))
+    )
+    return _with_worth(found, (right, last), (i, j), groups)

@@ -108,8 +108,8 @@ class Graded:
         def make() -> Summary:
             chain, cuts = self._chain(policy), chain_thresholds(policy.pattern)
             if chain is not None and cuts is not None:
-                return summarize_chain(chain, cuts, self.truth)
-            return summarize(replay(policy, self.predictions), self.truth)
+                return summarize_chain(chain, cuts, self.truth, groups=self.groups)
+            return summarize(replay(policy, self.predictions), self.truth, groups=self.groups)
 
         return self._memo.get(("summary", repr(policy)), make)
 
@@ -138,6 +138,7 @@ class Graded:
                 name=line.name,
                 index=line.index,
                 order=order or self._order(fixed, line),
+                groups=self.groups,
             ),
         )
 
@@ -159,7 +160,9 @@ class Graded:
         key = ("surface", repr(fixed), tuple((a.name, a.index) for a in axes), *(x.tobytes() for x in levels))
         return self._heavy.get(
             key,
-            lambda: measure_surface(fixed, self.predictions, self.truth, axes=axes, first=levels[0], second=levels[1]),
+            lambda: measure_surface(
+                fixed, self.predictions, self.truth, axes=axes, first=levels[0], second=levels[1], groups=self.groups
+            ),
         )
 
     def latencies(self, policy: Policy, line: Threshold, thresholds: Floats) -> Floats | None:
@@ -198,8 +201,9 @@ class Graded:
             one = other.names[0] if len(other.tiers) == 1 else ""
             chain = self._chain(policy) if one in policy.names else None
             if chain is not None and cuts is not None:
-                return chain_against_one(chain, cuts, policy.names.index(one))
-            return paired_difference(replay(other, self.predictions), replay(policy, self.predictions), self.truth)
+                return chain_against_one(chain, cuts, policy.names.index(one), groups=self.groups)
+            a, b = (replay(p, self.predictions) for p in (other, policy))
+            return paired_difference(a, b, self.truth, groups=self.groups)
 
         return self._memo.get(("gain", repr(policy), repr(other)), make)
 

@@ -568,7 +568,7 @@ class Study:
             return []
         outcomes = [rows.outcomes(p) for p in bound]
         return [
-            (rows.summary(p), paired_difference(outcomes[0], o, rows.truth) if i else None)
+            (rows.summary(p), paired_difference(outcomes[0], o, rows.truth, groups=rows.groups) if i else None)
             for i, (p, o) in enumerate(zip(bound, outcomes, strict=True))
         ]
 
