@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import BundleError, DatasetError, HybridError, StudyError, SupportError, TierError
+from hybrid.production.binding import Server
 from hybrid.production.runtime import Answer, Decision, Runtime, Step, load
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
@@ -40,6 +41,7 @@ __all__ = [
     "Policy",
     "Router",
     "Runtime",
+    "Server",
     "Step",
     "Study",
     "StudyError",

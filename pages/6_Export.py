@@ -95,7 +95,7 @@ for tier in export.asked(data, choice.policy):
         icon=":material/key:",
     )
 st.subheader("Run it")
-st.code(export.snippet(name, external, data.recording.dataset.classes), language="python")
+st.code(export.snippet(name, data, choice.policy), language="python")
 st.subheader("Policy")
 st.json(json.loads(export.policy_json(content)), expanded=2)
 with st.expander("Evidence"):

@@ -290,7 +290,7 @@ def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
         content = export.bundle(data, choice)
         name = export.file_name(choice.policy)
         Path(name).write_bytes(content)
-        lines = export.snippet(name, export.external(data, choice.policy), data.recording.dataset.classes)
+        lines = export.snippet(name, data, choice.policy)
         exec(compile(lines, name, "exec"), {})
 
 

@@ -33,6 +33,12 @@ from hybrid.tiers.llm.recording import RecordingJob, questions, replies
 N = 120
 
 
+@pytest.fixture(autouse=True)
+def allowed(llm_process, monkeypatch):
+    """The operator of these tests allows the server."""
+    monkeypatch.setenv("HYBRID_SERVERS", f"{llm_process.url}=MOCK_API_KEY")
+
+
 @pytest.fixture(scope="module")
 def made(llm_process, tmp_path_factory):
     """A recording with an LLM that sees three examples, answered on a sample of the rows."""

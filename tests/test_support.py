@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from conftest import table as answers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from hybrid.errors import BundleError, SupportError
 from hybrid.production.bundle import save
 from hybrid.routing.engine import Policy, defaults
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
-from hybrid.routing.table import Predictions, Tier
+from hybrid.routing.table import Tier
 from hybrid.support import (
     ActionRow,
     ActionTable,
@@ -66,8 +67,8 @@ def keyword_bundle(threshold=0.85):
         policy=Policy(Triage(threshold), tiers),
         classes=CLASSES,
         models={"keywords": rules},
-        texts=[],
-        recorded=Predictions.unasked(tiers, CLASSES, 0),
+        texts=["I was charged twice"],
+        recorded=answers_of(tiers, [[(CLASSES.index("billing"), 0.9), (CLASSES.index("billing"), 1.0)]], CLASSES),
         evidence={},
     )
 

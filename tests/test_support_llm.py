@@ -11,7 +11,7 @@ from test_bundle import part
 from test_support import CLASSES, keyword_bundle, say
 
 import hybrid
-from hybrid.errors import TierError
+from hybrid.errors import BundleError, TierError
 from hybrid.support import ExtractionSettings, Pattern, RuleExtractor, SupportPipeline, default_config
 from hybrid.support.llm_extraction import LLMExtractor, extractor_of, reader_settings
 from hybrid.support.packaging import add_to_bundle
@@ -242,7 +242,10 @@ def test_a_bundle_names_its_reader_but_not_the_key(server, monkeypatch):
     monkeypatch.setenv("READER_API_KEY", "sk-from-environment")
     content = add_to_bundle(keyword_bundle(), config)
     assert b"sk-from-environment" not in part(content, "support.json")
-    flow = SupportPipeline.load(content, models=say("general"))
+    with pytest.raises(BundleError, match=r"'LLM reader' at .* not allowed here"):
+        SupportPipeline.load(content, models=say("general"))
+    allowed = {"LLM reader": hybrid.Server(server.url, "READER_API_KEY")}
+    flow = SupportPipeline.load(content, models=say("general"), servers=allowed)
     assert flow("who knows").insight is not None
     assert server.keys == ["Bearer sk-from-environment"]
     broken = config.model_copy(update={"llm": {"model": "x"}})

@@ -18,7 +18,7 @@ def _runtime(key: str, choice: str, _data: Loaded, _choice: Choice) -> Runtime:
     models = {
         name: _recorded(name, _data, _choice) for name in _choice.policy.names if name not in _data.recording.models
     }
-    return load(export.bundle(_data, _choice), models=models)
+    return load(export.bundle(_data, _choice), models=models, servers=export.endpoints(_data, _choice.policy))
 
 
 def runtime(data: Loaded, choice: Choice) -> Runtime:

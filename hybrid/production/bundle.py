@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import platform
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError
 
-from hybrid.errors import BundleError, HybridError
+from hybrid.errors import BundleError
+from hybrid.production.archive import AGAIN, MANIFEST, SIGNATURE, pack_files, read_files, read_json
+from hybrid.production.checking import check_llm, check_model, check_names
+from hybrid.production.signature import check_signature
 from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Rows, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Answers, Floats, Predictions, Rows, Tier
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.llm.packing import MODEL as LLM
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.tier import LLMTier
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 knew no prices of What if
+READABLE = (1, 2)
 GOLDEN_PER_TIER = 20
-MAX_MEMBER_BYTES = 500 * 1024 * 1024
+MOST_GOLDEN, MOST_CLASSES, MOST_TIERS = 10_000, 20_000, 100
 EXTRAS = ("support.json",)
 EXTERNAL = "external"  # what policy.json calls the model of a tier that the bundle does not hold
 
@@ -49,17 +50,26 @@ class TierConfig(_Strict):
     of ``embedding`` and ``embedding_average`` the fitted numbers do, and the embedding model has to be installed or
     reachable; ``llm`` is asked over the network, as `llm` says; ``external`` is supplied when it is loaded.
     `default_confidence` stands in where a model gives none. `files` names its files where another tier of its kind has
-    the kind's own name.
+    the kind's own name. `cost_factor` scales, and `cost_fixed` replaces, what an answer costs: a price that was set
+    under What if does the same here as there.
     """
 
     name: str
     kind: str
-    price: float = Field(ge=0)
-    simulated: bool
+    price: StrictFloat = Field(ge=0)
+    simulated: StrictBool
     model: str
-    default_confidence: float | None = None
+    default_confidence: StrictFloat | None = Field(default=None, ge=0, le=1)
     llm: dict[str, Any] | None = None
     files: str | None = None
+    cost_factor: StrictFloat | None = Field(default=None, ge=0)
+    cost_fixed: StrictFloat | None = Field(default=None, ge=0)
+
+    def priced(self, answers: Answers) -> Answers:
+        """Return answers of a model at the price that was set."""
+        if self.cost_fixed is not None:
+            return replace(answers, cost=np.full(len(answers.cost), self.cost_fixed))
+        return answers if self.cost_factor is None else replace(answers, cost=answers.cost * self.cost_factor)
 
 
 class PolicyConfig(_Strict):
@@ -68,11 +78,11 @@ class PolicyConfig(_Strict):
     `on_failure` says what is decided where the last tier could not be asked: the surest answer so far, or nothing.
     """
 
-    schema_version: int
+    schema_version: StrictInt
     pattern: str
     parameters: dict[str, Any]
-    classes: list[str] = Field(min_length=2)
-    tiers: list[TierConfig] = Field(min_length=1)
+    classes: list[str] = Field(min_length=2, max_length=MOST_CLASSES)
+    tiers: list[TierConfig] = Field(min_length=1, max_length=MOST_TIERS)
     on_failure: OnFailure = "best_so_far"
 
     def policy(self) -> Policy:
@@ -95,6 +105,10 @@ class PolicyConfig(_Strict):
                 f"policy.json: {self.pattern} has the parameters {', '.join(known)}, but the file gives "
                 f"{', '.join(self.parameters) or 'none'}. Export the bundle again."
             )
+        for n, v in given.items():
+            wanted = list if known[n].per_tier else dict if known[n].per_class else object
+            if not isinstance(v, wanted) or isinstance(v, bool):
+                raise BundleError(f"policy.json: {self.pattern}'s {n} = {str(v)[:100]} is not what it takes. {AGAIN}")
         given = {n: _spoken(v, "never", NEVER) if known[n].high == NEVER else v for n, v in given.items()}
         values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
         values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
@@ -112,15 +126,16 @@ class GoldenRow(_Strict):
     """A text, what the external tiers said of it, and what was decided when the bundle was saved."""
 
     text: str
-    answers: dict[str, tuple[int, float, float, float]]  # tier: label code, confidence, cost, latency
-    label: int
+    # tier: label code, confidence, cost, latency
+    answers: dict[str, tuple[StrictInt, StrictFloat, StrictFloat, StrictFloat]]
+    label: StrictInt
     tier: str
-    confidence: float
-    cost: float
+    confidence: StrictFloat
+    cost: StrictFloat
 
 
 class _Golden(_Strict):
-    rows: list[GoldenRow]
+    rows: list[GoldenRow] = Field(max_length=MOST_GOLDEN)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +166,7 @@ def save(
     evidence: Mapping[str, Any],
     llms: Mapping[str, LLMTier] | None = None,
     on_failure: OnFailure = "best_so_far",
+    measured: Mapping[str, Floats] | None = None,
 ) -> bytes:
     """Pack a policy with everything that decides with it.
 
@@ -169,11 +185,19 @@ def save(
         LLM tiers by name, which the bundle can ask itself; their keys are never in it.
     on_failure
         See `PolicyConfig`.
+    measured
+        By tier whose price was set under What if: what its answers about these rows cost before, while `recorded` is at
+        that price. The models that the bundle asks itself then cost in production what they cost in the dashboard.
 
     Returns
     -------
     bytes
         A zip. Unpacked into a folder it loads just as well.
+
+    Raises
+    ------
+    BundleError
+        If no row was answered by every tier that the bundle cannot ask by itself: nothing would prove it.
     """
     packed = {
         n: pack_llm(model, f"examples-{policy.names.index(n)}.json")
@@ -192,6 +216,7 @@ def save(
                 default_confidence=_constant(recorded, t.name),
                 llm=packed[t.name][0] if t.name in packed else None,
                 files=_prefix(t.name, policy.names, models),
+                **_terms(recorded, measured, t.name, held=t.name in packed or t.name in models),
             )
             for t in policy.tiers
         ],
@@ -204,54 +229,87 @@ def save(
         elif tier.model != EXTERNAL:
             files |= models[tier.name].to_files(tier.files or tier.model)
     local = {n: models[n] for n in policy.names if n in models and models[n].answers_alike}
-    golden = _golden_rows(policy, local, texts, recorded)
+    golden = _golden_rows(config, policy, local, texts, recorded)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
     files["evidence.json"] = json.dumps({**evidence, "versions": _versions()}, indent=2, allow_nan=False).encode()
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    files["manifest.json"] = json.dumps({"sha256": sums}, indent=2).encode()
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return out.getvalue()
+    return pack_files(files)
 
 
-def load(source: str | Path | bytes) -> Bundle:
-    """Read a bundle and prove it: checksums, schema, and every golden row decided again.
+def load(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bundle:
+    """Read a bundle and prove it: checksums, schema, every number, and every golden row decided again.
+
+    Nothing in it is run, and nobody is asked: an endpoint's and an LLM's answers to the golden rows are those that were
+    stored.
 
     Parameters
     ----------
     source
         Path of a zip or of the folder that it was unpacked into, or a zip's bytes.
+    trust
+        Public keys, as `hybrid.production.signature` reads them: the bundle must be signed with one of them.
 
     Raises
     ------
     BundleError
-        If it is missing, damaged, edited, from a newer version, or decides a golden row differently.
+        If it is missing, damaged, edited, too large, from a newer version, not signed by whom you trust, or decides a
+        golden row differently.
     """
-    files = _read_files(source)
-    _check_sums(files)
+    files = _Read(read_files(source))
+    if trust:
+        check_signature(files, trust)
     config = _parse(PolicyConfig, files, "policy.json")
-    if config.schema_version != SCHEMA_VERSION:
+    if config.schema_version not in READABLE:
         raise BundleError(
             f"policy.json has schema version {config.schema_version}, this version reads {SCHEMA_VERSION}: "
             "install the hybrid-tuner that exported it, or export it again."
         )
+    check_names("classes", config.classes)
+    check_names("tiers", [t.name for t in config.tiers])
+    golden = _parse(_Golden, files, "golden.json").rows
+    evidence = read_json(files, "evidence.json")
+    if not isinstance(evidence, dict):
+        raise BundleError(f"evidence.json is damaged: it is no object. {AGAIN}")
     try:
         policy = config.policy()
         models = {t.name: _unpack(t, files) for t in config.tiers if t.model not in (EXTERNAL, LLM)}
         llms = {t.name: unpack_llm(t.llm or {}, tuple(config.classes), files) for t in config.tiers if t.model == LLM}
-        golden = _parse(_Golden, files, "golden.json").rows
-        evidence = json.loads(files["evidence.json"])
+        for name, model in models.items():
+            check_model(name, model, len(config.classes))
+        for name, llm in llms.items():
+            check_llm(name, llm)
+        extras = {name: files[name] for name in EXTRAS if name in files}
+        bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
+        if files.unread:
+            raise BundleError(f"The bundle holds {files.unread[0]}, which nothing in it uses. {AGAIN}")
+        _check_golden(bundle)
     except BundleError:
         raise
-    except (HybridError, KeyError, ValueError, OSError, TypeError) as error:
-        raise BundleError(f"The bundle is damaged: {error}. Export it again from the dashboard.") from error
-    listed = json.loads(files["manifest.json"])["sha256"]  # what is not in it was not checked
-    extras = {name: files[name] for name in EXTRAS if name in listed}
-    bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
-    _check_golden(bundle)
+    except Exception as error:  # a stranger's values, wherever they lead: said, and never carried on with
+        said = str(error) or type(error).__name__
+        raise BundleError(f"The bundle is damaged: {said.rstrip('.')}. Export it again from the dashboard.") from error
     return bundle
+
+
+class _Read(Mapping[str, bytes]):
+    """The files of a bundle, and which of them nobody looked at."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self._seen = {MANIFEST, SIGNATURE}
+
+    def __getitem__(self, name: str) -> bytes:
+        self._seen.add(name)
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def unread(self) -> list[str]:
+        return [name for name in self._files if name not in self._seen]
 
 
 def _prefix(name: str, names: Sequence[str], models: Mapping[str, LocalModel]) -> str | None:
@@ -295,30 +353,44 @@ def pattern_name(pattern: Pattern) -> str:
 
 
 def decide(
-    policy: Policy, models: Mapping[str, LocalModel], texts: Sequence[str], external: Mapping[str, Answers]
+    bundle: PolicyConfig,
+    policy: Policy,
+    models: Mapping[str, LocalModel],
+    texts: Sequence[str],
+    external: Mapping[str, Answers],
 ) -> Outcomes:
     """Decide texts with the local models, and with given answers of the external tiers (one per text)."""
+    tiers = {t.name: t for t in bundle.tiers}
 
     def ask(name: str, rows: Rows) -> Answers:
         if name in models:
-            return models[name].answer([texts[int(i)] for i in rows])
+            return tiers[name].priced(models[name].answer([texts[int(i)] for i in rows]))
         return external[name].take(rows)
 
     return route(policy, ask, len(texts))
 
 
 def _golden_rows(
-    policy: Policy, models: Mapping[str, LocalModel], texts: Sequence[str], recorded: Predictions
+    config: PolicyConfig,
+    policy: Policy,
+    models: Mapping[str, LocalModel],
+    texts: Sequence[str],
+    recorded: Predictions,
 ) -> list[GoldenRow]:
     external = [n for n in policy.names if n not in models]
     columns = {n: recorded.answers(recorded.index(n)) for n in external}
     answered = np.all([~np.isnan(a.confidence) for a in columns.values()] or [np.ones(len(texts), bool)], axis=0)
     rows = np.flatnonzero(answered)
+    if not len(rows):
+        raise BundleError(
+            f"No row was answered by all of {', '.join(external) or 'the tiers'}: nothing would prove the bundle when "
+            "it is loaded. Choose tiers that answered the same rows, or record more answers."
+        )
     # an even walk through the rows, at most this many, leaves enough of each tier
     rows = rows[:: max(1, len(rows) // 500)]
     given = {n: a.take(rows) for n, a in columns.items()}
     sample = [texts[int(i)] for i in rows]
-    o = decide(policy, models, sample, given)
+    o = decide(config, policy, models, sample, given)
     chosen = np.concatenate([np.flatnonzero(o.tier == j)[:GOLDEN_PER_TIER] for j in range(len(policy.tiers))])
     return [
         GoldenRow(
@@ -337,71 +409,35 @@ def _golden_rows(
 
 
 def _check_golden(bundle: Bundle) -> None:
-    rows = bundle.golden
+    rows, names = bundle.golden, bundle.policy.names
     if not rows:
-        return
-    given = {
-        name: Answers(*(np.array(column) for column in zip(*(r.answers[name] for r in rows), strict=True)))
-        for name in rows[0].answers
-    }
-    o = decide(bundle.policy, {n: m for n, m in bundle.models.items() if n not in given}, [r.text for r in rows], given)
+        raise BundleError(f"golden.json is empty: nothing proves this bundle. {AGAIN}")
+    local = {n: m for n, m in bundle.models.items() if m.answers_alike}
+    given = [n for n in names if n not in local]  # what the others said is stored: loading asks nobody
+    n_classes = len(bundle.config.classes)
+    for i, row in enumerate(rows, 1):
+        codes = [row.label, *(a[0] for a in row.answers.values())]
+        if set(row.answers) != set(given) or row.tier not in names or not all(-1 <= c < n_classes for c in codes):
+            raise BundleError(f"Golden row {i} names tiers or classes that the policy does not have. {AGAIN}")
+    answers = {n: Answers(*(np.array(c) for c in zip(*(r.answers[n] for r in rows), strict=True))) for n in given}
+    o = decide(bundle.config, bundle.policy, local, [r.text for r in rows], answers)
     for i, row in enumerate(rows):
-        now = (int(o.label[i]), bundle.policy.names[int(o.tier[i])])
+        now = (int(o.label[i]), names[int(o.tier[i])])
         if now != (row.label, row.tier) or abs(o.confidence[i] - row.confidence) > 1e-6:
             raise BundleError(
                 f"Golden row {i + 1} is decided differently here: {_name(bundle, row.label)} by {row.tier} when it was "
                 f"exported, {_name(bundle, now[0])} by {now[1]} now. Compare the versions in evidence.json with those "
                 "installed here, or export the bundle again on this machine."
             )
+        if not np.isclose(o.cost[i], row.cost, rtol=1e-6, atol=1e-12):
+            raise BundleError(
+                f"Golden row {i + 1} costs ${o.cost[i]:.6g} here and cost ${row.cost:.6g} when it was exported: a "
+                f"price was changed. {AGAIN}"
+            )
 
 
 def _name(bundle: Bundle, code: int) -> str:
     return repr(bundle.config.classes[code]) if code != UNKNOWN else "unknown"
-
-
-def _read_files(source: str | Path | bytes) -> dict[str, bytes]:
-    if isinstance(source, bytes):
-        return _unzip(source, "The bundle")
-    path = Path(source)
-    if path.is_dir():
-        return {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file()}
-    try:
-        return _unzip(path.read_bytes(), str(source))
-    except FileNotFoundError:
-        raise BundleError(f"There is no bundle at {str(source)!r}: check the path.") from None
-    except OSError as error:
-        raise BundleError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
-
-
-def _unzip(content: bytes, where: str) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.infolist():
-                if member.file_size > MAX_MEMBER_BYTES:
-                    raise BundleError(f"{where}: {member.filename} unpacks to more than 500 MB; this is not a bundle.")
-            return {m.filename: archive.read(m) for m in archive.infolist() if not m.is_dir()}
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise BundleError(
-            f"{where} is not a zip or is damaged ({error}). Download it again from the Export page."
-        ) from error
-
-
-def _check_sums(files: Mapping[str, bytes]) -> None:
-    again = "Export it again from the dashboard."
-    if "manifest.json" not in files:
-        raise BundleError(f"The bundle has no manifest.json, so it is not whole. {again}")
-    try:
-        sums = dict(json.loads(files["manifest.json"])["sha256"])
-    except (ValueError, KeyError, TypeError):
-        raise BundleError(f"manifest.json is damaged. {again}") from None
-    for name in ("policy.json", "golden.json", "evidence.json", *sums):
-        if name not in files:
-            raise BundleError(f"The bundle lacks {name}, so it is not whole. {again}")
-        if sums.get(name) != hashlib.sha256(files[name]).hexdigest():
-            raise BundleError(
-                f"{name} was changed after the export (its checksum differs). A bundle is not edited by hand, because "
-                f"its evidence would no longer hold: set the value in the dashboard and export again."
-            )
 
 
 def _parse(model: type[_M], files: Mapping[str, bytes], name: str) -> _M:
@@ -420,6 +456,18 @@ def _constant(recorded: Predictions, name: str) -> float | None:
     column = recorded.answers(recorded.index(name))
     values = np.unique(column.confidence[column.label != UNKNOWN])
     return float(values[0]) if len(values) == 1 else None
+
+
+def _terms(recorded: Predictions, measured: Mapping[str, Floats] | None, name: str, *, held: bool) -> dict[str, Any]:
+    """Return how a price that was set under What if changes what each answer costs; nothing where none was."""
+    if measured is None or name not in measured or not held:
+        return {}
+    before, now = measured[name], recorded.answers(recorded.index(name)).cost
+    known = np.flatnonzero(np.isfinite(before) & np.isfinite(now))
+    if not len(known) or (before[known] == now[known]).all():
+        return {}
+    most = known[before[known].argmax()]
+    return {"cost_factor": float(now[most] / before[most])} if before[most] else {"cost_fixed": float(now[most])}
 
 
 def _versions() -> dict[str, str]:

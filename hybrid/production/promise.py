@@ -93,11 +93,18 @@ def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | No
     else:
         answers, rows = _recorded(loaded, labelled, code)
         here = [t for t, kept in zip(texts, rows, strict=True) if kept]
-        outcomes = decide(loaded.policy, loaded.models, here, {n: a.take(rows) for n, a in answers.items()})
+        given = {n: a.take(rows) for n, a in answers.items()}
+        outcomes = decide(loaded.config, loaded.policy, loaded.models, here, given)
     right = outcomes.label == code[labelled.truth[rows]]
-    test = (loaded.evidence.get("metrics") or {}).get("test") or {}
-    promised = (test.get("accuracy") or {}).get("low")
-    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), promised, unknown)
+    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
+
+
+def _promised(bundle: Bundle) -> float | None:
+    """Return the lower end of the accuracy on test; None where the evidence holds no such number."""
+    found: object = bundle.evidence
+    for name in ("metrics", "test", "accuracy", "low"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
 
 
 def _recorded(bundle: Bundle, labelled: Dataset, code: Labels) -> tuple[dict[str, Answers], Bools]:

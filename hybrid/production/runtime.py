@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import math
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,15 @@ import numpy as np
 
 from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, TierError
-from hybrid.production.bundle import Bundle
+from hybrid.production import binding
+from hybrid.production.binding import Servers
+from hybrid.production.bundle import Bundle, TierConfig
 from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, rounds
 from hybrid.routing.table import UNKNOWN, Answers
+from hybrid.tiers import LocalModel
+from hybrid.tiers.embedders import EndpointEmbedder
+from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.asking import LLMAsker
 
 
@@ -34,7 +42,8 @@ class Answer:
         One of the classes, in any spelling that fits it alone (`hybrid.data.labels.Matcher`); anything else, None
         included, counts as a failed answer.
     confidence
-        In [0, 1]; None: the tier's usual confidence, or 1 where it has none.
+        In [0, 1]. None: the tier's usual confidence, where it was always the same; where it was not, 1 if nothing
+        depends on it, and no answer if a threshold or a vote does.
     cost
         USD; None: the tier's price.
     """
@@ -43,6 +52,10 @@ class Answer:
     confidence: float | None = None
     cost: float | None = None
 
+
+MOST_FAILED_CALLS = 32  # of a function in a batch; texts that are left then are not asked about
+HARDLY_ABOVE = 1e-6  # a confidence so little above 1 is 1: it was summed up in another precision
+log = logging.getLogger("hybrid")
 
 CHUNKS = 4  # of a stream that are decided at a time
 Failures = dict[tuple[int, int], str]  # by row and column of the tier: why a call gave no answer
@@ -103,6 +116,8 @@ class Runtime:
     models
         For each external tier a function, plain or async: texts → one `Answer` each. One for an LLM tier that the
         bundle could ask itself takes its place.
+    servers
+        By tier: where an LLM or an endpoint of embeddings is asked, and with which key, see `load`.
     deadline
         Seconds for a call of `decide` or `batch`, and for each chunk of `stream`; LLM calls that are not done by then
         are given up. None: their own timeouts and retries alone bound them.
@@ -110,11 +125,22 @@ class Runtime:
     Raises
     ------
     BundleError
-        If an external tier has no function, a function belongs to no such tier, or an LLM tier has no key.
+        If an external tier has no function, a function belongs to no such tier, or nobody has allowed an LLM's
+        server or there is no key for it.
+
+    Notes
+    -----
+    What a function makes of one text costs no other: where it raises, it is asked about halves of the texts down to
+    the one that it fails on; an answer that cannot be used is no answer. `Step.failure` says why, the log once a batch.
     """
 
     def __init__(
-        self, bundle: Bundle, models: Mapping[str, Model] | None = None, *, deadline: float | None = None
+        self,
+        bundle: Bundle,
+        models: Mapping[str, Model] | None = None,
+        *,
+        servers: Servers | None = None,
+        deadline: float | None = None,
     ) -> None:
         given = dict(models or {})
         missing = [n for n in bundle.external if n not in given]
@@ -133,12 +159,24 @@ class Runtime:
                 f"models has {stray[0]!r}, but the external tiers of this bundle are: "
                 f"{', '.join(known) or 'none'}. Correct the name or leave it out."
             )
+        for name, model in given.items():
+            if not callable(model):
+                raise BundleError(f"models[{name!r}] is {type(model).__name__}, not a function from texts to answers.")
+        endpoints = {n for n, m in bundle.models.items() if not m.answers_alike}
+        binding.check_names(servers or {}, endpoints | set(bundle.llms))
         self.bundle = bundle
         self._models: dict[str, Model] = given
-        self._askers = {n: LLMAsker(model) for n, model in bundle.llms.items() if n not in given}
+        self._local = {n: _placed(n, m, servers or {}) for n, m in bundle.models.items()}
+        self._askers = {
+            n: LLMAsker(replace(m, settings=binding.bound(m.settings, servers or {})))
+            for n, m in bundle.llms.items()
+            if n not in given
+        }
         self._deadline = deadline
         self._code = matcher(tuple(bundle.config.classes))
         self._tiers = {t.name: t for t in bundle.config.tiers}
+        names = bundle.policy.names
+        self._weighed = {names[j] for j in bundle.policy.pattern.weighs(len(names))}
 
     @property
     def policy(self) -> Policy:
@@ -215,6 +253,7 @@ class Runtime:
         wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
         if wrong:
             raise TierError(f"Text {wrong[0] + 1} is {type(texts[wrong[0]]).__name__}, not a string: convert it first.")
+        texts = [_encodable(text) for text in texts]
         until = None if self._deadline is None else time.monotonic() + self._deadline
         failures: Failures = {}
         steps = rounds(self.policy, len(texts))
@@ -276,54 +315,189 @@ class Runtime:
     async def _ask(self, ask: Ask, texts: Sequence[str], until: float | None, failures: Failures) -> Answers:
         name = self.policy.names[ask.tier]
         asked = [texts[i] for i in ask.rows]
+        tier = self._tiers[name]
         if name in self._askers:
             said = await self._askers[name].ask(asked, until=until)
             failures |= {(int(i), ask.tier): f for i, f in zip(ask.rows, said.failures, strict=True) if f is not None}
-            return said.answers
+            return tier.priced(said.answers)
         start = time.perf_counter()
-        local = self.bundle.models.get(name)
-        if local is not None and local.waits:
-            answers = await asyncio.to_thread(local.answer, asked)
-        elif local is not None:
-            answers = local.answer(asked)
+        local = self._local.get(name)
+        if local is not None and not local.waits:
+            answers = tier.priced(local.answer(asked))
         else:
-            answers = self._encode(name, await self._call(name, asked))
+            # an embedding takes milliseconds a text, or a call to an endpoint
+            call = _in_thread(local.answer) if local is not None else self._call(name)
+            parts, why = await _each(call, asked, until)
+            answers = (
+                tier.priced(_joined(parts, len(asked)))
+                if local is not None
+                else self._encode(name, parts, len(asked), why)
+            )
+            failures |= {(int(ask.rows[k]), ask.tier): reason for k, reason in why.items()}
+            if why:
+                first = min(why)
+                log.warning(
+                    "%s gave no answer to %d of %d texts; to text %d of the batch: %s",
+                    name, len(why), len(asked), int(ask.rows[first]) + 1, why[first],
+                )  # fmt: skip
         elapsed = np.full(len(asked), time.perf_counter() - start)
         return Answers(answers.label, answers.confidence, answers.cost, elapsed)
 
-    async def _call(self, name: str, texts: list[str]) -> Sequence[Answer]:
+    def _call(self, name: str) -> Call:
         model = self._models[name]
-        if inspect.iscoroutinefunction(model) or inspect.iscoroutinefunction(type(model).__call__):
-            said = model(texts)
-        else:
-            said = await asyncio.to_thread(model, texts)  # members of a round wait side by side
-        answers: Sequence[Answer] = await said if inspect.isawaitable(said) else said
-        if len(answers) != len(texts):
-            raise TierError(f"{name} was asked about {len(texts)} texts and answered {len(answers)}.")
-        return answers
+        waits = inspect.iscoroutinefunction(model) or inspect.iscoroutinefunction(type(model).__call__)
 
-    def _encode(self, name: str, answers: Sequence[Answer]) -> Answers:
+        async def call(texts: list[str]) -> Sequence[Answer | None]:
+            said = model(texts) if waits else await asyncio.to_thread(model, texts)  # members of a round wait together
+            answers = list(await said if inspect.isawaitable(said) else said)
+            if len(answers) != len(texts):
+                raise TierError(f"{name} was asked about {len(texts)} texts and answered {len(answers)}.")
+            return answers
+
+        return call
+
+    def _encode(self, name: str, parts: Parts, n: int, why: dict[int, str]) -> Answers:
+        """Turn a function's answers into a tier's; what cannot be used becomes no answer, and `why` says so."""
         tier = self._tiers[name]
-        usual = 1.0 if tier.default_confidence is None else tier.default_confidence
-        label = np.array([self._code(a.label) for a in answers], dtype=np.int64)
-        confidence = np.array([usual if a.confidence is None else a.confidence for a in answers], dtype=float)
-        cost = np.array([tier.price if a.cost is None else a.cost for a in answers], dtype=float)
-        return Answers(label, confidence, cost, np.zeros(len(answers)))
+        label, confidence, cost = np.full(n, UNKNOWN, dtype=np.int64), np.zeros(n), np.zeros(n)
+        for k, answer in ((k, a) for part, said in parts for k, a in zip(part, said, strict=True)):
+            try:
+                if not isinstance(answer, Answer):
+                    raise TierError(f"{name} gave {type(answer).__name__}, not a hybrid.Answer.")
+                code = self._code(answer.label)
+                sure, paid = self._sure(tier, answer, code), self._paid(tier, answer)
+            except TierError as error:
+                why[k] = str(error)
+                continue
+            label[k], confidence[k], cost[k] = code, sure, paid
+        return Answers(label, confidence, cost, np.zeros(n))
+
+    def _sure(self, tier: TierConfig, answer: Answer, code: int) -> float:
+        if answer.confidence is None:
+            if tier.default_confidence is not None:
+                return tier.default_confidence
+            if tier.name in self._weighed and (code != UNKNOWN or tier.kind == "gate"):
+                raise TierError(
+                    f"{tier.name} gave no confidence, and this policy decides by it: return hybrid.Answer(label, "
+                    "confidence), as it was when the policy was tuned."
+                )
+            return 1.0
+        sure = _number(answer.confidence)
+        if not 0 <= sure <= 1 + HARDLY_ABOVE:
+            hint = "must be in [0, 1]. Percentages? Divide by 100."
+            raise TierError(f"{tier.name}.confidence = {answer.confidence!r}: {hint}")
+        return min(sure, 1.0)
+
+    def _paid(self, tier: TierConfig, answer: Answer) -> float:
+        if answer.cost is None:
+            return tier.price
+        paid = _number(answer.cost)
+        if not (paid >= 0 and math.isfinite(paid)):
+            raise TierError(f"{tier.name}.cost = {answer.cost!r}: must be 0 or more.")
+        return paid
+
+
+Call = Callable[[list[str]], Awaitable[Any]]
+Parts = list[tuple[range, Any]]  # places of texts, and what was said about them
+
+
+async def _each(call: Call, texts: list[str], until: float | None) -> tuple[Parts, dict[int, str]]:
+    """Ask about texts; where the call fails, about halves of them, down to the text that it fails on.
+
+    Returns
+    -------
+    parts
+        What was said, about all texts but those in `why`.
+    why
+        By the place of a text: why nothing was.
+    """
+    parts: Parts = []
+    why: dict[int, str] = {}
+    failed = 0
+    waiting = deque([range(len(texts))])
+    while waiting:
+        part = waiting.popleft()
+        late = until is not None and time.monotonic() >= until
+        if late or failed >= MOST_FAILED_CALLS:
+            why |= dict.fromkeys(part, "deadline" if late else f"not asked after {failed} failed calls")
+            continue
+        try:
+            parts.append((part, await call([texts[k] for k in part])))
+        except Exception as error:  # a function of anyone's: whatever it raises is about these texts, and is said
+            failed += 1
+            if len(part) == 1:
+                why[part[0]] = f"{type(error).__name__}: {error}"[:300]
+            else:
+                half = len(part) // 2
+                waiting += (part[:half], part[half:])
+    return parts, why
+
+
+def _joined(parts: Parts, n: int) -> Answers:
+    """Put answers about parts of the texts together; a text without any is unknown, at no cost."""
+    whole = Answers(np.full(n, UNKNOWN, dtype=np.int64), np.zeros(n), np.zeros(n), np.zeros(n))
+    for part, said in parts:
+        for column in ("label", "confidence", "cost", "latency"):
+            getattr(whole, column)[part.start : part.stop] = getattr(said, column)
+    return whole
+
+
+def _in_thread(answer: Callable[[Sequence[str]], Answers]) -> Call:
+    return lambda texts: asyncio.to_thread(answer, texts)
+
+
+def _number(value: object) -> float:
+    """Return a number of a function's answer; nan where it is none."""
+    try:
+        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
+def _encodable(text: str) -> str:
+    """Return a text that can be sent: halves of emoji become U+FFFD, as where it was tuned."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
+
+
+def _placed(name: str, model: LocalModel, servers: Servers) -> LocalModel:
+    """Return a model whose embeddings come from the endpoint that whoever loads allows; others as they are."""
+    match model:
+        case AveragedClassifier():
+            return replace(model, embedding=_placed(name, model.embedding, servers))  # type: ignore[arg-type]
+        case EmbeddingClassifier(embedder=EndpointEmbedder() as endpoint):
+            server = binding.server_for(name, endpoint.base_url, servers)
+            return replace(
+                model, embedder=replace(endpoint, base_url=server.base_url, key_variable=server.key_variable)
+            )
+    return model
 
 
 def load(
-    source: str | Path | bytes, *, models: Mapping[str, Model] | None = None, deadline: float | None = None
+    source: str | Path | bytes,
+    *,
+    models: Mapping[str, Model] | None = None,
+    servers: Servers | None = None,
+    trust: Sequence[str] = (),
+    deadline: float | None = None,
 ) -> Runtime:
-    """Load a bundle that the dashboard exported.
+    """Load a bundle that the dashboard exported; nothing is asked before the first text.
 
     Parameters
     ----------
     source
         Path of the zip, or of the folder that it was unpacked into.
     models
-        For each tier that the bundle cannot ask itself a function, plain or async: texts → one `Answer` each. An LLM
-        tier that was recorded in the dashboard is asked over the network, with the key in the environment variable
-        that ``policy.json`` names (`OPENAI_API_KEY` unless set otherwise); a function given here takes its place.
+        For each tier that the bundle cannot ask itself a function, plain or async: texts → one `Answer` each. A
+        function for an LLM tier that was recorded in the dashboard takes its place.
+    servers
+        For each LLM tier, and each small model whose embeddings come from an endpoint: the `Server` it is asked at.
+        A bundle's own address counts only where you allow it, here or in the environment variable ``HYBRID_SERVERS``;
+        OpenAI's, and that of ``OPENAI_BASE_URL``, are allowed.
+    trust
+        Public Ed25519 keys, as 64 hexadecimal digits, PEM or a file: one of them must have signed the bundle.
     deadline
         Seconds for a batch; LLM calls that are not done by then are given up. None: no limit but their own.
 
@@ -335,6 +509,7 @@ def load(
     Raises
     ------
     BundleError
-        If the bundle is damaged or edited, decides a golden row differently, or lacks a model.
+        If the bundle is damaged or edited, decides a golden row differently, lacks a model, or asks a server that
+        nobody has allowed.
     """
-    return Runtime(load_bundle(source), models, deadline=deadline)
+    return Runtime(load_bundle(source, trust=trust), models, servers=servers, deadline=deadline)

@@ -97,6 +97,10 @@ class Pattern(ABC):
         """
         return seen.confidence[:, index or 0]
 
+    def weighs(self, n_tiers: int) -> tuple[int, ...]:
+        """Return the columns whose confidence decides something; unless overridden, of all tiers but the last."""
+        return tuple(range(n_tiers - 1))
+
     @classmethod
     def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
         """Return the tiers that have a threshold of their own: all but the last."""
@@ -135,7 +139,7 @@ def _check_value(title: str, p: Param, value: Any) -> None:
     elif p.choices:
         if value not in p.choices:
             raise TierError(f"{title}: {p.name} = {value!r} is not one of {', '.join(p.choices)}.")
-    elif not isinstance(value, int | float) or not np.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise TierError(f"{title}: {p.name} = {value!r} must be a finite number.")
     elif (p.low is not None and value < p.low) or (p.high is not None and value > p.high):
         raise TierError(f"{title}: {p.name} = {value} must be between {p.low} and {_limit(p.high)}.")

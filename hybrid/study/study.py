@@ -22,6 +22,7 @@ from hybrid.metrics.rows import Inspection
 from hybrid.metrics.summary import Baselines, PairedDifference, Summary, paired_difference
 from hybrid.production.bundle import OnFailure
 from hybrid.production.bundle import save as save_bundle
+from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Outcomes, Policy, Threshold
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
@@ -686,10 +687,16 @@ class Study:
             evidence=promises.evidence(self, policy),
             llms=self.llm_models,
             on_failure=on_failure,
+            measured={n: self._as_answered(n)[1].cost[on.rows] for n in dict(self._terms.prices) if n in policy.names},
         )
         if path is not None:
             Path(path).write_bytes(content)
         return content
+
+    def snippet(self, policy: Policy | None = None, file: str = "policy.zip") -> str:
+        """Return the lines of Python that run a policy's bundle, as they stand."""
+        policy = self._at_hand(policy)
+        return snippet(file, policy, classes=self.dataset.classes, models=self.models, llms=self.llm_models)
 
     def external(self, policy: Policy | None = None) -> list[str]:
         """Return the tiers of a policy that a bundle can neither hold nor ask."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from hybrid.errors import BundleError, SupportError
+from hybrid.production.archive import MANIFEST, SIGNATURE, pack_files, read_files
 from hybrid.production.bundle import Bundle
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import RuleExtractor
@@ -33,7 +30,7 @@ class _Stored(Strict):
 
 
 def add_to_bundle(bundle: bytes, config: SupportConfig, texts: Sequence[str] = ()) -> bytes:
-    """Put a pipeline into a bundle, checksummed like the rest of it.
+    """Put a pipeline into a bundle, checksummed like the rest of it; a signature no longer holds and is left out.
 
     Parameters
     ----------
@@ -47,17 +44,9 @@ def add_to_bundle(bundle: bytes, config: SupportConfig, texts: Sequence[str] = (
     for text in texts:
         if (found := rules.fields(text)) and len(golden) < GOLDEN:
             golden.append(GoldenTicket(text=text, fields=tuple((f.name, f.value, f.start, f.end) for f in found)))
-    content = _Stored(config=config, golden=tuple(golden)).model_dump_json(indent=2).encode()
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(bundle)) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        manifest = json.loads(before.read("manifest.json"))
-        manifest["sha256"][MEMBER] = hashlib.sha256(content).hexdigest()
-        for name in before.namelist():
-            if name not in ("manifest.json", MEMBER):
-                archive.writestr(name, before.read(name))
-        archive.writestr(MEMBER, content)
-        archive.writestr("manifest.json", json.dumps(manifest, indent=2))
-    return out.getvalue()
+    files = read_files(bundle)
+    kept = {name: content for name, content in files.items() if name not in (MANIFEST, SIGNATURE, MEMBER)}
+    return pack_files({**kept, MEMBER: _Stored(config=config, golden=tuple(golden)).model_dump_json(indent=2).encode()})
 
 
 def config_of(bundle: Bundle) -> SupportConfig:
@@ -77,8 +66,8 @@ def config_of(bundle: Bundle) -> SupportConfig:
     try:
         stored = _Stored.model_validate_json(content)
         rules = RuleExtractor(stored.config.extraction)
-    except (ValidationError, SupportError) as error:
-        said = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+    except (ValidationError, SupportError, RecursionError) as error:
+        said = f"{error.errors()[0]['msg']}." if isinstance(error, ValidationError) else str(error)
         raise BundleError(f"{MEMBER}: {said} Export the bundle again.") from error
     for number, ticket in enumerate(stored.golden, 1):
         found = tuple((f.name, f.value, f.start, f.end) for f in rules.fields(ticket.text))

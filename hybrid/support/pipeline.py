@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import SupportError
-from hybrid.production.runtime import Decision, Model, Runtime, load
+from hybrid.production.binding import Servers, bound
+from hybrid.production.bundle import load as load_bundle
+from hybrid.production.runtime import Decision, Model, Runtime
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtractor
 from hybrid.support.fields import LLM, RULES, Field, without_overlaps
 from hybrid.support.packaging import config_of
+from hybrid.tiers.llm.questions import settings_from
 
 CHUNK = 256  # tickets between two reports of progress
 MAX_TEXT = 100_000  # characters
@@ -130,29 +133,35 @@ class SupportPipeline:
         source: str | Path | bytes,
         *,
         models: Mapping[str, Model] | None = None,
+        servers: Servers | None = None,
+        trust: Sequence[str] = (),
         llm: Extractor | None = None,
     ) -> SupportPipeline:
         """Load a bundle that the Support page exported.
 
         Parameters
         ----------
-        source, models
-            As `hybrid.load` takes them.
+        source, models, servers, trust
+            As `hybrid.load` takes them; the LLM that reads tickets has its server under its own name in `servers`.
         llm
-            Reads hard tickets; None, the LLM that the bundle names, with the key that its environment variable holds.
+            Reads hard tickets; None, the LLM that the bundle names, at a server that you allow.
 
         Raises
         ------
         BundleError
             If the bundle is damaged or edited, holds no pipeline, or reads a golden ticket otherwise here.
         """
-        runtime = load(source, models=models)
-        config = config_of(runtime.bundle)
+        bundle = load_bundle(source, trust=trust)
+        config = config_of(bundle)
+        given = dict(servers or {})
         if llm is None and config.llm is not None:
             from hybrid.support.llm_extraction import extractor_of  # asks for more than most need
 
-            llm = extractor_of(config)
-        return cls(runtime, config, llm=llm)
+            reader = bound(settings_from(config.llm), given)
+            llm = extractor_of(config.model_copy(update={"llm": asdict(reader)}))
+            if reader.name not in bundle.policy.names:
+                given.pop(reader.name, None)
+        return cls(Runtime(bundle, models, servers=given), config, llm=llm)
 
     def __call__(self, text: str, ticket_id: str = "1") -> TicketAnalysis:
         """Analyse one ticket."""

@@ -131,12 +131,14 @@ class EndpointEmbedder:
         Of the endpoint.
     price
         USD per text.
+    key_variable
+        The environment variable that holds the key; never part of a bundle.
 
     Notes
     -----
-    The key is read from the environment variable `OPENAI_API_KEY` when it is needed, and is stored nowhere. It is sent
-    to OpenAI and to the server that `OPENAI_BASE_URL` names, and to no other: whoever writes a base URL, on the page
-    or into a bundle, must not be sent another server's key.
+    The key is read from the environment when it is needed, and is stored nowhere. `OPENAI_API_KEY` is sent to OpenAI
+    and to the server that `OPENAI_BASE_URL` names, and to no other: whoever writes a base URL, on the page or into a
+    bundle, must not be sent another server's key.
 
     Raises
     ------
@@ -147,6 +149,7 @@ class EndpointEmbedder:
     model: str
     base_url: str = OPENAI_URL
     price: float = 0.0
+    key_variable: str = KEY_VARIABLE
     _client: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -208,7 +211,7 @@ class EndpointEmbedder:
             from openai import OpenAI
 
             # a server on this machine needs no key, and the client insists on one
-            key = key_for(self.base_url) or "none"
+            key = key_for(self.base_url, self.key_variable) or "none"
             self._client.append(OpenAI(api_key=key, base_url=self.base_url, timeout=TIMEOUT, max_retries=4))
         client: OpenAI = self._client[0]
         return client

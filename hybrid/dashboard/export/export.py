@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import streamlit as st
@@ -13,7 +13,10 @@ from hybrid.dashboard import cached
 from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.dashboard.tune import promised
 from hybrid.production import bundle as bundles
+from hybrid.production.binding import Server
 from hybrid.production.bundle import OnFailure
+from hybrid.production.snippet import servers
+from hybrid.production.snippet import snippet as run_lines
 from hybrid.routing.engine import Policy
 from hybrid.tiers.llm.questions import LLMSettings
 
@@ -35,8 +38,9 @@ def _bundle(key: str, choice: str, on_failure: OnFailure, _data: Loaded, _choice
     # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
     rows = split.test if cached.summary(_data, _choice, "test") else split.tune
     texts = dataset.texts if dataset.texts is not None else dataset.ids
+    before = table_of(_data, _choice.whatif, replace(_choice.terms, prices=()))
     return bundles.save(
-        policy=_choice.policy,
+        policy=replace(_choice.policy, tiers=predictions.select(_choice.policy.names).tiers),
         classes=dataset.classes,
         models=_data.recording.models,
         texts=[str(t) for t in texts[rows]],
@@ -44,6 +48,7 @@ def _bundle(key: str, choice: str, on_failure: OnFailure, _data: Loaded, _choice
         evidence=evidence(_data, _choice),
         llms=_data.recording.llms,
         on_failure=on_failure,
+        measured={t.name: before.cost[rows, j] for j, t in enumerate(before.tiers)},
     )
 
 
@@ -105,23 +110,12 @@ def policy_json(content: bytes) -> str:
     return member(content, "policy.json")
 
 
-def snippet(name: str, external: list[str], classes: tuple[str, ...]) -> str:
+def endpoints(data: Loaded, policy: Policy) -> dict[str, Server]:
+    """Return the servers of embeddings that the bundle asks: this session's user has set them."""
+    return servers(policy, models=data.recording.models)
+
+
+def snippet(name: str, data: Loaded, policy: Policy) -> str:
     """Return the lines of Python that run a bundle."""
-    if not external:
-        return (
-            "import hybrid\n\n"
-            f'pipeline = hybrid.load("{name}")\n'
-            'decision = pipeline("I was charged twice")\n'
-            "print(decision.label, decision.confidence, decision.tier, decision.cost, decision.trace)\n\n"
-            'decisions = pipeline.decide(["Where is my parcel?", "The app crashes"])\n'
-        )
-    models = ", ".join(f'"{n}": ask_model' for n in external)
-    return (
-        "import hybrid\n\n"
-        "def ask_model(texts):  # ask your LLM; may be async\n"
-        f'    return [hybrid.Answer(label="{classes[0]}", cost=0.003) for text in texts]\n\n'
-        f'pipeline = hybrid.load("{name}", models={{{models}}})\n'
-        'decision = pipeline("I was charged twice")\n'
-        "print(decision.label, decision.confidence, decision.tier, decision.cost, decision.trace)\n\n"
-        'decisions = pipeline.decide(["Where is my parcel?", "The app crashes"])\n'
-    )
+    recording = data.recording
+    return run_lines(name, policy, classes=recording.dataset.classes, models=recording.models, llms=recording.llms)

@@ -102,7 +102,7 @@ def _report(key: str, rest: str, _data: Loaded, _choice: Choice, _pins: Sequence
         notes=evidence["notes"],
         assumed=pd.DataFrame(terms, columns=["For", "What", "Value"]) if terms else None,
         bundle=export.file_name(policy),
-        snippet=export.snippet(export.file_name(policy), export.external(data, policy), data.recording.dataset.classes),
+        snippet=export.snippet(export.file_name(policy), data, policy),
     )
 
 

@@ -59,6 +59,9 @@ class Ensemble(Pattern):
         judge = pick(seen, np.full(seen.n_rows, len(seen.tiers) - 1))
         return Verdict(*(np.where(seen.asked[:, -1], j, w) for j, w in zip(judge, winner, strict=True)))
 
+    def weighs(self, n_tiers: int) -> tuple[int, ...]:
+        return tuple(range(n_tiers if self.agreement is None else n_tiers - 1))  # a majority's ties, too
+
     def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
         members = self._members(seen)
         return agreement(seen, members, vote(seen, members, self.strategy, self.cheap_below))

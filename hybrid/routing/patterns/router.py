@@ -37,6 +37,9 @@ class Router(Pattern):
     def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
         return tuple(tiers[1:-1])
 
+    def weighs(self, n_tiers: int) -> tuple[int, ...]:
+        return (0,)
+
     def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
         return seen.confidence[:, 0]
 

@@ -50,6 +50,9 @@ class TriageEnsemble(Pattern):
         first = pick(seen, np.zeros(seen.n_rows, dtype=np.intp))
         return Verdict(*(np.where(self._kept(seen), f, v) for f, v in zip(first, voted, strict=True)))
 
+    def weighs(self, n_tiers: int) -> tuple[int, ...]:
+        return tuple(range(n_tiers))
+
     def _kept(self, seen: Predictions) -> Bools:
         kept: Bools = seen.confidence[:, 0] >= self.threshold
         return kept

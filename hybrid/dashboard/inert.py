@@ -1,0 +1,76 @@
+"""Inert: words out of a file, a reply or an error as nothing but words, wherever they are shown or written.
+
+Streamlit reads Markdown in labels, captions, alerts and tooltips: an image in a class name would be fetched by the
+browser of whoever opens the file. Each place has its own helper: `inert` for Markdown, `in_figure` for Plotly, `quoted`
+for lines of Python, `cell` and `table` for a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import pandas as pd
+
+from hybrid.production.snippet import quoted
+
+__all__ = ["cell", "in_figure", "inert", "quoted", "table"]
+
+_MARKS = re.compile(r"([\\`*_{}\[\]<>|~$&]|:(?=\S))")
+_START = re.compile(r"^(\d*)([#+\-=.)])")  # of a line: a heading, a list
+# what is looked for once the escapes are gone: addresses, :emoji:, :material/icons:, :red[colours]
+_AFTER = re.compile(r":(?=//|[\w+-]+[:\[{/])|\bwww(?=\.)", re.IGNORECASE)
+_JOINER = "\u2060"  # has no width, and breaks no line
+_HIDDEN = re.compile("[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORMULA = re.compile(r"^\s*[=+\-@\uff0b\uff0d\uff1d\uff20\t\r]")
+_NUMBER = re.compile(r"[+\-]?(\d[\d,.]*|\.\d+)(e[+\-]?\d+)?%?", re.IGNORECASE)
+
+
+def inert(text: object) -> str:
+    r"""Return words that Markdown shows as they are, on one line.
+
+    Escaped are Markdown, HTML, LaTeX, Streamlit's directives and icons, images and addresses; signs that turn the
+    direction of writing, controls and halves of emoji become U+FFFD.
+
+    Examples
+    --------
+    >>> inert("![x](http://a) costs $5")
+    '!\\[x\\](http\\:\u2060//a) costs \\$5'
+    >>> inert("plain words")
+    'plain words'
+    """
+    line = " ".join(_HIDDEN.sub("\ufffd", str(text)).split())
+    parted = _AFTER.sub(lambda found: found.group() + _JOINER, line)
+    return _START.sub(r"\1\\\2", _MARKS.sub(r"\\\1", parted))
+
+
+def in_figure(text: object) -> str:
+    """Return words that Plotly draws as they are: it reads some HTML, links among it.
+
+    Examples
+    --------
+    >>> in_figure('<a href="http://a">billing</a> & more')
+    '&lt;a href="http://a"&gt;billing&lt;/a&gt; &amp; more'
+    """
+    return html.escape(_HIDDEN.sub("\ufffd", str(text)), quote=False)
+
+
+def cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet reads as a formula: an apostrophe is put before text that looks like one.
+
+    Examples
+    --------
+    >>> cell("=HYPERLINK(1)"), cell("-5.2"), cell("refund")
+    ("'=HYPERLINK(1)", '-5.2', 'refund')
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table for download, its texts and its column names as `cell` leaves them."""
+    safe = frame.map(cell)
+    safe.columns = [cell(str(c)) for c in frame.columns]
+    return safe

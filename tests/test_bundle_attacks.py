@@ -1,0 +1,358 @@
+"""Bundles of strangers: bombs, damage, edits and wrong addresses are refused in words, and reach nobody."""
+
+import io
+import json
+import os
+import socket
+import zipfile
+
+import numpy as np
+import pytest
+from test_bundle import export, policy_of, rewrite
+
+import hybrid
+from hybrid.errors import BundleError, HybridError
+from hybrid.production import archive
+from hybrid.production.bundle import load as load_bundle
+from hybrid.production.signature import sign
+
+
+@pytest.fixture(scope="module")
+def content(recording):
+    return export(recording, policy_of(recording, "triage", threshold=0.5))
+
+
+@pytest.fixture(scope="module")
+def files(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        return {n: opened.read(n) for n in opened.namelist()}
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_asked(monkeypatch):
+    def refuse(*arguments, **more):
+        raise AssertionError("a bundle reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def zipped(members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, value in members:
+            opened.writestr(name, value)
+    return out.getvalue()
+
+
+def compressed(bundle):
+    with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
+        return zipped([(n, opened.read(n)) for n in opened.namelist()])
+
+
+def arrays(files, **changes):
+    with np.load(io.BytesIO(files["classifier.npz"])) as stored:
+        values = {**stored, **changes}
+    out = io.BytesIO()
+    np.savez_compressed(out, **{n: v for n, v in values.items() if v is not None})
+    return out.getvalue()
+
+
+def header(shape, dtype="<f8"):
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return out.getvalue()
+
+
+def peak_mb(work):
+    """Return how much more memory a call needs at its height, by the count of the kernel."""
+
+    def high():
+        with open("/proc/self/status") as status:
+            return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")
+    before = high()
+    work()
+    return high() - before
+
+
+def test_bombs_are_refused_before_they_are_unpacked(content, files, monkeypatch):
+    zeros = bytes(1 << 20)
+    inner = io.BytesIO()
+    deflated = zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with deflated as opened, opened.open("weights.npy", "w") as out:
+        out.write(header((600 << 17,)))
+        for _ in range(600):
+            out.write(zeros)
+    outer = io.BytesIO()
+    with zipfile.ZipFile(outer, "w", zipfile.ZIP_DEFLATED) as opened:
+        with opened.open("policy.json", "w") as out:
+            for _ in range(80):
+                out.write(zeros)
+        for name in ("golden.json", "evidence.json", "manifest.json"):
+            opened.writestr(name, files[name])
+    bombs = {
+        "classifier.npz unpacks to 600 MB, more than the 512 MB .* HYBRID_BUNDLE_MB": rewrite(
+            content, {"classifier.npz": inner.getvalue()}
+        ),
+        "policy.json unpacks to 80 MB": outer.getvalue(),
+        "its header and its length contradict": rewrite(
+            content, {"classifier.npz": zipped([("weights.npy", header((10**6, 10**6)))])}
+        ),
+        "holds more than 4,000,000 values": compressed(
+            rewrite(content, {"evidence.json": b"[" + b"[]," * 4_000_001 + b"1]"})
+        ),
+        "more than 200 files": zipped([(f"f{i}", b"") for i in range(5_000)]),
+    }
+
+    def all_of_them():
+        for says, bomb in bombs.items():
+            assert len(bomb) < 3 << 20
+            with pytest.raises(BundleError, match=says):
+                load_bundle(bomb)
+
+    assert peak_mb(all_of_them) < 150
+    monkeypatch.setenv(archive.SIZE_VARIABLE, "1")
+    with pytest.raises(BundleError, match="more than the 1 MB"):
+        load_bundle(rewrite(content, {"evidence.json": b" " * (2 << 20)}))
+    monkeypatch.setenv(archive.SIZE_VARIABLE, "-3")
+    with pytest.raises(BundleError, match="whole number of megabytes"):
+        load_bundle(content)
+
+
+def test_what_the_manifest_does_not_list_is_refused(content, files, tmp_path):
+    extra = {"more.json": b"{}"}
+    for says, broken in {
+        r"holds more\.json, which its manifest does not list": rewrite(content, extra, sums=False),
+        r"holds more\.json, which nothing in it uses": rewrite(content, extra),
+        "not the name of one of its files": rewrite(content, {"../up.json": b"{}"}),
+        "classifier.npz, which its manifest does not list": zipped(
+            [
+                *((n, c) for n, c in files.items() if n != "manifest.json"),
+                ("manifest.json", drop(files, "classifier.npz")),
+            ]
+        ),
+    }.items():
+        with pytest.raises(BundleError, match=says):
+            load_bundle(broken)
+    with pytest.warns(UserWarning, match="Duplicate"):
+        twice = zipped([*files.items(), ("policy.json", files["policy.json"])])
+    with pytest.raises(BundleError, match="two files of one name"):
+        load_bundle(twice)
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        opened.extractall(tmp_path)
+    (tmp_path / ".DS_Store").write_bytes(b"left behind")
+    assert load_bundle(tmp_path).golden
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    with pytest.raises(BundleError, match=r"notes\.txt, which its manifest"):
+        load_bundle(tmp_path)
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "golden.json").unlink()
+    (tmp_path / "golden.json").symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match="not a plain file"):
+        load_bundle(tmp_path)
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(BundleError, match="neither a file nor a folder"):
+        load_bundle(tmp_path / "pipe.zip")
+
+
+def drop(files, name):
+    sums = json.loads(files["manifest.json"])["sha256"]
+    return json.dumps({"sha256": {n: s for n, s in sums.items() if n != name}}).encode()
+
+
+def edited(name, change):
+    """Return an attack that changes the values of a JSON file and lets the checksums fit."""
+
+    def attack(content, files):
+        values = json.loads(files[name])
+        change(values)
+        return rewrite(content, {name: json.dumps(values).encode()})
+
+    return attack
+
+
+def replaced(name, raw):
+    return lambda content, files: rewrite(content, {name: raw})
+
+
+def weights(**changes):
+    def attack(content, files):
+        with np.load(io.BytesIO(files["classifier.npz"])) as stored:
+            made = {n: v(stored[n]) if callable(v) else v for n, v in changes.items()}
+        return rewrite(content, {"classifier.npz": arrays(files, **made)})
+
+    return attack
+
+
+ATTACKS = {
+    "threshold: true": edited("policy.json", lambda p: p["parameters"].update(threshold=True)),
+    "threshold: a list": edited("policy.json", lambda p: p["parameters"].update(threshold=[0.5])),
+    "threshold: 400 digits": edited("policy.json", lambda p: p["parameters"].update(threshold=10**400)),
+    "thresholds of classes as a list": edited("policy.json", lambda p: p["parameters"].update(by_class=[0.5])),
+    "two classes of one name": edited("policy.json", lambda p: p["classes"].__setitem__(1, p["classes"][0])),
+    "a class without a name": edited("policy.json", lambda p: p["classes"].__setitem__(1, " ")),
+    "one class more": edited("policy.json", lambda p: p["classes"].append("more")),
+    "two tiers of one name": edited("policy.json", lambda p: p["tiers"][1].update(name="classifier")),
+    "a price below 0": edited("policy.json", lambda p: p["tiers"][1].update(price=-1)),
+    "a price of true": edited("policy.json", lambda p: p["tiers"][1].update(price=True)),
+    "a usual confidence of 7": edited("policy.json", lambda p: p["tiers"][1].update(default_confidence=7)),
+    "a model of another kind": edited("policy.json", lambda p: p["tiers"][0].update(model="trained_gate")),
+    "files elsewhere": edited("policy.json", lambda p: p["tiers"][0].update(files="../../etc/passwd")),
+    "an LLM without settings": edited("policy.json", lambda p: p["tiers"][1].update(model="llm")),
+    "a price that was changed": edited("policy.json", lambda p: p["tiers"][0].update(cost_fixed=0.5)),
+    "no golden rows": edited("golden.json", lambda g: g.update(rows=[])),
+    "golden rows of another tier": edited("golden.json", lambda g: g["rows"][0].update(tier="other")),
+    "golden rows without answers": edited("golden.json", lambda g: [r.update(answers={}) for r in g["rows"]]),
+    "golden rows of another class": edited("golden.json", lambda g: g["rows"][0].update(label=99)),
+    "golden rows of true": edited("golden.json", lambda g: g["rows"][0].update(label=True)),
+    "evidence is a list": replaced("evidence.json", b"[]"),
+    "evidence holds nan": replaced("evidence.json", b'{"a": NaN}'),
+    "evidence is deep": replaced("evidence.json", b"[" * 200_000),
+    "policy is deep": replaced("policy.json", b'{"classes":' + b"[" * 200_000),
+    "policy is empty": replaced("policy.json", b""),
+    "half an emoji": replaced("policy.json", b'{"schema_version": 1, "pattern": "\\ud83d"}'),
+    "golden rows are no text": replaced("golden.json", b"\xff\xfe\x00"),
+    "not arrays": replaced("classifier.npz", b"not arrays"),
+    "arrays of objects": weights(terms=np.array([None, {}], dtype=object)),
+    "arrays of texts": weights(terms=np.array(["a" * 10_000] * 10)),
+    "nan among the weights": weights(weights=lambda w: np.full_like(w, np.nan)),
+    "infinity among the weights": weights(weights=lambda w: np.full_like(w, np.inf)),
+    "one class fewer": weights(weights=lambda w: w[:, :-1], bias=lambda b: b[:-1]),
+    "one term fewer": weights(terms=lambda t: t[:-12]),
+    "a bias of infinity": weights(bias=lambda b: np.full_like(b, np.inf)),
+    "no class at all": weights(bias=lambda b: np.full_like(b, -np.inf)),
+    "a temperature of 0": weights(temperature=np.array(0.0)),
+    "a temperature below 0": weights(temperature=np.array(-1.0)),
+    "a latency of nan": weights(latency=np.array(np.nan)),
+    "a latency of several": weights(latency=np.array([1.0, 2.0])),
+    "no weights": weights(weights=None),
+    "weights of three dimensions": weights(weights=lambda w: w[:, :, None]),
+    "idf below 0": weights(idf=lambda i: -i),
+    "complex weights": weights(weights=lambda w: w.astype(complex)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_numbers_that_cannot_be_are_refused_in_words(content, files, attack):
+    with pytest.raises(BundleError) as caught:
+        load_bundle(ATTACKS[attack](content, files))
+    assert type(caught.value) is BundleError
+    assert any(word in str(caught.value) for word in ("xport", "Sign", "pgrade", "must be", "limit"))
+
+
+def test_damage_anywhere_is_refused_in_words(content, files):
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(150):
+        if number % 3 == 0:  # a bit of the zip
+            broken = bytearray(content)
+            broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
+            broken = bytes(broken)
+        elif number % 3 == 1:  # the end is missing
+            broken = content[: rng.integers(len(content))]
+        else:  # bytes of a member, with checksums that fit
+            name = list(files)[rng.integers(len(files) - 1)]
+            raw = bytearray(files[name])
+            at = rng.integers(len(raw), size=3)
+            raw[at[0]] ^= 1 << rng.integers(8)
+            raw[min(at[1:]) : max(at[1:])] = b"" if number % 2 else rng.bytes(8)
+            broken = rewrite(content, {name: bytes(raw)})
+        try:
+            load_bundle(broken)
+        except HybridError:
+            refused += 1
+    assert refused > 120
+
+
+def stranger(recording, url, variable):
+    """Return a bundle that asks an LLM at an address of its author's choice."""
+    from dataclasses import replace
+
+    from hybrid.production.bundle import save
+    from hybrid.tiers.llm.questions import LLMSettings
+    from hybrid.tiers.llm.tier import LLMTier
+
+    policy, test = policy_of(recording, "triage", threshold=1.0), recording.split.test
+    llm = LLMTier(LLMSettings("llm", "m", base_url=url, key_variable=variable), recording.dataset.classes)
+    return save(
+        policy=replace(policy),
+        classes=recording.dataset.classes,
+        models=recording.models,
+        texts=list(recording.dataset.texts[test]),
+        recorded=recording.predictions.take(test),
+        evidence={},
+        llms={"llm": llm},
+    )
+
+
+def test_a_bundle_chooses_neither_the_server_nor_the_key(recording, monkeypatch, tmp_path):
+    monkeypatch.setenv("STRIPE_API_KEY", "sk-stripe")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    bundle = stranger(recording, "http://127.0.0.1:9/v1", "STRIPE_API_KEY")
+    with pytest.raises(BundleError) as caught:
+        hybrid.load(bundle)
+    for word in ("http://127.0.0.1:9/v1", "servers={'llm'", "HYBRID_SERVERS"):
+        assert word in str(caught.value)
+
+    def placed(**how):
+        pipeline = hybrid.load(bundle, **how)
+        asker = pipeline._askers["llm"]
+        return asker.model.settings.base_url, asker._key
+
+    assert placed(servers={"llm": "http://127.0.0.1:9/v1"}) == ("http://127.0.0.1:9/v1", None)
+    mine = hybrid.Server("https://mine.example/v1", "MINE_API_KEY")
+    monkeypatch.setenv("MINE_API_KEY", "sk-mine")
+    assert placed(servers={"llm": mine}) == ("https://mine.example/v1", "sk-mine")
+    monkeypatch.setenv("HYBRID_SERVERS", "https://other.example http://127.0.0.1:9/v1/")
+    assert placed() == ("http://127.0.0.1:9/v1/", None)  # the list names no key, so none goes there
+    listed = tmp_path / "servers.txt"
+    listed.write_text("# ours\nhttp://127.0.0.1:9/v1=MINE_API_KEY\n")
+    monkeypatch.setenv("HYBRID_SERVERS", str(listed))
+    assert placed() == ("http://127.0.0.1:9/v1", "sk-mine")
+    bundle = stranger(recording, "https://API.openai.com:443/v1/", "STRIPE_API_KEY")
+    assert placed() == ("https://api.openai.com/v1", "sk-openai")  # and not STRIPE's
+    with pytest.raises(BundleError, match="servers has 'gpt'"):
+        hybrid.load(bundle, servers={"gpt": "http://127.0.0.1:9/v1"})
+    with pytest.raises(HybridError, match="name of an environment variable") as caught:
+        hybrid.Server("https://mine.example/v1", "sk-typed-by-mistake")
+    assert "sk-typed" not in str(caught.value)
+
+
+def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path):
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    mine, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+    def pem(key):
+        return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()).decode()
+
+    signed = sign(content, pem(mine))
+    public = mine.public_key().public_bytes_raw().hex()
+    (tmp_path / "key.pub").write_bytes(
+        mine.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+    )
+    for trust in ([public], public, [str(tmp_path / "key.pub")], [other.public_key().public_bytes_raw().hex(), public]):
+        assert load_bundle(signed, trust=trust).golden
+    assert load_bundle(signed).golden  # who trusts nobody in particular asks for no signature
+    assert load_bundle(sign(signed, pem(other)), trust=[other.public_key().public_bytes_raw().hex()]).golden
+    with pytest.raises(BundleError, match="not signed"):
+        load_bundle(content, trust=[public])
+    with pytest.raises(BundleError, match="comes from somebody else"):
+        load_bundle(sign(content, pem(other)), trust=[public])
+    with zipfile.ZipFile(io.BytesIO(signed)) as opened:
+        signature = opened.read("signature.json")
+    evidence = json.dumps({**json.loads(files["evidence.json"]), "note": "better"}).encode()
+    edited_since = rewrite(content, {"evidence.json": evidence})
+    with zipfile.ZipFile(io.BytesIO(edited_since)) as opened:
+        members = [(n, opened.read(n)) for n in opened.namelist()]
+    with pytest.raises(BundleError, match="changed after it was signed"):
+        load_bundle(zipped([*members, ("signature.json", signature)]), trust=[public])
+    for bad in ("no key", "ab" * 31):
+        with pytest.raises(BundleError, match="no public Ed25519 key"):
+            load_bundle(signed, trust=[bad])
+    with pytest.raises(BundleError, match="no Ed25519 key in PEM"):
+        sign(content, "-----BEGIN")
