@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hybrid.data import read as tables
 from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.data.dataset import build, normalise
+from hybrid.data.dataset import build
 from hybrid.data.read import join, read
 from hybrid.data.split import split
+from hybrid.data.texts import bare
 from hybrid.errors import DatasetError
 from hybrid.routing.table import UNKNOWN
 
@@ -205,6 +206,21 @@ def test_duplicates_conflicts_and_rare_classes_are_reported():
     assert len({*d.group[20:23]}) == 1
 
 
+def test_near_duplicates_are_told_apart_by_every_letter():
+    table = many(20)
+    table.loc[:5, "text"] = ["दिन 1", "दान 2", "Learn C#", "learn C", "re\u0301clame", "réclame!"]
+    d = build(table, PLAIN)
+    assert len({*d.group[:4]}) == 4
+    assert d.group[4] == d.group[5]
+    assert "another label than a near-duplicate, such as “re" in notes(d)
+
+
+def test_a_script_other_than_latin_is_said():
+    table = many(20)
+    table["text"] = [f"我要退款{t}" for t in "一二三四五六七八九十百千万亿东南西北中外"]
+    assert "script other than Latin: Chinese. Read by runs of one to three characters" in notes(build(table, PLAIN))
+
+
 def test_numeric_labels_are_names():
     d = build(many().assign(label=["1", "2"] * 10), PLAIN)
     assert d.classes == ("1", "2")
@@ -266,7 +282,7 @@ def test_normalised_texts_without_letters_stay_apart():
     table.loc[0, "text"], table.loc[1, "text"] = "123", "456"
     d = build(table, PLAIN)
     assert d.group[0] != d.group[1]
-    assert normalise(["Ä 1!", "ß?"]) == ["ä", "ss"]
+    assert list(map(bare, ["Ä 1!", "ß?"])) == ["ä", "ss"]
 
 
 @given(st.integers(0, 10_000), st.integers(20, 60), st.booleans())
@@ -289,7 +305,7 @@ def test_groups_are_never_separated(seed, n, with_groups):
     side = np.where(s.fold < 0, -1, s.fold)
     for g in np.unique(d.group):
         assert len(np.unique(side[d.group == g])) == 1
-    near = normalise(list(d.texts))
+    near = list(map(bare, d.texts))
     for text in {*near} - {""}:
         assert len(np.unique(side[[t == text for t in near]])) == 1
     if with_groups:

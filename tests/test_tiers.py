@@ -1,5 +1,6 @@
 """Tiers: fitted on one side, honest on the other, and the same alone as in a batch."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,12 +18,12 @@ from hybrid.metrics.summary import expected_calibration_error
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers import classifier
 from hybrid.tiers.calibration import fit_calibrator
-from hybrid.tiers.classifier import fit_classifier
+from hybrid.tiers.classifier import FastClassifier, fit_classifier
 from hybrid.tiers.gate import HeuristicGate, fit_gate
-from hybrid.tiers.rules import Edits, check_phrase, fit_rules
+from hybrid.tiers.rules import Edits, Rules, check_phrase, fit_rules
 from hybrid.tiers.softmax import StoppedError, fit_softmax, passes
 from hybrid.tiers.whatif import WhatIf
-from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
+from hybrid.tiers.words import count, count_terms, inverse_document_frequency, terms, tf_idf
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +296,54 @@ def test_folds_answer_at_least_as_well_as_the_plain_pipeline():
     right = ours.answers.label == truth
     error = expected_calibration_error(ours.answers.confidence, right)
     assert error < 0.5 * expected_calibration_error(other.max(axis=1), other.argmax(axis=1) == truth)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("दिन में", ["दिन", "में", "दिन में"]),
+        ("re\u0301clamation", ["réclamation"]),
+        ("退款了", ["退", "款", "了", "退款", "款了", "退款了"]),
+        ("My iPhone壊 now", ["my", "iphone", "now", "my iphone", "壊"]),
+        ("ที่นี่"[:4], ["ท", "ี", "่", "น", "ที", "ี่", "่น", "ที่", "ี่น"]),
+        ("ＡＢ１", ["ab1"]),
+    ],
+)
+def test_words_are_those_of_the_script(text, found):
+    assert terms(text) == found
+
+
+def test_a_model_keeps_the_cut_that_it_was_fitted_with():
+    """Bundles of before know no cut, and go on to end a word of Hindi at its vowel sign."""
+    texts = ["दिन 退款 app", "app"]
+    bits = ["द", "न", "退款", "app", "द न", "न 退款", "退款 app"]
+    assert terms(texts[0], 1) == bits
+    old = FastClassifier(tuple(bits), np.ones(7), np.eye(7, 2, dtype=np.float32), np.zeros(2, dtype=np.float32), cut=1)
+    assert old.features(texts).nnz == 8
+    files = old.to_files("classifier")
+    assert FastClassifier.from_files("classifier", files).cut == 1
+    with np.load(io.BytesIO(files["classifier.npz"])) as arrays:
+        before = {name: values for name, values in arrays.items() if name != "cut"}
+    out = io.BytesIO()
+    np.savez_compressed(out, **before)
+    again = FastClassifier.from_files("classifier", {"classifier.npz": out.getvalue()})
+    np.testing.assert_array_equal(again.logits(texts), old.logits(texts))
+    assert Rules.from_files("rules", {"rules.json": b'{"rules": [], "latency": 0}'}).cut == 1
+    with pytest.raises(TierError, match="upgrade hybrid-tuner"):
+        Rules((), cut=99)
+
+
+def test_texts_without_spaces_are_learned():
+    rng = np.random.default_rng(0)
+    core = {0: "退款费用", 1: "快递物流", 2: "修改邮箱"}
+    filler = list("你好请问一下客服在吗急麻烦看今天能解决谢拜托等了")
+    truth = np.arange(150) % 3
+    texts = ["".join([*rng.choice(filler, 5), core[c], *rng.choice(filler, 4)]) for c in truth]
+    fitted = fit_classifier(np.array(texts, dtype=object), truth, np.arange(150) % 5, n_classes=3)
+    assert (fitted.answers.label == truth).mean() > 0.9
+    rules = fit_rules(np.array(texts, dtype=object), truth, np.arange(150) % 5, n_classes=3).model
+    assert rules.rules
+    assert all(len(rule.phrase) <= 3 for rule in rules.rules)
+    assert check_phrase("退款") == "退款"
+    with pytest.raises(TierError, match="up to three characters"):
+        check_phrase("你好请问")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
 from hybrid.data.labels import Folding, clean, fold, keep_apart
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import read_recorded
+from hybrid.data.texts import bare, is_spaced, script
 from hybrid.errors import DatasetError
 from hybrid.routing.table import Bools, Labels, Predictions
 
@@ -84,17 +84,6 @@ class Dataset:
         return len(self.truth)
 
 
-def normalise(texts: Sequence[str]) -> list[str]:
-    """Return texts without case, digits, punctuation and white space; what is left of near-duplicates is equal.
-
-    Examples
-    --------
-    >>> normalise(["Gold up 1.5 %!", "gold UP 12%"])
-    ['goldup', 'goldup']
-    """
-    return [re.sub(r"[\W\d_]+", "", t.casefold()) for t in texts]
-
-
 def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     """Validate a table.
 
@@ -124,10 +113,12 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     classes = np.array(found.classes)
     truth: Labels = np.array([found.code[name] for name in spelt], dtype=np.int64)
     _note_folded(found, notes)
+    if columns.text is not None:
+        _note_script(table[columns.text], notes)
     _note_labels(classes, truth, notes)
     texts = None if columns.text is None else table[columns.text].to_numpy(dtype=object)
     ids = table[columns.id].to_numpy(dtype=object) if columns.id else row.astype(str).astype(object)
-    near = None if texts is None else _codes([n or t for n, t in zip(normalise(list(texts)), texts, strict=True)])
+    near = None if texts is None else _codes([bare(t) or t for t in texts])
     group = _groups(near, table[columns.group].str.strip() if columns.group else None, len(row))
     duplicates, near_share, conflicts = _note_duplicates(texts, near, truth, classes, notes)
     given = _read_split(table, columns, row, notes)
@@ -209,6 +200,14 @@ def _note_folded(found: Folding, notes: list[Note]) -> None:
             "warning",
         )
     )
+
+
+def _note_script(texts: pd.Series, notes: list[Note]) -> None:
+    name = script(texts.to_list())
+    if name is not None:
+        how = "as its spaces cut it" if is_spaced(name) else "by runs of one to three characters, for it has no spaces"
+        what = f"Most texts are in a script other than Latin: {name}."
+        notes.append(Note(what, f"Read {how}. MiniLM was made for English: see what it is worth here.", "info"))
 
 
 def _note_labels(classes: NDArray[np.str_], truth: Labels, notes: list[Note]) -> None:

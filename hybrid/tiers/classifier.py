@@ -19,7 +19,7 @@ from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Labels, Rows
 from hybrid.tiers.calibration import Calibrator, cross_calibrated
 from hybrid.tiers.softmax import StoppedError, fit_softmax
-from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
+from hybrid.tiers.words import CUT, check_cut, count, count_terms, inverse_document_frequency, tf_idf
 
 MAX_TERMS = 20_000
 # Confidences are rounded so that the last bits, which differ between machines, never decide at a threshold.
@@ -46,6 +46,8 @@ class FastClassifier:
         Applied to the logits.
     latency
         Seconds for one text, the median of single calls when it was fitted.
+    cut
+        How its texts were cut into words when it was fitted; see `hybrid.tiers.words`.
     """
 
     kind: ClassVar[str] = "classifier"
@@ -58,16 +60,18 @@ class FastClassifier:
     bias: NDArray[np.float32]
     calibrator: Calibrator = Calibrator()  # noqa: RUF009 - frozen, so sharing one is safe
     latency: float = 0.0
+    cut: int = CUT
     _index: dict[str, int] = field(init=False, repr=False)
     _weights: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_cut(self.cut)
         object.__setattr__(self, "_index", {term: j for j, term in enumerate(self.terms)})
         object.__setattr__(self, "_weights", self.weights.astype(np.float64))
 
     def features(self, texts: Sequence[str]) -> csr_matrix:
         """Return TF-IDF rows, shape ``(n_texts, n_terms)``."""
-        return tf_idf(count_terms(texts, self._index), self.idf)
+        return tf_idf(count_terms(texts, self._index, cut=self.cut), self.idf)
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return uncalibrated scores, shape ``(n_texts, n_classes)``."""
@@ -107,6 +111,7 @@ class FastClassifier:
             bias=self.bias,
             temperature=np.array(self.calibrator.temperature),
             latency=np.array(self.latency),
+            cut=np.array(self.cut),
         )
         return {f"{name}.npz": out.getvalue()}
 
@@ -122,6 +127,7 @@ class FastClassifier:
             stored["bias"],
             Calibrator(float(stored["temperature"])),
             float(stored["latency"]),
+            int(stored.get("cut", 1)),
         )
 
     def _scores(self, features: csr_matrix) -> Floats:

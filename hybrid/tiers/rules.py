@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from hybrid.errors import TierError
 from hybrid.metrics.intervals import wilson
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
-from hybrid.tiers.words import count, count_terms, words
+from hybrid.tiers.words import CUT, as_term, check_cut, count, count_terms, smaller
 
 MIN_HITS = 5  # rows that a mined phrase must occur in
 MIN_PRECISION = 0.6  # lower bound of the precision that a phrase needs to be mined
@@ -29,7 +29,7 @@ class Rule:
     Parameters
     ----------
     phrase
-        One word or two neighbouring words, lower case.
+        One word or two neighbouring words, lower case; up to three characters of a script without spaces.
     label
         Class code.
     hits, correct
@@ -65,26 +65,28 @@ class Rules:
 
     rules: tuple[Rule, ...]
     latency: float = 0.0  # seconds per text
+    cut: int = CUT  # how texts were cut into words when they were mined
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_cut(self.cut)
         phrases = dict.fromkeys(r.phrase for r in self.rules)
         object.__setattr__(self, "_index", {phrase: j for j, phrase in enumerate(phrases)})
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts; a text that no rule matches gets UNKNOWN with confidence 0."""
-        return _first_match(count_terms(texts, self._index), self._index, self.rules, self.latency)
+        return _first_match(count_terms(texts, self._index, cut=self.cut), self._index, self.rules, self.latency)
 
     def to_files(self, name: str) -> dict[str, bytes]:
         """Return the rules as JSON."""
-        stored = {"rules": [asdict(r) for r in self.rules], "latency": self.latency}
+        stored = {"rules": [asdict(r) for r in self.rules], "latency": self.latency, "cut": self.cut}
         return {f"{name}.json": json.dumps(stored, indent=1).encode()}
 
     @classmethod
     def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
         """Read what `to_files` wrote."""
         stored = json.loads(files[f"{name}.json"])
-        return cls(tuple(Rule(**r) for r in stored["rules"]), stored["latency"])
+        return cls(tuple(Rule(**r) for r in stored["rules"]), stored["latency"], stored.get("cut", 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,14 +103,15 @@ def check_phrase(text: str) -> str:
     Raises
     ------
     TierError
-        If it is not one or two words.
+        If it is not one or two words, or in a script without spaces one to three characters.
     """
-    found = words(text)
-    if not 1 <= len(found) <= 2:
+    phrase = as_term(text)
+    if phrase is None:
         raise TierError(
-            f"Rule {text!r}: a rule is one word or two neighbouring words, such as 'refund' or 'charged twice'."
+            f"Rule {text!r}: a rule is one word or two neighbouring words, such as 'refund' or 'charged twice'; where "
+            "words are written without spaces, it is up to three characters."
         )
-    return " ".join(found)
+    return phrase
 
 
 def fit_rules(
@@ -165,9 +168,8 @@ def _mine(table: NDArray[np.int64], terms: NDArray[np.object_], edits: Edits) ->
     chosen = np.where(good, label, UNKNOWN)
     by_phrase = dict(zip(terms[good], label[good], strict=True))
     for j in np.flatnonzero(good):
-        words = terms[j].split()
         # a pair adds nothing to a word of its own that already says the same
-        if len(words) == 2 and any(by_phrase.get(w) == label[j] for w in words):
+        if any(by_phrase.get(part) == label[j] for part in smaller(terms[j])):
             chosen[j] = UNKNOWN
     where = {term: j for j, term in enumerate(terms)}
     for text, code in edits.removed:

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from hybrid.data.columns import Columns
-from hybrid.data.dataset import build, normalise
+from hybrid.data.dataset import build
 from hybrid.data.read import read
 from hybrid.data.split import split
+from hybrid.data.texts import bare
 from hybrid.metrics.confidence import reliability
 from hybrid.metrics.curve import sweep
 from hybrid.metrics.summary import share
@@ -133,8 +134,8 @@ def headlines(recording):
     data, test = recording.dataset, recording.split.test
     column = recording.predictions.index("classifier")
     right = recording.predictions.label[test, column] == data.truth[test]
-    seen = set(normalise(list(data.texts[recording.split.tune])))
-    fresh = np.array([t not in seen for t in normalise(list(data.texts[test]))])
+    seen = set(map(bare, data.texts[recording.split.tune]))
+    fresh = np.array([t not in seen for t in map(bare, data.texts[test])])
     for what, rows in (("all test rows", np.ones(len(test), bool)), ("without near-duplicates", fresh)):
         i = share(right[rows])
         print(

@@ -10,9 +10,10 @@ from itertools import islice
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from hybrid.data.texts import bare
 from hybrid.routing.table import Bools, Floats, Labels
 from hybrid.tiers.llm.questions import Example
-from hybrid.tiers.words import count, count_terms, inverse_document_frequency, tf_idf
+from hybrid.tiers.words import CUT, check_cut, count, count_terms, inverse_document_frequency, tf_idf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +24,8 @@ class Examples:
     ----------
     texts, labels
         Of the training side.
+    cut
+        How texts are cut into words; see `hybrid.tiers.words`.
 
     Examples
     --------
@@ -33,18 +36,20 @@ class Examples:
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    cut: int = CUT
     _index: dict[str, int] = field(init=False, repr=False)
     _idf: Floats = field(init=False, repr=False)
     _rows: csr_matrix = field(init=False, repr=False)
     _bare: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        counts, terms = count(self.texts)
+        check_cut(self.cut)
+        counts, terms = count(self.texts, cut=self.cut)
         idf = inverse_document_frequency(counts)
         object.__setattr__(self, "_index", {term: j for j, term in enumerate(terms)})
         object.__setattr__(self, "_idf", idf)
         object.__setattr__(self, "_rows", tf_idf(counts, idf))
-        object.__setattr__(self, "_bare", [_bare(t) for t in self.texts])
+        object.__setattr__(self, "_bare", [_bare(t, self.cut) for t in self.texts])
 
     def nearest(self, text: str, k: int, *, allowed: Bools | None = None) -> list[Example]:
         """Return the `k` most similar examples, the most similar last, next to the text.
@@ -57,12 +62,14 @@ class Examples:
         """
         if not k or not self.texts:
             return []
-        like = np.asarray((self._rows @ tf_idf(count_terms([text], self._index), self._idf).T).todense())[:, 0]
+        like = np.asarray((self._rows @ tf_idf(count_terms([text], self._index, cut=self.cut), self._idf).T).todense())[
+            :, 0
+        ]
         if allowed is not None:
             like = np.where(allowed, like, -1.0)
         order = np.argsort(-like, kind="stable")
-        bare = _bare(text)
-        usable = (i for i in order if like[i] >= 0 and self._bare[i] != bare)
+        own = _bare(text, self.cut)
+        usable = (i for i in order if like[i] >= 0 and self._bare[i] != own)
         return [(self.texts[i], self.labels[i]) for i in islice(usable, k)][::-1]
 
 
@@ -91,6 +98,7 @@ def examples_for_rows(
     ]
 
 
-def _bare(text: str) -> str:
-    """Return what near-duplicates share, as `hybrid.data.dataset.normalise` does, which production does not load."""
-    return re.sub(r"[\W\d_]+", "", text.casefold()) or text
+def _bare(text: str, cut: int) -> str:
+    """Return what near-duplicates share, as the bank that was measured took it."""
+    found = bare(text) if cut > 1 else re.sub(r"[\W\d_]+", "", text.casefold())
+    return found or text

@@ -26,7 +26,8 @@ def pack_llm(model: LLMTier, file: str) -> tuple[dict[str, Any], dict[str, bytes
     }
     if model.examples is None:
         return stored, {}
-    return stored, {file: json.dumps([model.examples.texts, model.examples.labels], ensure_ascii=False).encode()}
+    bank = [model.examples.texts, model.examples.labels, model.examples.cut]
+    return stored, {file: json.dumps(bank, ensure_ascii=False).encode()}
 
 
 def unpack_llm(stored: Mapping[str, Any], classes: tuple[str, ...], files: Mapping[str, bytes]) -> LLMTier:
@@ -39,10 +40,10 @@ def unpack_llm(stored: Mapping[str, Any], classes: tuple[str, ...], files: Mappi
     """
     examples = None
     if stored["examples"] is not None:
-        texts, labels = json.loads(files[stored["examples"]])
+        texts, labels, *cut = json.loads(files[stored["examples"]])
         if len(texts) != len(labels):
             raise BundleError(f"{stored['examples']} holds {len(texts)} texts and {len(labels)} labels.")
-        examples = Examples(tuple(map(str, texts)), tuple(map(str, labels)))
+        examples = Examples(tuple(map(str, texts)), tuple(map(str, labels)), *(map(int, cut) if cut else (1,)))
     calibrator = stored["calibrator"]
     return LLMTier(
         settings_from(stored["settings"]),
