@@ -8,8 +8,11 @@ from streamlit.delta_generator import DeltaGenerator
 from hybrid.dashboard import charts, controls, state, wording
 from hybrid.dashboard.data import llm_panel, local_panel, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
-from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
-from hybrid.data.read import MAX_BYTES, SUFFIXES, join, read
+from hybrid.data.columns import Columns, RecordedColumns, guess_columns
+from hybrid.data.join import join
+from hybrid.data.limits import UPLOAD
+from hybrid.data.opening import SUFFIXES
+from hybrid.data.read import Read, read
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study.evidence import CLASSIFIER
@@ -37,22 +40,33 @@ COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tok
 controls.open_page("Data")
 
 
-def upload(label: str, key: str) -> tuple[str, str, pd.DataFrame] | None:
-    """Draw an uploader; returns a token of the upload, the file's name and its table, or None."""
+def upload(label: str, key: str) -> tuple[str, str, Read] | None:
+    """Draw an uploader; returns a token of the upload, the file's name and what it holds, or None."""
     file = st.file_uploader(
-        label, TYPES, key=key, max_upload_size=MAX_BYTES // 2**20, help="CSV, TSV, JSONL or Parquet; .gz is fine."
+        label,
+        TYPES,
+        key=key,
+        max_upload_size=UPLOAD.value(),
+        help="CSV, TSV, JSON, JSONL, Parquet or Excel (.xlsx); .gz is fine.",
     )
     if file is None:
         return None
     seen = st.session_state.get(f"{key}.read")
-    if seen is None or seen[0] != file.file_id:  # a rerun must not read the file again
+    header, sheet = (st.session_state.get(f"{key}.{what}.{file.file_id}") for what in ("header", "sheet"))
+    # a rerun must not read the file again
+    if seen is None or seen[0] != file.file_id or not seen[2].is_with(header=header, sheet=sheet):
         try:
-            seen = (file.file_id, file.name, read(file.name, file.getvalue()))
+            seen = (file.file_id, file.name, read(file.name, file.getvalue(), header=header, sheet=sheet))
         except HybridError as error:
             controls.show_error(error)
             return None
         st.session_state[f"{key}.read"] = seen
-    return seen
+    found: Read = seen[2]
+    if len(found.sheets) > 1:
+        st.selectbox("Sheet", found.sheets, key=f"{key}.sheet.{file.file_id}")
+    if not found.headed or header is not None:
+        st.checkbox("The first line holds the columns' names", found.headed, key=f"{key}.header.{file.file_id}")
+    return f"{file.file_id} {found.headed} {found.sheet}", file.name, found
 
 
 def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns, DeltaGenerator]:
@@ -138,13 +152,13 @@ def show_draft(draft: state.Draft, guess: Columns) -> None:
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):
         try:
-            table, notes = join(
-                draft.table, second[2], first_columns=columns, second_columns=guess_second(second[2], columns)
-            )
+            joined = join(draft.table, second[2].table, first_columns=columns)
         except HybridError as error:
             controls.show_error(error)
         else:
-            state.draft(state.Draft(draft.token, f"{draft.name} + {second[1]}", table, (*draft.notes, *notes)))
+            notes = (*draft.notes, *second[2].notes, *joined.notes)
+            name = f"{draft.name} + {second[1]}"
+            state.draft(state.Draft(draft.token, name, joined.table, notes, joined.columns))
             st.rerun()
     for note in draft.notes:
         st.caption(f"{note.what} {note.done}")
@@ -246,7 +260,7 @@ with left:
     controls.sample_button("sample")
 data, draft = state.loaded(), state.drafted()
 with right:
-    coming = len(uploaded[2]) if uploaded else len(draft.table) if draft else 0
+    coming = len(uploaded[2].table) if uploaded else len(draft.table) if draft else 0
     with st.container(border=True):
         st.markdown("**What happens to my data?**")
         st.caption(f"{small_model.where_texts_go(coming)} {llm_panel.WHERE_TEXTS_GO}")
@@ -257,7 +271,7 @@ with right:
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
-    state.draft(state.Draft(*uploaded))
+    state.draft(state.Draft(uploaded[0], uploaded[1], uploaded[2].table, uploaded[2].notes))
 draft = state.drafted()
 if draft is not None:
     is_loaded = data is not None and data.table is draft.table
@@ -266,6 +280,8 @@ if draft is not None:
         + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
         expanded=not is_loaded,
     ):
-        show_draft(draft, data.columns if is_loaded and data is not None else guess_columns(draft.table))
+        show_draft(
+            draft, data.columns if is_loaded and data is not None else draft.columns or guess_columns(draft.table)
+        )
 if data is not None:
     show_loaded(data)

@@ -87,7 +87,7 @@ def test_from_upload_to_production(app, page, tmp_path):
 
     from hybrid.data.read import read
 
-    dataset = build(read("mine.csv", path.read_bytes()), Columns("label", text="text"))
+    dataset = build(read("mine.csv", path.read_bytes()).table, Columns("label", text="text"))
     small = MiniLM.installed() if embedders.is_installed() else None
     recording = record(dataset, split(dataset), embedder=small)
     table = recording.with_whatif(WhatIf())

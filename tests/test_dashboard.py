@@ -166,8 +166,9 @@ def test_bad_files_leave_the_loaded_data_alone():
     before = at.session_state["loaded"]
     for name, content in {
         "empty.csv": b"",
-        "latin.csv": "text,label\ncafé,x\n".encode("latin-1"),
+        "open.csv": b'text,label\na,"x\nb,y\n',
         "twice.csv": b"text,text\na,b\n",
+        "deep.jsonl": b'{"text": ' + b"[" * 9_999,
     }.items():
         at.file_uploader(key="upload").upload(name, content).run()
         assert at.error, name

@@ -1,8 +1,5 @@
 """Data: every finding has a note, every fault an error that says what, where and how to mend it."""
 
-import gzip
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +7,8 @@ from conftest import labelled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.data import read as tables
-from hybrid.data.columns import Columns, RecordedColumns, guess_columns, guess_second
+from hybrid.data.columns import Columns, RecordedColumns, guess_columns
 from hybrid.data.dataset import build
-from hybrid.data.read import join, read
 from hybrid.data.split import split
 from hybrid.data.texts import bare
 from hybrid.errors import DatasetError
@@ -35,82 +30,6 @@ def many(n=20, **more):
 
 
 PLAIN = Columns("label", text="text")
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), min_size=1, max_size=8))
-def test_read_round_trips_any_text(texts):
-    original = pd.DataFrame({"text": texts, "label": ["NA"] * len(texts)}, dtype=object)
-    back = read("a.csv", original.to_csv(index=False, quoting=1, lineterminator="\n").encode())
-    assert back["text"].tolist() == texts
-    assert back["label"].tolist() == ["NA"] * len(texts)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.csv", csv("text,label\nhi,01\nyo,None\n")),
-        ("a.tsv", csv("text\tlabel\nhi\t01\nyo\tNone\n")),
-        ("a.csv", csv("text;label\r\nhi;01\r\nyo;None\r\n")),
-        ("a.csv", "text,label\nhi,01\nyo,None\n".encode("utf-8-sig")),
-        ("a.csv", "text,label\nhi,01\nyo,None\n".encode("utf-16")),
-        ("a.csv.gz", gzip.compress(csv("text,label\nhi,01\nyo,None\n"), mtime=0)),
-        ("a.jsonl", csv('{"text": "hi", "label": "01"}\n\n{"text": "yo", "label": "None"}\n')),
-        ("a.CSV", csv("\ntext,label\n\nhi,01\nyo,None\n")),
-    ],
-)
-def test_formats_give_the_same_strings(name, content):
-    assert read(name, content).to_dict("list") == {"text": ["hi", "yo"], "label": ["01", "None"]}
-
-
-def test_parquet_numbers_become_their_exact_text():
-    out = io.BytesIO()
-    pd.DataFrame({"text": ["a", None], "label": [1, 2], "c": [0.1 + 0.2, np.nan], "d": [3.0, np.nan]}).to_parquet(out)
-    table = read("a.parquet", out.getvalue())
-    assert table.to_dict("list") == {
-        "text": ["a", ""],
-        "label": ["1", "2"],
-        "c": ["0.30000000000000004", ""],
-        "d": ["3", ""],
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("a.csv", b"", "empty .0 bytes."),
-        ("a.csv", b"\n\n", "blank"),
-        ("a.csv", csv("text,label\n"), "header and no rows"),
-        ("a.xlsx", b"PK", "files end in"),
-        ("a.csv", "text,label\nok,x\ncafé,y\n".encode("latin-1"), "not UTF-8: line 3 has the byte 0xE9"),
-        ("a.csv", csv("text,label,text\na,b,c\n"), "names 'text' more than once"),
-        ("a.csv", csv("text,label\na,b\na,b,c\n"), "line 3: 3 fields where the header has 2"),
-        ("a.csv", csv("text,label\na\n"), "line 2: 1 fields"),
-        ("a.csv", csv('text,label\n"a,b\n'), "line 2"),
-        ("a.csv", csv("text,,label\na,b,c\n"), "column 2 has values and no name"),
-        ("a.csv", b"te\0xt,label\na,b\n", "zero byte"),
-        ("a.jsonl", csv('{"text": "a"}\n{oops\n'), "line 2: not JSON"),
-        ("a.jsonl", csv("[1]\n"), "line 1: list"),
-        ("a.jsonl", csv('{"text": {"a": 1}}\n'), "line 1, text: a nested value"),
-        ("a.parquet", b"PAR1 nonsense", "not a Parquet file or is damaged"),
-        ("a.csv.gz", b"\x1f\x8b broken", "does not unpack"),
-        ("a.csv.gz", b"plain", "does not unpack"),
-    ],
-)
-def test_a_bad_file_is_refused_with_place_and_cure(name, content, says):
-    with pytest.raises(DatasetError, match=says):
-        read(name, content)
-
-
-def test_a_file_over_the_limit_is_refused(monkeypatch):
-    monkeypatch.setattr(tables, "MAX_BYTES", 100)
-    big = csv("text,label\n" + "a,b\n" * 100)
-    for name, content in (("a.csv", big), ("a.csv.gz", gzip.compress(big, mtime=0))):
-        with pytest.raises(DatasetError, match="the limit is"):
-            read(name, content)
-
-
-def test_a_pandas_index_column_gets_a_name_and_a_blank_column_goes():
-    assert list(read("a.csv", csv(",text,label,\n0,a,b,\n")).columns) == ["row", "text", "label"]
 
 
 def test_columns_are_guessed_by_name():
@@ -346,36 +265,6 @@ def test_one_big_group_cannot_be_split():
     table = many(g="same")
     with pytest.raises(DatasetError, match="cannot be split"):
         split(build(table, Columns("label", "text", group="g")))
-
-
-def test_a_second_file_joins_by_text_and_adds_rows():
-    second = pd.DataFrame(
-        {"question": ["aa", "bb", "new one"], "intent": ["x", "x", "y"], "gpt": ["x", "y", "y"]}, dtype=object
-    )
-    table, found = join(many(), second, first_columns=PLAIN, second_columns=guess_second(second, PLAIN))
-    assert len(table) == 21
-    assert table.loc[[0, 1, 20], "gpt"].tolist() == ["x", "y", "y"]
-    assert table.loc[2, "gpt"] == ""
-    assert table.loc[1, "label"] == "y"  # the first file's label stays
-    said = " ".join(n.what for n in found)
-    assert "2 rows joined by text, 1 row added" in said
-    assert "1 label differs" in said
-
-
-def test_a_second_file_joins_by_id_first():
-    first = many(id=[str(i) for i in range(20)])
-    second = pd.DataFrame({"id": ["3", "99"], "gpt": ["x", "y"], "label": ["y", "x"], "text": ["other", "added"]})
-    ids = Columns("label", text="text", id="id")
-    table, _ = join(first, second.astype(object), first_columns=ids, second_columns=ids)
-    assert table.loc[3, "gpt"] == "x"
-    assert table.loc[3, "text"] == first.loc[3, "text"]
-    assert table.loc[20, ["id", "text", "label"]].tolist() == ["99", "added", "x"]
-
-
-def test_files_with_nothing_in_common_do_not_join():
-    second = pd.DataFrame({"text": ["zzz"], "gpt": ["x"]}, dtype=object)
-    with pytest.raises(DatasetError, match="No row of the second file joins"):
-        join(many(), second, first_columns=PLAIN, second_columns=guess_second(second, PLAIN))
 
 
 def test_the_fingerprint_changes_with_the_data():

@@ -28,12 +28,12 @@ needs_minilm = pytest.mark.skipif(not HAS_MINILM, reason='needs pip install -e "
 @pytest.fixture(scope="module")
 def answers():
     path = state.SAMPLE_ANSWERS
-    return read(path.name, path.read_bytes())
+    return read(path.name, path.read_bytes()).table
 
 
 @pytest.fixture(scope="module")
 def tickets():
-    dataset = build(read(state.SAMPLE.name, state.SAMPLE.read_bytes()), Columns("label", text="text", id="id"))
+    dataset = build(read(state.SAMPLE.name, state.SAMPLE.read_bytes()).table, Columns("label", text="text", id="id"))
     return dataset, split(dataset)
 
 
@@ -74,7 +74,7 @@ def test_recorded_minilm_answers_are_out_of_fold(answers, tickets):
 
 def test_recorded_answers_are_whole(answers, tickets):
     dataset, _ = tickets
-    guess = guess_columns(answers.merge(read(state.SAMPLE.name, state.SAMPLE.read_bytes()), on="id"))
+    guess = guess_columns(answers.merge(read(state.SAMPLE.name, state.SAMPLE.read_bytes()).table, on="id"))
     assert [r.name for r in guess.recorded] == ["minilm", "smollm2"]
     asked = (answers["smollm2_label"] != "").to_numpy()
     assert asked.sum() >= 100

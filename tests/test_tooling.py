@@ -66,10 +66,10 @@ def test_the_sample_is_what_its_readme_says():
     from hybrid.data.texts import bare
 
     folder = ROOT / "sample_data"
-    table = read("support_tickets.csv", (folder / "support_tickets.csv").read_bytes())
+    table = read("support_tickets.csv", (folder / "support_tickets.csv").read_bytes()).table
     dataset = build(table, guess_columns(table))
     assert dataset.n_rows == 1520
     assert len(dataset.classes) == 7
     assert len(set(map(bare, dataset.texts))) == 1520  # nothing recurs with only numbers changed
-    second = read("recorded_predictions.csv", (folder / "recorded_predictions.csv").read_bytes())
+    second = read("recorded_predictions.csv", (folder / "recorded_predictions.csv").read_bytes()).table
     assert [r.name for r in guess_columns(second).recorded] == ["naive_bayes", "minilm"]

@@ -13,8 +13,9 @@ import streamlit as st
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
+from hybrid.data.join import join
 from hybrid.data.notes import Note
-from hybrid.data.read import join, read
+from hybrid.data.read import read
 from hybrid.data.split import Split, split
 from hybrid.routing.engine import Policy, answered_by
 from hybrid.routing.patterns import Triage
@@ -69,7 +70,8 @@ class Draft:
     token: str  # tells uploads apart
     name: str
     table: pd.DataFrame
-    notes: tuple[Note, ...] = ()  # of joining
+    notes: tuple[Note, ...] = ()  # of reading and joining
+    columns: Columns | None = None  # as they were picked before a second file was joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +182,10 @@ def keep(now: Loaded) -> None:
 
 def sample() -> Draft:
     """Read the support tickets that come with the product, with the answers recorded for them, as one table."""
-    tickets, answers = (read(path.name, path.read_bytes()) for path in (SAMPLE, SAMPLE_ANSWERS))
+    tickets, answers = (read(path.name, path.read_bytes()).table for path in (SAMPLE, SAMPLE_ANSWERS))
     by_id = Columns("label", text="text", id="id")
-    table, _ = join(tickets, answers, first_columns=by_id, second_columns=Columns("", id="id"))
-    read_now = Draft("sample", "Sample: support tickets", table)
+    joined = join(tickets, answers, first_columns=by_id, second_columns=Columns("", id="id"))
+    read_now = Draft("sample", "Sample: support tickets", joined.table)
     draft(read_now)
     return read_now
 

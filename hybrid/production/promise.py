@@ -52,7 +52,7 @@ def read_labelled(path: str, *, label: str | None = None, text: str | None = Non
         If it cannot be used.
     """
     try:
-        table = read(Path(path).name, Path(path).read_bytes())
+        table = read(Path(path).name, Path(path).read_bytes()).table
     except OSError as error:
         raise DatasetError(f"{path!r} cannot be read: {error.strerror}.") from error
     columns = guess_columns(table)

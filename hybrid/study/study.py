@@ -206,7 +206,8 @@ class Study:
                 content = Path(source).read_bytes()
             except OSError as error:
                 raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
-        study = cls(name, read(name, content), columns)
+        found = read(name, content)
+        study = cls(name, found.table, columns, notes=found.notes)
         if picked:
             study.columns = replace(study.columns, **picked)
         return study

@@ -124,7 +124,7 @@ def floor_broken(path):
 
 def loaded(path, name):
     """Fit the fast classifier on a set in its own split."""
-    table = read(name, (path / name).read_bytes())
+    table = read(name, (path / name).read_bytes()).table
     dataset = build(table, Columns("label", text="text", split="split"))
     return record(dataset, split(dataset))
 

@@ -33,7 +33,7 @@ ANSWERS = TICKETS.with_name("recorded_answers.csv")
 
 def load() -> tuple[Dataset, Split]:
     """Read the tickets and split them as the product does."""
-    dataset = build(read(TICKETS.name, TICKETS.read_bytes()), Columns("label", text="text", id="id"))
+    dataset = build(read(TICKETS.name, TICKETS.read_bytes()).table, Columns("label", text="text", id="id"))
     return dataset, split(dataset)
 
 

@@ -70,7 +70,7 @@ def main():
     arguments.add_argument("--repeats", type=int, default=7)
     arguments.add_argument("--tickets", type=int, default=1520)
     given = arguments.parse_args()
-    dataset = build(read(SAMPLE.name, SAMPLE.read_bytes()), Columns("label", text="text", id="id"))
+    dataset = build(read(SAMPLE.name, SAMPLE.read_bytes()).table, Columns("label", text="text", id="id"))
     recording = record(dataset, split(dataset))
     flow = pipeline_of(dataset, recording)
     texts = [str(t) for t in dataset.texts[: given.tickets]]

@@ -42,7 +42,7 @@ MANY = 20  # classes beyond which the LLM chooses among its examples' labels onl
 
 def load(path: Path) -> tuple[Dataset, Split]:
     """Read a file as the Data page would."""
-    table = read(path.name, path.read_bytes())
+    table = read(path.name, path.read_bytes()).table
     dataset = build(table, guess_columns(table))
     return dataset, split(dataset)
 

@@ -13,6 +13,7 @@ import streamlit as st
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY
 from hybrid.dashboard.state import Choice, Loaded, evaluate_on
+from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
 from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
@@ -43,12 +44,12 @@ def draw(data: Loaded, choice: Choice) -> None:
             "Texts without labels. The tiers that run here answer them; confidence, escalation and predicted classes "
             "are compared with the labelled test rows. Nothing is sent anywhere."
         )
-        upload = st.file_uploader("Production texts", ["csv", "tsv", "jsonl", "parquet"], key="shift_file")
+        upload = st.file_uploader("Production texts", [*SUFFIXES, "gz"], key="shift_file")
         if upload is None:
             return
         content = upload.getvalue()
         try:
-            table = read(upload.name, content)
+            table = read(upload.name, content).table
             column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
             texts = [t for t in table[column].dropna().astype(str) if t.strip()]
             part = sampled(texts, most_rows(data, choice.policy))

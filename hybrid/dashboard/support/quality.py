@@ -87,5 +87,5 @@ def gold_of(part: str) -> list[GoldTicket]:
 
 def gold_texts() -> dict[str, str]:
     """Return the sample's tickets by id."""
-    table = read(SAMPLE.name, SAMPLE.read_bytes())
+    table = read(SAMPLE.name, SAMPLE.read_bytes()).table
     return dict(zip(table["id"].astype(str), table["text"].astype(str), strict=True))
