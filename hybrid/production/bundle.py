@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 from hybrid.errors import BundleError
 from hybrid.production.archive import AGAIN, MANIFEST, SIGNATURE, pack_files, read_files, read_json
-from hybrid.production.checking import check_llm, check_model, check_names
+from hybrid.production.checking import check_confidence, check_llm, check_model, check_names
 from hybrid.production.signature import check_signature
 from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Floats, Predictions, Rows, Tier
 from hybrid.tiers import KINDS, LocalModel
+from hybrid.tiers.confidence import LearnedConfidence, Reader
 from hybrid.tiers.llm.packing import MODEL as LLM
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.tier import LLMTier
@@ -43,6 +44,21 @@ OnFailure = Literal["best_so_far", "unknown"]
 """What is decided where the last tier could not be asked."""
 
 
+class ReaderConfig(_Strict):
+    """A model of the bundle that a learned confidence reads: its kind, and what its files are called."""
+
+    model: str
+    files: str
+
+
+class ConfidenceConfig(_Strict):
+    """What a tier's learned confidence rests on."""
+
+    file: str
+    rests_on: list[str]
+    reader: ReaderConfig | None = None
+
+
 class TierConfig(_Strict):
     """A tier as the bundle stores it.
 
@@ -51,7 +67,8 @@ class TierConfig(_Strict):
     reachable; ``llm`` is asked over the network, as `llm` says; ``external`` is supplied when it is loaded.
     `default_confidence` stands in where a model gives none. `files` names its files where another tier of its kind has
     the kind's own name. `cost_factor` scales, and `cost_fixed` replaces, what an answer costs: a price that was set
-    under What if does the same here as there.
+    under What if does the same here as there. `confidence` says that what the model says of itself is replaced by what
+    was learned.
     """
 
     name: str
@@ -64,6 +81,7 @@ class TierConfig(_Strict):
     files: str | None = None
     cost_factor: StrictFloat | None = Field(default=None, ge=0)
     cost_fixed: StrictFloat | None = Field(default=None, ge=0)
+    confidence: ConfidenceConfig | None = None
 
     def priced(self, answers: Answers) -> Answers:
         """Return answers of a model at the price that was set."""
@@ -148,6 +166,7 @@ class Bundle:
     evidence: dict[str, Any]
     golden: tuple[GoldenRow, ...]
     llms: dict[str, LLMTier] = field(default_factory=dict)  # by tier name; they are asked over the network
+    confidences: dict[str, LearnedConfidence] = field(default_factory=dict)  # by tier name; instead of their own
     extras: dict[str, bytes] = field(default_factory=dict)  # members that belong to what is built on the policy
 
     @property
@@ -165,6 +184,7 @@ def save(
     recorded: Predictions,
     evidence: Mapping[str, Any],
     llms: Mapping[str, LLMTier] | None = None,
+    confidences: Mapping[str, LearnedConfidence] | None = None,
     on_failure: OnFailure = "best_so_far",
     measured: Mapping[str, Floats] | None = None,
 ) -> bytes:
@@ -183,6 +203,8 @@ def save(
         What the choice rests on; must be JSON. Versions are added.
     llms
         LLM tiers by name, which the bundle can ask itself; their keys are never in it.
+    confidences
+        By tier name: what was learned to replace a tier's own confidence by, which stands in `recorded`.
     on_failure
         See `PolicyConfig`.
     measured
@@ -204,6 +226,8 @@ def save(
         for n, model in (llms or {}).items()
         if n in policy.names
     }
+    learned = {n: c for n, c in (confidences or {}).items() if n in policy.names}
+    shelf = _Shelf()
     config = PolicyConfig(
         schema_version=SCHEMA_VERSION,
         pattern=pattern_name(policy.pattern),
@@ -215,10 +239,11 @@ def save(
                 model=LLM if t.name in packed else models[t.name].kind if t.name in models else EXTERNAL,
                 default_confidence=_constant(recorded, t.name),
                 llm=packed[t.name][0] if t.name in packed else None,
-                files=_prefix(t.name, policy.names, models),
+                files=shelf.put(models[t.name]) if t.name in models else None,
+                confidence=_describe(learned[t.name], f"confidence-{j}", shelf) if t.name in learned else None,
                 **_terms(recorded, measured, t.name, held=t.name in packed or t.name in models),
             )
-            for t in policy.tiers
+            for j, t in enumerate(policy.tiers)
         ],
         on_failure=on_failure,
     )
@@ -226,10 +251,11 @@ def save(
     for tier in config.tiers:
         if tier.model == LLM:
             files |= packed[tier.name][1]
-        elif tier.model != EXTERNAL:
-            files |= models[tier.name].to_files(tier.files or tier.model)
+        if tier.confidence is not None:
+            files |= learned[tier.name].to_files(tier.confidence.file)
+    files |= shelf.files()
     local = {n: models[n] for n in policy.names if n in models and models[n].answers_alike}
-    golden = _golden_rows(config, policy, local, texts, recorded)
+    golden = _golden_rows(config, policy, local, texts, recorded, learned)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
     files["evidence.json"] = json.dumps({**evidence, "versions": _versions()}, indent=2, allow_nan=False).encode()
     return pack_files(files)
@@ -271,14 +297,28 @@ def load(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bundle:
         raise BundleError(f"evidence.json is damaged: it is no object. {AGAIN}")
     try:
         policy = config.policy()
-        models = {t.name: _unpack(t, files) for t in config.tiers if t.model not in (EXTERNAL, LLM)}
+        unpacked: dict[tuple[str, str], LocalModel] = {}
+        models = {
+            t.name: _unpack(t.model, t.files or t.model, files, unpacked)
+            for t in config.tiers
+            if t.model not in (EXTERNAL, LLM)
+        }
+        confidences = {
+            t.name: LearnedConfidence.from_files(
+                t.confidence.file, files, reader=_reader(t.confidence.reader, files, unpacked)
+            )
+            for t in config.tiers
+            if t.confidence is not None
+        }
         llms = {t.name: unpack_llm(t.llm or {}, tuple(config.classes), files) for t in config.tiers if t.model == LLM}
         for name, model in models.items():
             check_model(name, model, len(config.classes))
         for name, llm in llms.items():
             check_llm(name, llm)
+        for name, confidence in confidences.items():
+            check_confidence(name, confidence, len(config.classes))
         extras = {name: files[name] for name in EXTRAS if name in files}
-        bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, extras)
+        bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, confidences, extras)
         if files.unread:
             raise BundleError(f"The bundle holds {files.unread[0]}, which nothing in it uses. {AGAIN}")
         _check_golden(bundle)
@@ -312,18 +352,55 @@ class _Read(Mapping[str, bytes]):
         return [name for name in self._files if name not in self._seen]
 
 
-def _prefix(name: str, names: Sequence[str], models: Mapping[str, LocalModel]) -> str | None:
-    """Return what a tier's files are called where an earlier tier has the name of their kind, else None."""
-    before = [models[n].kind for n in names[: names.index(name)] if n in models]
-    if name not in models or models[name].kind not in before:
+class _Shelf:
+    """Which models lie in a bundle, each once, and what their files are called."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, LocalModel] = {}
+
+    def put(self, model: LocalModel) -> str:
+        """Return what the model's files are called: like its kind, with a number where that is taken."""
+        for name, one in self._models.items():
+            if one is model:
+                return name
+        name = model.kind if model.kind not in self._models else f"{model.kind}-{len(self._models)}"
+        self._models[name] = model
+        return name
+
+    def files(self) -> dict[str, bytes]:
+        """Return all files."""
+        return {name: content for prefix, m in self._models.items() for name, content in m.to_files(prefix).items()}
+
+
+def _describe(learned: LearnedConfidence, file: str, shelf: _Shelf) -> ConfidenceConfig:
+    reader = learned.reader
+    return ConfidenceConfig(
+        file=file,
+        rests_on=list(learned.rests_on),
+        reader=None if reader is None else ReaderConfig(model=reader.kind, files=shelf.put(reader)),
+    )
+
+
+def _unpack(
+    kind: str, name: str, files: Mapping[str, bytes], unpacked: dict[tuple[str, str], LocalModel]
+) -> LocalModel:
+    """Return a model of the bundle; one that is read twice is unpacked once."""
+    if kind not in KINDS:
+        raise BundleError(f"policy.json: nothing here is called {kind!r}. Upgrade hybrid-tuner or export again.")
+    if (kind, name) not in unpacked:
+        unpacked[kind, name] = KINDS[kind].from_files(name, files)
+    return unpacked[kind, name]
+
+
+def _reader(
+    config: ReaderConfig | None, files: Mapping[str, bytes], unpacked: dict[tuple[str, str], LocalModel]
+) -> Reader | None:
+    if config is None:
         return None
-    return f"{models[name].kind}-{len(before)}"
-
-
-def _unpack(tier: TierConfig, files: Mapping[str, bytes]) -> LocalModel:
-    if tier.model not in KINDS:
-        raise BundleError(f"policy.json: nothing here is called {tier.model!r}. Upgrade hybrid-tuner or export again.")
-    return KINDS[tier.model].from_files(tier.files or tier.model, files)
+    found = _unpack(config.model, config.files, files, unpacked)
+    if not hasattr(found, "probabilities"):
+        raise BundleError(f"policy.json: {config.model!r} has no probabilities that a confidence could read.")
+    return found  # type: ignore[return-value]  # it has them
 
 
 def by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
@@ -358,14 +435,17 @@ def decide(
     models: Mapping[str, LocalModel],
     texts: Sequence[str],
     external: Mapping[str, Answers],
+    confidences: Mapping[str, LearnedConfidence],
 ) -> Outcomes:
     """Decide texts with the local models, and with given answers of the external tiers (one per text)."""
     tiers = {t.name: t for t in bundle.tiers}
 
     def ask(name: str, rows: Rows) -> Answers:
+        asked = [texts[int(i)] for i in rows]
         if name in models:
-            return tiers[name].priced(models[name].answer([texts[int(i)] for i in rows]))
-        return external[name].take(rows)
+            return tiers[name].priced(models[name].answer(asked))
+        said = external[name].take(rows)
+        return confidences[name].answer(asked, said) if name in confidences else said
 
     return route(policy, ask, len(texts))
 
@@ -376,6 +456,7 @@ def _golden_rows(
     models: Mapping[str, LocalModel],
     texts: Sequence[str],
     recorded: Predictions,
+    confidences: Mapping[str, LearnedConfidence],
 ) -> list[GoldenRow]:
     external = [n for n in policy.names if n not in models]
     columns = {n: recorded.answers(recorded.index(n)) for n in external}
@@ -390,7 +471,7 @@ def _golden_rows(
     rows = rows[:: max(1, len(rows) // 500)]
     given = {n: a.take(rows) for n, a in columns.items()}
     sample = [texts[int(i)] for i in rows]
-    o = decide(config, policy, models, sample, given)
+    o = decide(config, policy, models, sample, given, confidences)
     chosen = np.concatenate([np.flatnonzero(o.tier == j)[:GOLDEN_PER_TIER] for j in range(len(policy.tiers))])
     return [
         GoldenRow(
@@ -420,7 +501,7 @@ def _check_golden(bundle: Bundle) -> None:
         if set(row.answers) != set(given) or row.tier not in names or not all(-1 <= c < n_classes for c in codes):
             raise BundleError(f"Golden row {i} names tiers or classes that the policy does not have. {AGAIN}")
     answers = {n: Answers(*(np.array(c) for c in zip(*(r.answers[n] for r in rows), strict=True))) for n in given}
-    o = decide(bundle.config, bundle.policy, local, [r.text for r in rows], answers)
+    o = decide(bundle.config, bundle.policy, local, [r.text for r in rows], answers, bundle.confidences)
     for i, row in enumerate(rows):
         now = (int(o.label[i]), names[int(o.tier[i])])
         if now != (row.label, row.tier) or abs(o.confidence[i] - row.confidence) > 1e-6:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hybrid.errors import BundleError
 from hybrid.production.archive import AGAIN
 from hybrid.routing.table import Floats
 from hybrid.tiers.classifier import FastClassifier
+from hybrid.tiers.confidence import SIGNALS, LearnedConfidence
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.gate import TrainedGate
 from hybrid.tiers.llm.tier import LLMTier
@@ -78,6 +79,27 @@ def check_llm(name: str, model: LLMTier) -> None:
             _refuse(f"{name}: its calibration is no rising line within [0, 1]")
     if model.examples is not None and not set(model.examples.labels) <= set(model.classes):
         _refuse(f"{name} shows examples of a class that the policy does not have")
+
+
+def check_confidence(name: str, model: LearnedConfidence, n_classes: int) -> None:
+    """Refuse a learned confidence whose numbers are not finite, or do not fit each other and the classes.
+
+    Raises
+    ------
+    BundleError
+        The message names the tier.
+    """
+    for where, value in _numbers(name, replace(model, reader=None)):
+        _check_finite(where, value)
+    if model.reader is not None:
+        check_model(f"{name}.reader", model.reader, n_classes)
+    codes = (*model.levels, *model.shapes)
+    if not set(model.signals) <= set(SIGNALS) or len(model.knots) != len(model.signals):
+        _refuse(f"{name}: its confidence rests on {', '.join(map(str, model.signals))}, which is not known here")
+    if not all(type(c) is int and 0 <= c < n_classes for c in codes):
+        _refuse(f"{name}: its confidence knows a label that is the code of no class")
+    if model.weights.shape != (model.n_columns,) or (model.reader is None and set(model.signals) - {SIGNALS[0]}):
+        _refuse(f"{name}: the numbers of its confidence do not fit each other")
 
 
 def check_names(what: str, names: Sequence[str]) -> None:

@@ -94,7 +94,7 @@ def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | No
         answers, rows = _recorded(loaded, labelled, code)
         here = [t for t, kept in zip(texts, rows, strict=True) if kept]
         given = {n: a.take(rows) for n, a in answers.items()}
-        outcomes = decide(loaded.config, loaded.policy, loaded.models, here, given)
+        outcomes = decide(loaded.config, loaded.policy, loaded.models, here, given, loaded.confidences)
     right = outcomes.label == code[labelled.truth[rows]]
     return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
 

@@ -27,6 +27,7 @@ from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, rounds
 from hybrid.routing.table import UNKNOWN, Answers
 from hybrid.tiers import LocalModel
+from hybrid.tiers.confidence import SAID
 from hybrid.tiers.embedders import EndpointEmbedder
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.asking import LLMAsker
@@ -176,7 +177,8 @@ class Runtime:
         self._code = matcher(tuple(bundle.config.classes))
         self._tiers = {t.name: t for t in bundle.config.tiers}
         names = bundle.policy.names
-        self._weighed = {names[j] for j in bundle.policy.pattern.weighs(len(names))}
+        unread = {n for n, learned in bundle.confidences.items() if SAID not in learned.signals}
+        self._weighed = {names[j] for j in bundle.policy.pattern.weighs(len(names))} - unread
 
     @property
     def policy(self) -> Policy:
@@ -319,7 +321,7 @@ class Runtime:
         if name in self._askers:
             said = await self._askers[name].ask(asked, until=until)
             failures |= {(int(i), ask.tier): f for i, f in zip(ask.rows, said.failures, strict=True) if f is not None}
-            return tier.priced(said.answers)
+            return await self._learned(name, asked, tier.priced(said.answers))
         start = time.perf_counter()
         local = self._local.get(name)
         if local is not None and not local.waits:
@@ -333,6 +335,8 @@ class Runtime:
                 if local is not None
                 else self._encode(name, parts, len(asked), why)
             )
+            if local is None:
+                answers = await self._learned(name, asked, answers)
             failures |= {(int(ask.rows[k]), ask.tier): reason for k, reason in why.items()}
             if why:
                 first = min(why)
@@ -342,6 +346,15 @@ class Runtime:
                 )  # fmt: skip
         elapsed = np.full(len(asked), time.perf_counter() - start)
         return Answers(answers.label, answers.confidence, answers.cost, elapsed)
+
+    async def _learned(self, name: str, texts: list[str], said: Answers) -> Answers:
+        """Return a tier's answers with the confidence that was learned for it, if one was."""
+        learned = self.bundle.confidences.get(name)
+        if learned is None:
+            return said
+        if learned.reader is not None and learned.reader.waits:
+            return await asyncio.to_thread(learned.answer, texts, said)
+        return learned.answer(texts, said)
 
     def _call(self, name: str) -> Call:
         model = self._models[name]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from hybrid.data.dataset import Dataset
 from hybrid.data.split import Split
 from hybrid.errors import TierError
-from hybrid.routing.table import Answers, Floats, Predictions, Tier
+from hybrid.metrics.auroc import Worth, worth
+from hybrid.routing.table import UNKNOWN, Answers, Floats, Predictions, Tier
 from hybrid.tiers import LocalModel
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
+from hybrid.tiers.confidence import Chances, FittedConfidence, Reader, fit_confidence
 from hybrid.tiers.embedders import Embedder
-from hybrid.tiers.embedding import fit_embedding
+from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import HeuristicGate, fit_gate
 from hybrid.tiers.human import Human
@@ -24,9 +27,28 @@ from hybrid.tiers.whatif import WhatIf
 
 RULES, CLASSIFIER = "rules", "classifier"
 TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
+LEARNS = ("recorded", "llm")  # kinds of tiers whose confidence is learned; what runs here is calibrated already
 MAX_WHATIFS = 4  # tables kept for what-if settings
 
 Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TierConfidence:
+    """What a tier says of its own answers, and what was learned of them.
+
+    Parameters
+    ----------
+    fitted
+        The model that ships, the answers with the learned confidence, and whether it is the better one.
+    said, learned
+        What either confidence is worth on "tune" (out of fold) and on "test", over the answers with a known label;
+        without a side that has none.
+    """
+
+    fitted: FittedConfidence
+    said: Mapping[str, Worth]
+    learned: Mapping[str, Worth]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +68,10 @@ class Recording:
         What could not be fitted and why, for the user.
     llms
         By tier name: LLM tiers whose answers were added, which a bundle can ask.
+    reader
+        Name of the tier among `models` whose probabilities tell how likely another tier's answer is right.
+    chances
+        These probabilities, shape ``(n_rows, n_classes)``: out of fold on tune, the shipped model's on test.
     """
 
     dataset: Dataset
@@ -55,7 +81,36 @@ class Recording:
     raw_confidence: Floats | None
     problems: tuple[str, ...]
     llms: dict[str, LLMTier] = field(default_factory=dict)
+    reader: str | None = None
+    chances: Chances | None = None
+    _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
     _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
+
+    def confidence(self, name: str) -> TierConfidence:
+        """Return what is known of a recorded tier's confidence; learned once."""
+        if name not in self._learned:
+            self._learned[name] = self.learn(self.predictions.answers(self.predictions.index(name)))
+        return self._learned[name]
+
+    def learn(self, answers: Answers) -> TierConfidence:
+        """Learn how likely answers about all rows are right; nan where nothing was asked."""
+        truth, fold, group = self.dataset.truth, self.split.fold, self.dataset.group
+        model = None if self.reader is None else self.models.get(self.reader)
+        fitted = fit_confidence(
+            answers,
+            truth,
+            fold,
+            reader=cast(Reader, model),
+            chances=None if model is None else self.chances,
+            group=group,
+        )
+        known, right = (answers.label != UNKNOWN) & ~np.isnan(answers.confidence), answers.label == truth
+        sides = {"tune": np.flatnonzero(known & (fold >= 0)), "test": np.flatnonzero(known & (fold < 0))}
+        said, learned = (
+            {s: worth(c[rows], right[rows], group=group[rows]) for s, rows in sides.items() if len(rows)}
+            for c in (answers.confidence, fitted.answers.confidence)
+        )
+        return TierConfidence(fitted, said, learned)
 
     def with_whatif(self, whatif: WhatIf | None) -> Predictions:
         """Return the table with a what-if LLM as the dearest tier; without one, as it is."""
@@ -104,9 +159,12 @@ def record(
     order = np.argsort([t.price for t in recorded.tiers], kind="stable")
     columns = [(recorded.tiers[j], recorded.answers(j)) for j in order]
     if dataset.texts is None:
-        table = _table(columns, dataset.classes)
+        found = Recording(dataset, split, _table(columns, dataset.classes), {}, None, ())
+        for j, (tier, _) in enumerate(columns):
+            report(j / len(columns), f"Learning how sure {tier.name} is")
+            found.confidence(tier.name)
         report(1.0, "Read the recorded answers")
-        return Recording(dataset, split, table, {}, None, ())
+        return found
 
     texts, truth, fold = dataset.texts, dataset.truth, split.fold
     n_classes = len(dataset.classes)
@@ -125,11 +183,15 @@ def record(
     gates = [(Tier(HEURISTIC_GATE, "gate"), heuristic.answer(list(texts)))]
     local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
     problems: tuple[str, ...] = ()
+    reader, chances = CLASSIFIER, fitted.probabilities
     if embedder is not None:
         try:
-            local += _small_models(
+            small = _small_models(
                 dataset, split, embedder, fitted, models, lambda share, doing: report(0.3 + 0.5 * share, doing)
             )
+            local += small.columns
+            if small.fitted.averaged.answers_alike:
+                reader, chances = small.columns[1][0].name, small.fitted.averaged_probabilities
         except TierError as error:
             problems = (f"The small-model tiers are left out. {error}",)
     report(0.8, "Training the gate")
@@ -139,10 +201,28 @@ def record(
         gates.insert(0, (Tier(TRAINED_GATE, "gate"), gate.answers))
     except TierError as error:
         problems = (*problems, str(error))
-    report(1.0, "Done")
     answering = sorted([*local, *columns], key=lambda column: column[0].price)  # stable: what runs here comes first
     table = _table([*answering, *gates], dataset.classes)
-    return Recording(dataset, split, table, models, fitted.raw_confidence, problems)
+    found = Recording(
+        dataset,
+        split,
+        table,
+        models,
+        fitted.raw_confidence,
+        problems,
+        reader=reader,
+        chances=chances.astype(np.float32),
+    )
+    for tier, _ in columns:
+        report(0.95, f"Learning how sure {tier.name} is")
+        found.confidence(tier.name)
+    report(1.0, "Done")
+    return found
+
+
+class _Small(NamedTuple):
+    fitted: FittedEmbedding
+    columns: list[tuple[Tier, Answers]]
 
 
 def _small_models(
@@ -152,8 +232,8 @@ def _small_models(
     fast: FittedClassifier,
     models: dict[str, LocalModel],
     progress: Progress,
-) -> list[tuple[Tier, Answers]]:
-    """Fit the embedding tiers, add them to the models, and return their columns."""
+) -> _Small:
+    """Fit the embedding tiers, add them to the models, and return them with their columns."""
     assert dataset.texts is not None
     fitted = fit_embedding(
         dataset.texts,
@@ -170,10 +250,11 @@ def _small_models(
     name = f"{embedder.name} (fitted here)" if embedder.name in taken else embedder.name
     both = f"{name} + {CLASSIFIER}"
     models[name], models[both] = fitted.model, fitted.averaged
-    return [
+    columns = [
         (Tier(name, "embedding", price=embedder.price), fitted.answers),
         (Tier(both, "embedding", price=embedder.price), fitted.averaged_answers),
     ]
+    return _Small(fitted, columns)
 
 
 def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Predictions:

@@ -228,6 +228,8 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
     arrays |= {"tune": fitted.split.tune, "test": fitted.split.test, "fold": fitted.split.fold}
     if fitted.raw_confidence is not None:
         arrays["raw_confidence"] = fitted.raw_confidence
+    if fitted.chances is not None:
+        arrays["chances"] = fitted.chances
     models: list[list[Any]] = []
     for tier, model in fitted.models.items():
         files = model.to_files(f"model-{len(models)}")
@@ -239,6 +241,7 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
         "given": fitted.split.given,
         "problems": list(fitted.problems),
         "models": models,
+        "reader": fitted.reader,
     }
 
 
@@ -290,7 +293,16 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
         except HybridError as error:  # a library that it needs is gone; its answers are still there
             problems.append(f"{tier} cannot answer new texts here. {error}")
     split = Split(arrays["tune"], arrays["test"], arrays["fold"], bool(said["given"]))
-    return Recording(dataset, split, table, models, arrays.get("raw_confidence"), tuple(problems))
+    return Recording(
+        dataset,
+        split,
+        table,
+        models,
+        arrays.get("raw_confidence"),
+        tuple(problems),
+        reader=said.get("reader"),
+        chances=arrays.get("chances"),
+    )
 
 
 def _read_llms(

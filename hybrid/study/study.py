@@ -28,9 +28,10 @@ from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import Progress, Recording, record
+from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, record
 from hybrid.study.graded import Graded, Memo, alone, in_mix
-from hybrid.study.terms import Terms
+from hybrid.study.terms import OWN, Terms
+from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
@@ -165,6 +166,7 @@ class Study:
         self._before: list[Policy] = []
         self._tiers: tuple[Tier, ...] | None = None
         self._columns: dict[str, tuple[Tier, Answers]] = {}
+        self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
         self._graded = Memo(24)
         self._orders = Memo(24)
 
@@ -244,11 +246,13 @@ class Study:
     def keep(self, fitted: Recording, *, embedder: Embedder | None = None, edits: Edits = NO_EDITS) -> None:
         """Take over what was fitted on the table."""
         self.fitted, self.embedder, self.edits = fitted, embedder, edits
+        self._learned.clear()
         self._forget()
 
     def add(self, llms: Sequence[AnsweredLLM]) -> None:
         """Replace the columns of the LLM tiers that were asked here."""
         self.llms = tuple(llms)
+        self._learned.clear()
         self._forget()
 
     def split_again(self) -> None:
@@ -351,6 +355,8 @@ class Study:
         """
         if name not in self._columns:
             tier, answers = self._as_answered(name)
+            if self.learned(name) is not None:
+                answers = self._confidence(name).fitted.answers
             prices, seconds = dict(self._terms.prices), dict(self._terms.seconds)
             if name in prices:
                 tier = replace(tier, price=prices[name])
@@ -371,6 +377,32 @@ class Study:
         table = self.evidence.predictions
         j = table.index(name)
         return table.tiers[j], table.answers(j)
+
+    def confidence(self, name: str) -> TierConfidence | None:
+        """Return what a tier says of its answers and what was learned of them; None of one that is calibrated already.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier.
+        """
+        return self._confidence(name) if self._as_answered(name)[0].kind in LEARNS else None
+
+    def _confidence(self, name: str) -> TierConfidence:
+        for one in self.llms:
+            if one.tier.name == name:
+                if name not in self._learned:
+                    self._learned[name] = self.evidence.learn(one.answers)
+                return self._learned[name]
+        return self.evidence.confidence(name)
+
+    def learned(self, name: str) -> LearnedConfidence | None:
+        """Return what replaces a tier's own confidence under the terms; None where its own counts."""
+        found = self.confidence(name)
+        whose = dict(self._terms.confidence).get(name)
+        if found is None or whose == OWN or (whose is None and not found.fitted.better):
+            return None
+        return found.fitted.model
 
     def side(self, side: str) -> Rows:
         """Return the rows of "tune" or of "test"."""
@@ -678,15 +710,18 @@ class Study:
         dataset = self.dataset
         # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
         on = self.headline(policy).graded
+        own = [self._as_answered(name)[1].confidence[on.rows] for name in (t.name for t in on.predictions.tiers)]
+        learned = {name: self.learned(name) for name in policy.names}
         texts = dataset.texts if dataset.texts is not None else dataset.ids
         content = save_bundle(
             policy=policy,
             classes=dataset.classes,
             models=self.models,
             texts=[str(t) for t in texts[on.rows]],
-            recorded=on.predictions,
+            recorded=replace(on.predictions, confidence=np.column_stack(own)),
             evidence=promises.evidence(self, policy),
             llms=self.llm_models,
+            confidences={name: model for name, model in learned.items() if model is not None},
             on_failure=on_failure,
             measured={n: self._as_answered(n)[1].cost[on.rows] for n in dict(self._terms.prices) if n in policy.names},
         )

@@ -13,6 +13,7 @@ from hybrid.tiers.human import Human
 from hybrid.tiers.whatif import WhatIf
 
 Pairs = tuple[tuple[str, float], ...]
+OWN, LEARNED = "own", "learned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Terms:
         USD that a wrong answer costs.
     order
         Tiers from cheap to dear as the user has put them; those that are not named stand by their price.
+    confidence
+        Whose confidence counts: (tier, "own" or "learned") pairs; of a tier that is not named, the better one.
 
     Raises
     ------
@@ -56,12 +59,16 @@ class Terms:
     volume: int = 100_000
     wrong_cost: float = 0.0
     order: tuple[str, ...] = ()
+    confidence: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for what, pairs in (("price", self.prices), ("latency", self.seconds), ("share", self.mix)):
             for name, value in pairs:
                 if not (np.isfinite(value) and value >= 0):
                     raise StudyError(f"The {what} of {name} is {value}: must be 0 or more.")
+        for name, whose in self.confidence:
+            if whose not in (OWN, LEARNED):
+                raise StudyError(f"The confidence of {name} is {whose!r}: it is {OWN!r} or {LEARNED!r}.")
         if self.volume < 0 or not (np.isfinite(self.wrong_cost) and self.wrong_cost >= 0):
             raise StudyError(
                 f"{self.volume} texts a month and USD {self.wrong_cost} a wrong answer: both must be 0 or more."
@@ -103,6 +110,8 @@ class Terms:
                     found[name] = tuple((str(k), float(v)) for k, v in found[name])
             if found.get("order"):
                 found["order"] = tuple(str(name) for name in found["order"])
+            if found.get("confidence"):
+                found["confidence"] = tuple((str(k), str(v)) for k, v in found["confidence"])
             for name, kind in (("human", Human), ("whatif", WhatIf)):
                 if found.get(name) is not None:
                     found[name] = kind(**found[name])

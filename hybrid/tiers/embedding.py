@@ -132,8 +132,12 @@ class AveragedClassifier:
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
+        return _decide(self.probabilities(texts), self.embedding.embedder.price, self.latency)
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""
         logits = average(self.fast.probabilities(texts), self.embedding.probabilities(texts))
-        return _decide(self.calibrator.probabilities(logits), self.embedding.embedder.price, self.latency)
+        return self.calibrator.probabilities(logits)
 
     @property
     def answers_alike(self) -> bool:
