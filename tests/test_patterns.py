@@ -85,6 +85,13 @@ def test_cost_aware_falls_back_to_the_cheap_majority_where_no_dear_member_knows(
     assert o.label.tolist() == [B]
 
 
+def test_the_last_bit_of_a_sum_does_not_decide_a_tie():
+    tiers = tiers_of(3)
+    rows = [[(A, 0.7), (A, 0.1), (B, 0.8)], [(B, 0.8), (A, 0.7), (A, 0.1)], [(A, 0.8), (B, 0.7), (B, 0.1 + 1e-9)]]
+    o = replay(Policy(Ensemble("confidence_weighted"), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, B, B]  # .7 + .1 is .8, so the cheaper tier's; a billionth more is more
+
+
 def test_confidence_of_a_vote_is_the_winners_share_of_all_members():
     tiers = tiers_of(3)
     o = replay(Policy(Ensemble("majority"), tiers), table(tiers, [[(A, 0.6), (A, 0.9), (B, 1.0)]]))
@@ -190,7 +197,7 @@ def by_row(label, confidence, prices, strategy, cheap_below):
     voting = [m for m in known if m[2]] or known if strategy == "cost_aware" else known
     if not voting:
         return UNKNOWN, 0, 0.0
-    support = {c: sum(sure for said, sure, _ in voting if said == c) for c, _, _ in voting}
+    support = {c: round(sum(sure for said, sure, _ in voting if said == c), 9) for c, _, _ in voting}
     votes = {c: sum(said == c for said, _, _ in voting) for c in support}
     rank = {c: (support[c],) if strategy == "confidence_weighted" else (votes[c], support[c]) for c in support}
     best = max(rank.values())
@@ -205,7 +212,7 @@ def by_row(label, confidence, prices, strategy, cheap_below):
 def test_every_vote_is_what_counting_row_by_row_says(layout, strategy, seed, k, n_labels, tied):
     rng = np.random.default_rng(seed)
     label = rng.integers(UNKNOWN, n_labels, (40, k))
-    levels = (0.0, 0.25, 0.5, 0.75, 1.0)  # sums of these are exact, so that equal sums are ties
+    levels = (0.0, 0.1, 0.2, 0.3, 0.7, 0.8, 1.0)  # equal sums of these differ in the last bit, and are ties
     confidence = rng.choice(levels, label.shape) if tied else rng.random(label.shape)
     confidence = np.where(label == UNKNOWN, np.where(rng.random(label.shape) < 0.5, np.nan, 0.0), confidence)
     label, confidence = (np.asarray(x, order=layout) for x in (label, confidence))

@@ -18,8 +18,8 @@ STRATEGIES = ("majority", "confidence_weighted", "cost_aware")
 def vote(seen: Predictions, members: slice, strategy: str, cheap_below: float) -> Verdict:
     """Return the members' joint answer on every row.
 
-    Ties go to the label with the higher summed confidence, then to the one that the cheaper (earlier) tier
-    gave. A member that does not know abstains. The confidence of the result is the winning label's summed
+    Ties go to the label with the higher summed confidence, to nine decimals, then to the one that the cheaper
+    (earlier) tier gave. A member that does not know abstains. The confidence of the result is the winning label's summed
     confidence over the number of members; its tier is the first member that gave the label.
 
     Parameters
@@ -103,13 +103,15 @@ def _first(values: NDArray[np.int8]) -> NDArray[np.int16]:
 
 
 def _support(label: Labels, confidence: Floats) -> Floats:
-    """Return the summed confidence of all that gave a member's label, shape ``(n_members, n_rows)``.
+    """Return the summed confidence of all that gave a member's label, in billionths, shape ``(n_members, n_rows)``.
 
-    Always added up from the first member to the last, so that members that gave one label agree to the last bit.
+    Whole numbers, as confidences have nine decimals: else the last bit of a sum would decide between .7 + .1 and .8.
     """
     support = np.empty(label.shape)
     for one, out in zip(label, support, strict=True):
         _sum_where(label == one, confidence, out=out)
+        out *= 1e9
+        np.rint(out, out=out)
     return support
 
 
