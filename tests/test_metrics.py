@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import cases, table, tiers_of
 from hypothesis import given
+from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
@@ -17,9 +18,12 @@ from hybrid.metrics.summary import (
     share,
     summarize,
 )
+from hybrid.metrics.surprise import ALARM, HELD, MISSED, SHIFTED, contradiction, shift, surprise
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import NEVER, UNKNOWN
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions
+from hybrid.tuning import Goal
+from hybrid.tuning.search import search_by_class
 
 TIERS = tiers_of(2)
 ROWS = [[(0, 0.9), (0, 1.0)], [(0, 0.9), (1, 1.0)], [(0, 0.2), (1, 1.0)], [(1, 0.2), (0, 1.0)]]
@@ -187,3 +191,52 @@ def test_the_interval_of_a_share_holds_for_dependent_rows(icc):
         plain += by_row.low <= 0.85 <= by_row.high
     assert held / 400 >= 0.93
     assert plain / 400 < 0.93 or not icc
+
+
+def test_a_test_result_contradicts_a_floor_as_seldom_as_it_says_and_finds_what_is_missed():
+    rng = np.random.default_rng(3)
+    own = rng.random((600, 100)) < 0.9
+    right = own[:, TEN]  # every group is right or wrong as one
+    assert np.mean([surprise(r, 0.9, groups=TEN) <= ALARM for r in right]) <= 0.07
+    assert np.mean([surprise(r, 0.9) <= ALARM for r in right]) > 0.2
+    missed = rng.random((600, 500)) < 0.87
+    assert np.mean([surprise(r, 0.9) <= ALARM for r in missed]) > 0.6
+    # the exact binomial tail: P(X <= 85 | 100, .92)
+    assert surprise(np.arange(100) < 85, 0.92) == pytest.approx(binom.cdf(85, 100, 0.92))
+    assert (surprise(np.ones(5, dtype=bool), 1.0), surprise(np.arange(5) < 4, 1.0)) == (1.0, 0.0)
+
+
+def test_a_shift_between_the_sides_is_told_from_the_luck_of_a_choice():
+    rng = np.random.default_rng(4)
+    llm, policy = rng.random(1400) < 0.92, rng.random(400) < 0.84
+    alike = (llm[:1000, None], llm[1000:, None])
+    moved = (llm[:1000, None], rng.random((400, 1)) < 0.84)
+    assert contradiction(llm[1000:], 0.9, alone=alike).level == HELD
+    assert contradiction(policy, 0.9, alone=alike).level == MISSED
+    assert contradiction(policy, 0.9, alone=moved).level == SHIFTED
+    assert contradiction(policy, 0.9, alone=alike, kept=np.zeros(400, dtype=bool)).level == HELD
+    assert "luck of the choice" in contradiction(policy, 0.9, alone=alike).words
+    assert np.mean([shift(rng.random((600, 3)) < 0.9, rng.random((300, 3)) < 0.9) <= ALARM for _ in range(300)]) < 0.09
+
+
+def test_where_escalation_gains_nothing_the_test_side_is_seldom_green():
+    """Thresholds are chosen for accuracy on tune, one for each class too; both tiers are as good whatever is asked."""
+    rng = np.random.default_rng(5)
+    green = {"tune": 0, "test": 0}
+    for _ in range(100):
+        n = 600
+        truth = rng.integers(0, 5, n)
+        label = np.column_stack([np.where(rng.random(n) < 0.8, truth, (truth + 1) % 5) for _ in range(2)])
+        confidence = np.column_stack([rng.random(n), np.ones(n)])
+        free = Predictions(TIERS, tuple("abcde"), label, confidence, np.zeros((n, 2)), np.zeros((n, 2)))
+        half = {"tune": np.arange(n) < n // 2, "test": np.arange(n) >= n // 2}
+        tune = half["tune"]
+        found = search_by_class(
+            Policy(Triage(), TIERS), free.take(tune), truth[tune], Goal("most_accurate"), min_rows=20
+        )
+        for side, rows in half.items():
+            cheap, chosen = (replay(p, free.take(rows)) for p in (Policy(Triage(0.0), TIERS), found.policy))
+            d = paired_difference(cheap, chosen, truth[rows])
+            green[side] += d.told_apart and d.accuracy.value > 0
+    assert green["tune"] > 40
+    assert green["test"] <= 8  # 2.5 % are expected, and the bound leaves room for chance

@@ -108,6 +108,11 @@ class Groups:
         together = self._unbiased(np.array(np.sum(self.sums(pull) ** 2)))
         return float(self._worth((together + UNSEEN * unit * self.typical) / (alone + UNSEEN * unit)))
 
+    def worth_of_flags(self, flags: Bools) -> float:
+        """Return how many independent rows these are worth to the share of True."""
+        own = self.sums(flags)
+        return float(self.worth_of_share(int(flags.sum()), float(own @ own), float(own @ self.size)))
+
     def worth_of_share(self, hits: Floats | int, squares: Floats | float, cross: Floats | float) -> Floats:
         """Return how many independent rows these are worth to a share.
 
@@ -133,12 +138,6 @@ class Groups:
         student = float(stdtrit(self.freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
         found: Floats = self.n_rows / (np.maximum(effect, 1.0) * student**2)
         return found
-
-
-def share_worth(hits: Bools, groups: Groups) -> float:
-    """Return how many independent rows the rows are worth to the share of True."""
-    own = groups.sums(hits)
-    return float(groups.worth_of_share(int(hits.sum()), float(own @ own), float(own @ groups.size)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,10 +79,7 @@ def share(hits: Bools, groups: Labels | Groups | None = None) -> Interval:
         Codes of what belongs together, shape of `hits`; None: every row is a group of its own.
     """
     together, n, count = Groups.of(groups), hits.size, int(hits.sum())
-    if together is None:
-        return share_of(count, n)
-    own = together.sums(hits)
-    return share_of(count, n, float(together.worth_of_share(count, float(own @ own), float(own @ together.size))))
+    return share_of(count, n, None if together is None else together.worth_of_flags(hits))
 
 
 def share_of(hits: int, n: int, worth: float | None = None) -> Interval:
