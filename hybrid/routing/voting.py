@@ -19,8 +19,8 @@ def vote(seen: Predictions, members: slice, strategy: str, cheap_below: float) -
     """Return the members' joint answer on every row.
 
     Ties go to the label with the higher summed confidence, to nine decimals, then to the one that the cheaper
-    (earlier) tier gave. A member that does not know abstains. The confidence of the result is the winning label's summed
-    confidence over the number of members; its tier is the first member that gave the label.
+    (earlier) tier gave. A member that does not know abstains. The confidence of the result is the winning label's
+    summed confidence over the number of members; its tier is the first member that gave the label.
 
     Parameters
     ----------
