@@ -11,6 +11,7 @@ from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.data.columns import Columns, RecordedColumns, guess_columns
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
+from hybrid.data.numbers import is_milliseconds
 from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import Read, read
 from hybrid.errors import HybridError
@@ -31,6 +32,7 @@ RECORDED = {
     "prompt_price": "USD per 1M prompt tokens",
     "completion_price": "USD per 1M completion tokens",
     "default_latency": "Seconds per answer",
+    "milliseconds": "Latency in ms",
     "blank_is_failure": "Blank = failed",
 }
 # kinds of tiers, and where their answers come from
@@ -109,9 +111,17 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns
             default=True, help="On: a blank answer was asked for and failed. Off: the model was never asked."
         )
     }
+    frame[RECORDED["milliseconds"]] = [
+        is_milliseconds(r.latency or "") if r.milliseconds is None else r.milliseconds for r in guess.recorded
+    ]
+    milliseconds = {
+        RECORDED["milliseconds"]: st.column_config.CheckboxColumn(
+            default=False, help="On: the latency column holds milliseconds. Off: seconds."
+        )
+    }
     edited = st.data_editor(
         frame.astype({v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, "name")}),
-        column_config=choose | number | blank,
+        column_config=choose | number | milliseconds | blank,
         num_rows="dynamic",
         hide_index=True,
         key=f"{key}.recorded",
@@ -132,13 +142,14 @@ def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
             for f in ("price", "prompt_price", "completion_price", "default_latency")
         }
         numbers["price"] /= 1000
-        failed = row[RECORDED["blank_is_failure"]]
+        failed, milliseconds = row[RECORDED["blank_is_failure"]], row[RECORDED["milliseconds"]]
         found.append(
             RecordedColumns(
                 name=name.strip() if isinstance(name, str) and name.strip() else picked["label"],
                 **picked,
                 **numbers,
                 blank_is_failure=True if pd.isna(failed) else bool(failed),
+                milliseconds=not pd.isna(milliseconds) and bool(milliseconds),
             )
         )
     return found
@@ -208,7 +219,7 @@ def show_loaded(data: state.Loaded) -> None:
         st.plotly_chart(figure, key="balance", config={"displayModeBar": False}, alt="Rows of each class.")
     if dataset.texts is not None:
         edit_rules(data)
-        preview = {"text": dataset.texts[:200], "label": np.array(dataset.classes)[dataset.truth[:200]]}
+        preview = {"text": dataset.texts[:200], "label": np.array(dataset.classes, dtype=object)[dataset.truth[:200]]}
         st.dataframe(pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300)
 
 

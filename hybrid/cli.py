@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid.data.notes import Note
 from hybrid.errors import DatasetError, HybridError
 
 HOLDS, BROKEN, UNUSABLE = 0, 1, 2  # exit codes
@@ -35,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     tune = commands.add_parser("tune", help="find thresholds on a file of scored, labelled rows")
-    tune.add_argument("data", help="Parquet, CSV or JSONL, or a folder of one of them: labels and models' answers")
+    tune.add_argument(
+        "data", help="Parquet, CSV, JSONL or .xlsx, or a folder of one of them: labels and models' answers"
+    )
     tune.add_argument("--pattern", choices=("triage", "cascade"), default="triage")
     tune.add_argument("--tiers", help="names of the tiers from cheap to dear, with commas; default: all in the file")
     goal = tune.add_mutually_exclusive_group(required=True)
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     route = commands.add_parser("route", help="decide every text of a file with a bundle")
     route.add_argument("bundle")
-    route.add_argument("texts", help="Parquet, CSV or JSONL, or a folder of one of them")
+    route.add_argument("texts", help="Parquet, CSV, JSONL or .xlsx, or a folder of one of them")
     route.add_argument("--out", required=True, help="Parquet file to write; a run that was broken off goes on")
     route.add_argument("--text", help="column of the texts; default: guessed")
     route.add_argument("--keep", default="", help="columns to copy beside the decisions, with commas")
@@ -94,6 +97,7 @@ def _tune(options: argparse.Namespace) -> int:
         raise DatasetError(f"A cascade is tuned over up to {MOST_TIERS} tiers at once: name them with --tiers.")
     run = pieces.on_dask(options.scheduler) if options.scheduler else None
     plan = streaming.plan(source, columns, names, run=run)
+    _say(plan.notes)
     if len(names) == MOST_TIERS:
         plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
     sides = streaming.tally_pieces(source, plan, run=run, progress=_progress("pieces read"))
@@ -152,6 +156,7 @@ def _route(options: argparse.Namespace) -> int:
     source = pieces.pieces(options.texts)
     text = options.text or _text_column(streaming.guess(source).text)
     keep = tuple(c for c in options.keep.split(",") if c)
+    _say(dict.fromkeys(note for piece in source for note in piece.form.notes))
     run = pieces.on_dask(options.scheduler) if options.scheduler else None
     job = Job(str(Path(options.bundle).resolve()), options.models, text, keep)
     start = time.perf_counter()
@@ -170,6 +175,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from hybrid.production.scoring import load_models
 
     labelled = read_labelled(options.data, label=options.label, text=options.text)
+    _say(n for n in labelled.notes if n.level == "warning")
     found = evaluate(options.bundle, labelled, models=load_models(options.models))
     promised = options.min_accuracy if options.min_accuracy is not None else found.promised
     if promised is None:
@@ -198,6 +204,11 @@ def _text_column(found: str | None) -> str:
     if found is None:
         raise DatasetError("No column looks like texts: name it with --text.")
     return found
+
+
+def _say(notes: Iterable[Note]) -> None:
+    for note in notes:
+        print(f"{note.what} {note.done}", file=sys.stderr)
 
 
 def _prices(given: Sequence[str]) -> dict[str, float]:

@@ -80,9 +80,9 @@ def test_many_blank_answers_mean_never_asked():
             r"Row 17, c = 1.3: must be in \[0, 1\]. Percentages",
         ),
         (
-            many(p="x", c=["0,5"] * 20),
-            Columns("label", "text", recorded=(RecordedColumns("llm", "p", "c"),)),
-            "Row 1, c = '0,5'",
+            many(p="x", c=["0.5"] * 5 + ["1,234"] * 15),
+            Columns("label", "text", recorded=(RecordedColumns("llm", "p", cost="c"),)),
+            r"Row 6, c = '1,234': over a thousand, or a bit over one.* \(15 such rows.\)",
         ),
         (
             many(p="x", c="-1"),

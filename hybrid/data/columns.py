@@ -21,7 +21,7 @@ _PARTS = {
     "cost": r"cost|cost_usd|usd",
     "prompt_tokens": r"prompt_tokens|input_tokens",
     "completion_tokens": r"completion_tokens|output_tokens",
-    "latency": r"latency|latency_s|seconds",
+    "latency": r"latency|latency_s|seconds|latency_ms|ms|milliseconds",
 }
 _ANSWER = r"label|pred|prediction|answer|predicted|output"
 
@@ -44,6 +44,8 @@ class RecordedColumns:
         Seconds where there is no latency column.
     blank_is_failure
         What a blank answer means: True, asked and failed; False, never asked.
+    milliseconds
+        Whether the latencies are in milliseconds; None: where the column's name says so. Seconds otherwise.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RecordedColumns:
     completion_price: float = 0.0
     default_latency: float = 0.0
     blank_is_failure: bool = True
+    milliseconds: bool | None = None
 
     def used(self) -> list[str]:
         """Return the columns that this reads."""

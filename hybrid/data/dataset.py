@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
 from hybrid.data.labels import Folding, clean, fold, keep_apart
+from hybrid.data.limits import CLASSES
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import read_recorded
 from hybrid.data.texts import bare, is_spaced, script
@@ -110,7 +111,8 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
             f"All {len(table)} labelled rows carry the label {found.classes[0]!r}: there is nothing to classify. "
             f"Is {columns.label!r} the right label column? The columns are {listed(list(table.columns))}."
         )
-    classes = np.array(found.classes)
+    CLASSES.check(f"The column {columns.label!r}", len(found.classes))
+    classes = np.array(found.classes, dtype=object)
     truth: Labels = np.array([found.code[name] for name in spelt], dtype=np.int64)
     _note_folded(found, notes)
     if columns.text is not None:
@@ -210,9 +212,9 @@ def _note_script(texts: pd.Series, notes: list[Note]) -> None:
         notes.append(Note(what, f"Read {how}. MiniLM was made for English: see what it is worth here.", "info"))
 
 
-def _note_labels(classes: NDArray[np.str_], truth: Labels, notes: list[Note]) -> None:
+def _note_labels(classes: Strings, truth: Labels, notes: list[Note]) -> None:
     counts = np.bincount(truth, minlength=len(classes))
-    if np.char.isnumeric(np.char.replace(np.char.lstrip(classes, "-"), ".", "", 1)).all():
+    if all(name.lstrip("-").replace(".", "", 1).isnumeric() for name in classes):
         many = len(classes) > 100 or len(classes) > len(truth) / 2
         notes.append(
             Note(
@@ -262,7 +264,7 @@ def _note_duplicates(
     texts: Strings | None,
     near: NDArray[np.int64] | None,
     truth: Labels,
-    classes: NDArray[np.str_],
+    classes: Strings,
     notes: list[Note],
 ) -> tuple[int, float, int]:
     if texts is None or near is None:
@@ -320,7 +322,7 @@ def _read_split(table: pd.DataFrame, columns: Columns, row: NDArray[np.int64], n
 
 
 def _note_given_split(
-    test: Bools, near: NDArray[np.int64] | None, truth: Labels, classes: NDArray[np.str_], notes: list[Note]
+    test: Bools, near: NDArray[np.int64] | None, truth: Labels, classes: Strings, notes: list[Note]
 ) -> None:
     unseen = np.setdiff1d(truth[test], truth[~test])
     if len(unseen):
@@ -344,7 +346,7 @@ def _note_given_split(
             )
 
 
-def _fingerprint(keys: Strings, labels: NDArray[np.str_], recorded: Predictions) -> str:
+def _fingerprint(keys: Strings, labels: Strings, recorded: Predictions) -> str:
     digest = hashlib.sha256("\0".join([*keys, "", *labels]).encode("utf-8", "surrogatepass"))
     for values in (recorded.label, recorded.confidence, recorded.cost, recorded.latency):
         digest.update(np.ascontiguousarray(values).tobytes())

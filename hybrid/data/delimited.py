@@ -122,6 +122,10 @@ class Delimited:
             found.mended += sum(n for _, n in arrays)
             yield pa.RecordBatch.from_arrays([a for a, _ in arrays], columns)
 
+    def may_have(self, column: str) -> bool:
+        """Whether a column may come that the first rows do not name."""
+        return False
+
     def head(self, source: Source, n: int, found: Found) -> pa.Table:
         """Return the first rows, all columns."""
         rows = list(itertools.islice(self.rows(source, found), n))
@@ -201,7 +205,7 @@ def delimited(source: Source, *, separator: str | None = None, header: bool | No
     DatasetError
         If it is blank, or its names cannot be used.
     """
-    coding = coding_of(source)
+    coding = coding_of(source, quote=b'"')
     with coding.open(source) as file:
         content = file.read(HEAD)
         cut = bool(file.read(1))

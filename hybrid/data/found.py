@@ -26,6 +26,14 @@ class Found:
     nested: dict[str, int] = field(default_factory=dict)
     plain: set[str] = field(default_factory=set)
 
+    def add(self, other: Found) -> None:
+        """Add what was met elsewhere in the file."""
+        self.short += other.short
+        self.mended += other.mended
+        self.strange += other.strange
+        self.nested = other.nested | self.nested
+        self.plain |= other.plain
+
     def nested_only(self, file: str) -> list[str]:
         """Return the columns to leave out.
 

@@ -55,6 +55,8 @@ class JSONRows:
         The key that such an array lies under; None: there is none.
     turned
         Whether it is one object that holds a column under each key.
+    more
+        Whether there are more rows than those that the names are of.
     """
 
     coding: Coding
@@ -63,6 +65,7 @@ class JSONRows:
     array: bool = False
     key: str | None = None
     turned: bool = False
+    more: bool = False
     notes: tuple[Note, ...] = ()
 
     def batches(
@@ -128,6 +131,10 @@ class JSONRows:
                     ]
                     yield pa.RecordBatch.from_arrays(columns, schema.names)
 
+    def may_have(self, column: str) -> bool:
+        """Whether a column may come that the first rows do not name: any, unless they are all the rows."""
+        return self.more
+
     def head(self, source: Source, n: int, found: Found) -> pa.Table:
         """Return the first rows, all columns."""
         rows = list(itertools.islice(self.rows(source), n))
@@ -158,15 +165,18 @@ def json_rows(source: Source) -> JSONRows:
         raise DatasetError(f"{source.name} is blank: it has no rows.")
     array = start.startswith("[") and re.match(r"\[\s*[{\]]", start) is not None
     form = JSONRows(coding, (), array=array, notes=coding.notes)
-    head = list(itertools.islice(form.rows(source), HEAD))
+    head = list(itertools.islice(form.rows(source), HEAD + 1))
     if len(head) == 1 and not array:
         form, head = _one_object(form, head[0]), head
         head = list(itertools.islice(form.rows(source), HEAD)) if form.key or form.turned else head
     names = list(dict.fromkeys(name for row in head for name in row))
     COLUMNS.check(source.name, len(names))
+    notes = form.notes
+    if array:
+        notes += (Note("The file is one array.", "Each object in it is a row.", "info"),)
     kinds = ({type(v) for row in head if (v := row.get(name)) is not None} for name in names)
     types = tuple(_TYPES.get(frozenset(k), pa.string() if not k else None) for k in kinds)
-    return JSONRows(coding, tuple(names), types, array, form.key, form.turned, form.notes)
+    return JSONRows(coding, tuple(names), types, array, form.key, form.turned, len(head) > HEAD, notes)
 
 
 def _one_object(form: JSONRows, row: dict[str, Any]) -> JSONRows:

@@ -97,6 +97,10 @@ class Parquet:
                     first += batch.num_rows
                     yield pa.RecordBatch.from_arrays(arrays, wanted)
 
+    def may_have(self, column: str) -> bool:
+        """Whether a column may come that the first rows do not name."""
+        return False
+
     def head(self, source: Source, n: int, found: Found) -> pa.Table:
         """Return the first rows, all columns."""
         for batch in self.batches(source, rows=n, found=found):

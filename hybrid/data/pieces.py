@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
+from hybrid.data.found import Found
+from hybrid.data.opening import SUFFIXES, Form, form_of, mended_errors, suffix_of
+from hybrid.data.parquet import Parquet
+from hybrid.data.stream import Source
 from hybrid.errors import DatasetError, TierError
 
-BATCH = 1 << 17  # rows in memory at a time
-FORMATS = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "ndjson": "json"}
+# suffixes that are the same kind of file
+_KINDS = {"tsv": "csv", "txt": "csv", "ndjson": "jsonl", "json": "jsonl"}
 
 Progress = Callable[[int, int], None]  # pieces done, pieces there are
 _T = TypeVar("_T")
@@ -24,38 +26,65 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a file that is read in one go: a row group of Parquet, else the whole file."""
+    """A part of a file that is read in one go: a row group of Parquet, else the whole file.
+
+    Parameters
+    ----------
+    form
+        How the file is laid out; it was found once and travels with the piece.
+    """
 
     path: str
-    format: str
+    form: Form
     row_group: int | None = None
 
-    def batches(self, columns: Sequence[str], *, coded: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
-        """Read these columns, at most `BATCH` rows at a time.
+    @property
+    def source(self) -> Source:
+        return Source(self.path, path=self.path)
+
+    def batches(
+        self,
+        columns: Sequence[str],
+        *,
+        coded: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+        kept: Sequence[str] = (),
+        found: Found | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read these columns, so many rows at a time: as strings, as the page does.
 
         Parameters
         ----------
         coded
             Those whose values repeat, such as labels: each value is then looked up once a batch.
-        """
-        if self.format != "parquet":
-            source = ds.dataset(self.path, format=self.format)
-            self._check(columns, source.schema)
-            yield from source.to_batches(columns=list(columns), batch_size=BATCH)
-            return
-        about = pq.read_metadata(self.path)
-        schema = about.schema.to_arrow_schema()
-        self._check(columns, schema)
-        texts = [c for c in coded if _is_text(schema.field(c).type)]
-        groups = range(about.num_row_groups) if self.row_group is None else [self.row_group]
-        with pq.ParquetFile(self.path, metadata=about, read_dictionary=texts, pre_buffer=False) as file:
-            # threads are worth more on pieces than inside one
-            yield from file.iter_batches(BATCH, row_groups=list(groups), columns=list(columns), use_threads=False)
+        numbers
+            Those that are floats where all of a file's values are plain numbers.
+        kept
+            Those that stay of the file's own types, where it has types.
+        found
+            What is met on the way is added to it.
 
-    def _check(self, columns: Sequence[str], schema: pa.Schema) -> None:
-        missing = [c for c in columns if c not in schema.names]
+        Raises
+        ------
+        DatasetError
+            If a column is missing, or a line or value cannot be read.
+        """
+        form, source, met = self.form, self.source, found or Found()
+        missing = [c for c in columns if c not in form.names and not form.may_have(c)]
         if missing:
-            raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(schema.names)}.")
+            raise DatasetError(f"{self.path} has no column {missing[0]!r}: it has {', '.join(form.names)}.")
+        with mended_errors(self.path):
+            if isinstance(form, Parquet):
+                yield from form.batches(
+                    source, columns, coded=coded, numbers=numbers, kept=kept, group=self.row_group, found=met
+                )
+            else:
+                yield from form.batches(source, columns, coded=coded, numbers=numbers, found=met)
+
+    def head(self, n: int) -> pa.Table:
+        """Return the first rows of the file, all columns."""
+        with mended_errors(self.path):
+            return self.form.head(self.source, n, Found())
 
 
 def pieces(source: str | Path) -> tuple[Piece, ...]:
@@ -67,24 +96,17 @@ def pieces(source: str | Path) -> tuple[Piece, ...]:
         If there is nothing to read, or it is of another format.
     """
     root = Path(source)
-    files = sorted(p for p in root.rglob("*") if p.suffix[1:] in FORMATS) if root.is_dir() else [root]
+    files = sorted(p for p in root.rglob("*") if suffix_of(p.name) in SUFFIXES) if root.is_dir() else [root]
     if not files or not files[0].exists():
         raise DatasetError(f"There is nothing to read at {str(source)!r}: check the path.")
-    formats = {p.suffix[1:].lower() for p in files}
-    if len(formats) > 1 or not formats <= set(FORMATS):
-        raise DatasetError(f"{str(source)!r} holds {', '.join(sorted(formats))}: one of {', '.join(FORMATS)} is read.")
-    kind = FORMATS[formats.pop()]
+    kinds = {_KINDS.get(suffix_of(p.name), suffix_of(p.name)) for p in files}
+    if len(kinds) > 1:
+        raise DatasetError(f"{str(source)!r} holds {', '.join(sorted(kinds))}: one kind at a time is read.")
     cut: list[Piece] = []
-    try:
-        for path in files:
-            if kind != "parquet":
-                cut.append(Piece(str(path), kind))
-                continue
-            with path.open("rb") as file:
-                n = pq.ParquetFile(file).num_row_groups
-            cut += [Piece(str(path), kind, g) for g in range(n)]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DatasetError(f"{str(source)!r} cannot be read as {kind}: {error}.") from error
+    for path in files:
+        form = form_of(Source(str(path), path=str(path)))
+        groups = range(form.n_groups) if isinstance(form, Parquet) else [None]
+        cut += [Piece(str(path), form, g) for g in groups]
     return tuple(cut)
 
 
@@ -148,7 +170,3 @@ def on_dask(address: str) -> Run:
                 yield result
 
     return run
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hybrid.data.columns import RecordedColumns
 from hybrid.data.labels import matcher, most_frequent
 from hybrid.data.notes import Note, plural
+from hybrid.data.numbers import LONG, Kind, Said, clipped, is_milliseconds, numbers_of, refused
 from hybrid.errors import DatasetError
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Tier
 
@@ -69,7 +70,7 @@ def _read_tier(
     if r.latency is None and r.default_latency == 0:
         notes.append(Note(f"{r.name} has no latency.", "Its answers count 0 s: set a latency if you know it.", "info"))
     if r.latency is not None:
-        latency = _numbers(table, r.latency, row, blank, name=r.name)
+        latency = _latency(table, r, r.latency, row, blank, notes)
     nan = np.where(asked, 0.0, np.nan)
     answers = Answers(np.where(asked, label, UNKNOWN), confidence + nan, cost + nan, latency + nan)
     return Tier(r.name, "recorded", price=round(float(cost[asked].mean()), 12)), answers
@@ -78,9 +79,9 @@ def _read_tier(
 def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
     """Return the codes of answers; see `hybrid.data.labels.Matcher`."""
     code = matcher(classes)
-    names, inverse = np.unique(said.to_numpy(dtype=str), return_inverse=True)
+    codes, names = pd.factorize(said.to_numpy(dtype=object))
     found = np.array([code(n) for n in names], dtype=np.int64)
-    return found[inverse]
+    return found[codes]
 
 
 def _note_spellings(
@@ -132,20 +133,18 @@ def _confidence(
         done = f"Each of its answers gets its accuracy{where}, {usual:.3f}."
         notes.append(Note(f"{r.name} has no confidences.", done, "info"))
         return np.where(label == UNKNOWN, 0.0, usual)
-    values = _numbers(table, r.confidence, row, blank, name=r.name)
-    bad = values > 1
+    said = Said()
+    values = clipped(_numbers(table, r.confidence, row, blank, "confidence", said), said)
+    bad = ~((values >= 0) & (values <= 1))
     if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        raise DatasetError(
-            f"Row {row[at]}, {r.confidence} = {table[r.confidence].iloc[at]}: must be in [0, 1]. "
-            "Percentages? Divide by 100."
-        )
+        raise _not_a_number(table[r.confidence], r.confidence, row, bad, "confidence")
+    notes += said.notes(r.name, r.confidence)
     return np.where(label == UNKNOWN, 0.0, values)
 
 
 def _cost(table: pd.DataFrame, r: RecordedColumns, row: NDArray[np.int64], blank: Bools, notes: list[Note]) -> Floats:
     if r.cost is not None:
-        return _numbers(table, r.cost, row, blank, name=r.name)
+        return _read_numbers(table, r.cost, row, blank, "cost", r.name, notes)
     if r.prompt_tokens is None and r.completion_tokens is None:
         if r.price == 0:
             notes.append(
@@ -157,28 +156,52 @@ def _cost(table: pd.DataFrame, r: RecordedColumns, row: NDArray[np.int64], blank
     cost = np.zeros(len(table))
     for column, price in ((r.prompt_tokens, r.prompt_price), (r.completion_tokens, r.completion_price)):
         if column is not None:
-            cost += _numbers(table, column, row, blank, name=r.name) * price / 1e6
+            cost += _read_numbers(table, column, row, blank, "tokens", r.name, notes) * price / 1e6
     return cost
 
 
-def _numbers(table: pd.DataFrame, column: str, row: NDArray[np.int64], blank: Bools, *, name: str) -> Floats:
-    """Read numbers of 0 or more; a blank counts 0 where the tier's answer is blank too."""
-    texts = table[column].str.strip().to_numpy(dtype=object)
-    values = np.empty(len(texts))
-    for i, text in enumerate(texts):
-        if text == "" and blank[i]:
-            values[i] = 0.0
-            continue
-        try:
-            values[i] = float(text)
-        except ValueError:
-            values[i] = np.nan
+def _latency(
+    table: pd.DataFrame, r: RecordedColumns, column: str, row: NDArray[np.int64], blank: Bools, notes: list[Note]
+) -> Floats:
+    values = _read_numbers(table, column, row, blank, "latency", r.name, notes)
+    if r.milliseconds if r.milliseconds is not None else is_milliseconds(column):
+        notes.append(Note(f"The latencies of {r.name} are milliseconds.", "Divided by 1,000.", "info"))
+        return values / 1000
+    usual = float(np.median(values[~blank]))
+    if usual > LONG:
+        what = f"{r.name} takes {usual:,.0f} seconds an answer by {column!r}. Are these milliseconds?"
+        notes.append(Note(what, "Taken as seconds. Mark “Latency in ms” beside the column if not.", "warning"))
+    return values
+
+
+def _read_numbers(
+    table: pd.DataFrame,
+    column: str,
+    row: NDArray[np.int64],
+    blank: Bools,
+    kind: Kind,
+    name: str,
+    notes: list[Note],
+) -> Floats:
+    """Read finite numbers of 0 or more; a blank counts 0 where the tier's answer is blank too."""
+    said = Said()
+    values = _numbers(table, column, row, blank, kind, said)
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        raise DatasetError(
-            f"Row {row[at]}, {column} = {texts[at]!r}: {name} answered there, so a finite number of 0 or more is "
-            f"needed ({plural(int(bad.sum()), 'such row', 'such rows')}). Write decimals with a point; leave the "
-            "column out if it holds something else."
-        )
+        raise _not_a_number(table[column], column, row, bad, kind)
+    notes += said.notes(name, column)
     return values
+
+
+def _numbers(table: pd.DataFrame, column: str, row: NDArray[np.int64], blank: Bools, kind: Kind, said: Said) -> Floats:
+    codes, texts = pd.factorize(table[column].to_numpy(dtype=object))
+    values = numbers_of(texts, np.bincount(codes, minlength=len(texts)), kind, said)[codes]
+    nothing = np.array([not str(t).strip() for t in texts], dtype=bool)[codes]
+    return np.where(nothing & blank, 0.0, values)
+
+
+def _not_a_number(texts: pd.Series, column: str, row: NDArray[np.int64], bad: Bools, kind: Kind) -> DatasetError:
+    at = int(np.flatnonzero(bad)[0])
+    text = str(texts.iloc[at])
+    rows = plural(int(bad.sum()), "such row", "such rows")
+    return DatasetError(f"Row {row[at]}, {refused(column, text, kind)} ({rows}.)")

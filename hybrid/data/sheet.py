@@ -62,6 +62,10 @@ class Sheet:
             found.mended += sum(n for _, n in arrays)
             yield pa.RecordBatch.from_arrays([a for a, _ in arrays], wanted)
 
+    def may_have(self, column: str) -> bool:
+        """Whether a column may come that the first rows do not name."""
+        return False
+
     def head(self, source: Source, n: int, found: Found) -> pa.Table:
         """Return the first rows, all columns."""
         rows = list(itertools.islice(self._rows(source), n))

@@ -65,7 +65,7 @@ class Coding:
     Parameters
     ----------
     n_quotes
-        How many double quotes it holds; an odd number says that one is not closed.
+        How many double quotes it holds, where they were to be counted; an odd number says that one is not closed.
     """
 
     packed: bool
@@ -81,11 +81,16 @@ class Coding:
         return cast(BinaryIO, io.BufferedReader(_AsUTF8(file, self.encoding), CHUNK))
 
 
-def coding_of(source: Source) -> Coding:
+def coding_of(source: Source, *, quote: bytes | None = None) -> Coding:
     """Find how a source's text is packed and encoded.
 
     UTF-8, or what a byte order mark says; UTF-16 without one where every other byte of the beginning is zero. Where it
     is not valid: still UTF-8 if most of what is not ASCII is, else Windows-1252, with a note.
+
+    Parameters
+    ----------
+    quote
+        A sign to count.
 
     Raises
     ------
@@ -97,22 +102,22 @@ def coding_of(source: Source) -> Coding:
         head = file.read(4096)
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), _zeros_say(head) or "utf-8")
     try:
-        return Coding(packed, encoding, _n_quotes(source, packed, encoding), _said(encoding))
+        return Coding(packed, encoding, _n_quotes(source, packed, encoding, quote), _said(encoding))
     except UnicodeDecodeError:
         pass
     if encoding not in ("utf-8", "utf-8-sig"):
         note = Note("The file is not all valid UTF-16.", "What cannot be read is shown as �.", "warning")
-        return Coding(packed, encoding, _n_quotes(source, packed, encoding, errors="replace"), (note,))
+        return Coding(packed, encoding, _n_quotes(source, packed, encoding, quote, errors="replace"), (note,))
     good, bad = _non_ascii(source, packed)
     if good > 10 * bad:
         what = f"{plural(bad, 'sign is', 'signs are')} not valid UTF-8, and {good:,} others are."
         note = Note(what, "Each is shown as �. Export the file again if they matter.", "warning")
         encoding = "utf-8-sig"  # decoded and mended, not handed on as it is
-        return Coding(packed, encoding, _n_quotes(source, packed, encoding, errors="replace"), (note,))
+        return Coding(packed, encoding, _n_quotes(source, packed, encoding, quote, errors="replace"), (note,))
     encoding = "cp1252"
     done = "Read as Windows-1252, as Excel writes it. Save it as “CSV UTF-8” if letters look wrong."
     note = Note("The file is not UTF-8.", done, "warning")
-    return Coding(packed, encoding, _n_quotes(source, packed, encoding, errors="replace"), (note,))
+    return Coding(packed, encoding, _n_quotes(source, packed, encoding, quote, errors="replace"), (note,))
 
 
 def _said(encoding: str) -> tuple[Note, ...]:
@@ -135,8 +140,8 @@ def _unpacked(source: Source, packed: bool) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Unpacked(source.name, file), CHUNK)) if packed else file
 
 
-def _n_quotes(source: Source, packed: bool, encoding: str, errors: str = "strict") -> int:
-    """Read all of it, so as to know that it can be decoded; returns how many double quotes it holds."""
+def _n_quotes(source: Source, packed: bool, encoding: str, quote: bytes | None, errors: str = "strict") -> int:
+    """Read all of it, so as to know that it can be decoded; returns how many quotes it holds."""
     decode = codecs.getincrementaldecoder(encoding)(errors)
     quotes = lines = size = 0
     plain = encoding == "utf-8"
@@ -151,7 +156,7 @@ def _n_quotes(source: Source, packed: bool, encoding: str, errors: str = "strict
                 raise DatasetError(
                     f"{source.name} is not a text file: line {line} has a zero byte. Save it as CSV with UTF-8."
                 )
-            quotes += where.count(b'"')
+            quotes += where.count(quote) if quote else 0
             lines += where.count(b"\n")
         decode.decode(b"", final=True)
     return quotes

@@ -52,14 +52,15 @@ def read_labelled(path: str, *, label: str | None = None, text: str | None = Non
         If it cannot be used.
     """
     try:
-        table = read(Path(path).name, Path(path).read_bytes()).table
+        found = read(Path(path).name, Path(path).read_bytes())
     except OSError as error:
         raise DatasetError(f"{path!r} cannot be read: {error.strerror}.") from error
-    columns = guess_columns(table)
-    found = text or columns.text
-    if found is None:
+    columns = guess_columns(found.table)
+    texts = text or columns.text
+    if texts is None:
         raise DatasetError("No column looks like texts: name it with --text.")
-    return build(table, replace(columns, label=label or columns.label, text=found, split=None))
+    dataset = build(found.table, replace(columns, label=label or columns.label, text=texts, split=None))
+    return replace(dataset, notes=(*found.notes, *dataset.notes))
 
 
 def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | None = None) -> Evaluation:

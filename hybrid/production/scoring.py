@@ -117,7 +117,7 @@ def _score_piece(one: _Numbered, *, job: Job, parts: str) -> None:
         return
     runtime = _runtime(job)
     tables = []
-    for batch in one.piece.batches([job.text, *job.keep]):
+    for batch in one.piece.batches([job.text, *job.keep], kept=job.keep):
         texts = ["" if t is None else str(t) for t in batch.column(job.text).to_pylist()]
         tables.append(_decide(runtime, texts, {c: batch.column(c) for c in job.keep}))
     table = pa.concat_tables(tables) if tables else _decide(runtime, [], {})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -11,12 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, guess_columns
+from hybrid.data.found import Found
 from hybrid.data.labels import clean, fold, keep_apart, matcher
+from hybrid.data.limits import CLASSES
+from hybrid.data.notes import Note
+from hybrid.data.numbers import Kind, Said, clipped, numbers_of, refused
 from hybrid.data.pieces import Piece, Progress, Run, on_threads
+from hybrid.data.scalars import text_of
 from hybrid.errors import DatasetError
 from hybrid.metrics.flips import Chain
 from hybrid.metrics.lattice import Lattice
@@ -44,6 +49,8 @@ class Plan:
         Sorted.
     split
         A column that says which rows are test; None: three rows in ten are, by a hash of the row's number.
+    notes
+        What was assumed in reading the file, and what was met in its labels' column.
     """
 
     label: str
@@ -51,10 +58,15 @@ class Plan:
     classes: tuple[str, ...]
     split: str | None = None
     lattice: Lattice = Lattice()  # noqa: RUF009 - frozen, so sharing one is safe
+    notes: tuple[Note, ...] = ()
 
     def columns(self) -> list[str]:
         """Return the columns that are read."""
         return list(dict.fromkeys([*self.coded(), *(c for t in self.tiers for c in t.used() if c != t.latency)]))
+
+    def numbers(self) -> list[str]:
+        """Return those that hold numbers."""
+        return [c for c in self.columns() if c not in self.coded()]
 
     def coded(self) -> list[str]:
         """Return those that hold labels."""
@@ -62,14 +74,46 @@ class Plan:
 
 
 def guess(source: Sequence[Piece]) -> Columns:
-    """Guess from the first rows what each column is."""
+    """Guess what each column is from the first rows, and from the first that fill columns which are blank there."""
     import pandas as pd
 
-    first = source[0]
-    names = ds.dataset(first.path, format=first.format).schema.names
-    head = next(first.batches(names)).slice(0, HEAD)
-    frame = pd.DataFrame({n: _strings(head.column(n)).to_pylist() for n in names}, dtype=object)
-    return guess_columns(frame)
+    head = source[0].head(HEAD)
+    blank = [n for n in head.column_names if not any(head.column(n).to_pylist())]
+    tables = [head, *_filling(source, head.column_names, blank)] if blank else [head]
+    frame = pd.concat([pd.DataFrame({n: _strings(t.column(n)) for n in t.column_names}, dtype=object) for t in tables])
+    return guess_columns(frame.reset_index(drop=True))
+
+
+def _filling(source: Sequence[Piece], names: list[str], blank: list[str]) -> Iterator[pa.Table]:
+    """Return the first rows that fill these columns, up to `HEAD` for each; those that no row fills cost a pass."""
+    wanted = dict.fromkeys(blank, HEAD)
+    for piece in source:
+        at = 0
+        here: list[int] = []
+        for batch in piece.batches(blank, coded=blank):
+            for name in [n for n, left in wanted.items() if left]:
+                rows = np.flatnonzero(_of_values(batch.column(name), bool, False, np.bool_))[: wanted[name]]
+                wanted[name] -= len(rows)
+                here += (rows + at).tolist()
+            at += batch.num_rows
+            if not any(wanted.values()):
+                break
+        if here:
+            yield _rows_at(piece, names, sorted(set(here)))
+        if not any(wanted.values()):
+            return
+
+
+def _rows_at(piece: Piece, names: list[str], rows: list[int]) -> pa.Table:
+    found, at = [], 0
+    for batch in piece.batches(names):
+        inside = [r - at for r in rows if at <= r < at + batch.num_rows]
+        if inside:
+            found.append(pa.table({n: _strings(batch.column(n).take(pa.array(inside))) for n in names}))
+        at += batch.num_rows
+        if at > rows[-1]:
+            break
+    return pa.concat_tables(found)
 
 
 def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run: Run | None = None) -> Plan:
@@ -95,11 +139,16 @@ def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run
         if r.confidence is None:
             raise DatasetError(f"{r.name} can pass rows on, so it needs a column {r.name}_confidence.")
     found = (run or on_threads())(partial(_labels, column=columns.label), source, lambda done, of: None)
-    counts = sum(found, Counter[str]())
+    counts, met = Counter[str](), Found()
+    for of_piece, met_there in found:
+        counts += of_piece
+        met.add(met_there)
     classes = (fold(counts) if columns.fold_labels else keep_apart(counts)).classes
+    CLASSES.check(f"The column {columns.label!r}", len(classes))
     if len(classes) < 2:
         raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
-    return Plan(columns.label, tuple(chosen), classes, columns.split)
+    notes = dict.fromkeys(note for piece in source for note in piece.form.notes)
+    return Plan(columns.label, tuple(chosen), classes, columns.split, notes=(*notes, *met.notes()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +201,7 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
     """Sum up one piece: what each worker does."""
     total = _empty(plan)
     row = 0
-    for batch in piece.batches(plan.columns(), coded=plan.coded()):
+    for batch in piece.batches(plan.columns(), coded=plan.coded(), numbers=plan.numbers()):
         total = total + tally_batch(batch, plan, where=f"{piece.path}, row {{}}", first=row)
         row += batch.num_rows
     return total
@@ -172,7 +221,7 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
             strange[r.name] = other
         if j < len(plan.tiers) - 1:
             assert r.confidence is not None
-            sure = rows.numbers(r.confidence, r, high=1.0)
+            sure = rows.numbers(r.confidence, r, "confidence")
             unknown = said == UNKNOWN
             confidence.append(np.where(unknown, 0.0, sure) if unknown.any() else sure)
         label.append(said)
@@ -231,24 +280,29 @@ class _Rows:
         times = np.bincount(at, minlength=len(names) + 1)
         return Counter({n: int(k) for n, k in zip(names, times, strict=False) if k and n and code(n) == UNKNOWN})
 
-    def numbers(self, column: str, r: RecordedColumns, *, high: float = FINITE) -> Floats:
-        """Return a column of numbers from 0 to `high`; nothing counts 0 where the tier's answer is blank."""
-        try:
-            values = pc.cast(self.batch.column(column), pa.float64()).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid as error:
-            start = self.where.format(self.first + 1)
-            raise DatasetError(f"{start} ff., {column}: {error}. It must hold numbers.") from None
-        values = self.taken(values)
+    def numbers(self, column: str, r: RecordedColumns, kind: Kind) -> Floats:
+        """Return a column of numbers from 0, of confidences up to 1; nothing counts 0 where the answer is blank."""
+        high = 1.0 if kind == "confidence" else FINITE
+        given = self.batch.column(column)
+        if pa.types.is_floating(given.type):
+            values = self.taken(given.to_numpy(zero_copy_only=False))
+        else:
+            coded = _dictionary(given)
+            read = numbers_of(_names(coded), itertools.repeat(1, len(coded.dictionary)), kind, Said())
+            codes = pc.fill_null(coded.indices, len(read)).to_numpy(zero_copy_only=False)
+            values = self.taken(np.append(read, np.nan)[codes])
         if _within(values, high):
             return values
+        if kind == "confidence":
+            values = clipped(values, Said())
         blank = self.blank(r.label)
         if blank is not None:
             values = np.where(np.isnan(values) & blank, 0.0, values)
         if not _within(values, high):
             at = int(np.argmin((values >= 0) & (values <= high)))
-            row = self.first + 1 + (at if self.kept is None else int(self.kept[at]))
-            needed = "in [0, 1]. Percentages? Divide by 100." if high == 1 else "a number of 0 or more."
-            raise DatasetError(f"{self.where.format(row)}, {column} = {values[at]}: must be {needed}")
+            place = at if self.kept is None else int(self.kept[at])
+            said = refused(column, text_of(given[place].as_py()), kind)
+            raise DatasetError(f"{self.where.format(self.first + 1 + place)}, {said}")
         return values
 
 
@@ -278,18 +332,19 @@ def _dictionary(column: pa.Array) -> pa.DictionaryArray:
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _labels(piece: Piece, *, column: str) -> Counter[str]:
+def _labels(piece: Piece, *, column: str) -> tuple[Counter[str], Found]:
     found: Counter[str] = Counter()
-    for batch in piece.batches([column], coded=[column]):
+    met = Found()
+    for batch in piece.batches([column], coded=[column], found=met):
         for one in pc.value_counts(batch.column(column)).to_pylist():
             if one["values"] is not None and clean(str(one["values"])):
                 found[str(one["values"]).strip()] += one["counts"]
-    return found
+        CLASSES.check(f"{piece.path}, column {column!r}", len(found) // 8)  # folded, they may still be few enough
+    return found, met
 
 
-def _strings(column: pa.Array) -> pa.Array:
-    plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return pc.fill_null(pc.cast(plain, pa.string()), "")
+def _strings(column: pa.Array | pa.ChunkedArray) -> list[str]:
+    return ["" if v is None else v for v in column.to_pylist()]
 
 
 def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: type[_V]) -> NDArray[_V]:
@@ -318,9 +373,9 @@ def _steady(values: Floats) -> Floats | float:
 
 def _spent(r: RecordedColumns, rows: _Rows) -> Floats | float:
     if r.cost is not None:
-        return _steady(rows.numbers(r.cost, r))
+        return _steady(rows.numbers(r.cost, r, "cost"))
     tokens = [(c, p) for c, p in ((r.prompt_tokens, r.prompt_price), (r.completion_tokens, r.completion_price)) if c]
     if not tokens:
         return float(r.price)
-    paid: Floats = np.sum([rows.numbers(c, r) * (p / 1e6) for c, p in tokens], axis=0)
+    paid: Floats = np.sum([rows.numbers(c, r, "tokens") * (p / 1e6) for c, p in tokens], axis=0)
     return paid
