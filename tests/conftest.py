@@ -19,6 +19,7 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.study.evidence import Recording, record
+from hybrid.tiers.llm import client
 
 # in CI the same examples every time: what fails there fails here
 settings.register_profile("default", deadline=None, max_examples=60, derandomize=bool(os.environ.get("CI")))
@@ -163,9 +164,11 @@ def llm_process():
 
 
 @pytest.fixture
-def server(llm_process):
+def server(llm_process, monkeypatch):
     """A server that speaks the OpenAI chat protocol, and has forgotten what it was told before."""
     llm_process.reset()
+    client._KNOWN.clear()  # what another test's model refused
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.02)  # seconds; what is waited for is tested where it matters
     return llm_process
 
 

@@ -2,9 +2,9 @@
 
 `python llm_server.py` prints its port. The right answer to a text is the class whose name it contains, else the first.
 `POST /control` sets what comes next: ``script``, a list of faults for the next calls; ``always``, a fault for all
-others; ``delay``, seconds; ``key``, the only one that is accepted; ``revoke_after``, calls; ``looks``, until
-a batch is done. `GET /served` returns how
-often each text was answered.
+others: a name, or ``{"status": .., "body": .., "headers": .., "having": a parameter, "in": words of a text}``, where
+calls without the parameter or the words are answered; ``delay``, seconds; ``key``, the only one that is accepted;
+``revoke_after``, calls; ``looks``, until a batch is done. `GET /served` returns how often each text was answered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 KEY = "sk-very-secret-0123456789"  # what the tests send: it must turn up nowhere
 STATE = {"script": [], "always": None, "delay": 0.0, "key": None, "revoke_after": None, "looks": 2, "rules": {}}
 SERVED: dict[str, int] = {}
-LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "resets": 0, "bodies": [], "batches": {}, "files": {}}
+LOG = {"calls": 0, "most_at_once": 0, "at_once": 0, "resets": 0, "bodies": [], "heads": [], "batches": {}, "files": {}}
 
 
 def completion(content, *, finish="stop", usage=True, refusal=None, logprobs=None, prompt_tokens=100, out=10):
@@ -130,7 +130,9 @@ async def respond(method, path, headers, raw, writer):
         return True
     if path == "/reset":
         SERVED.clear()
-        LOG.update(calls=0, most_at_once=0, at_once=0, bodies=[], batches={}, files={}, resets=LOG["resets"] + 1)
+        LOG.update(
+            calls=0, most_at_once=0, at_once=0, bodies=[], heads=[], batches={}, files={}, resets=LOG["resets"] + 1
+        )
         STATE.update(looks=2, script=[], always=None, delay=0.0, key=None, revoke_after=None, rules={})
         send(writer, 200, {}, {})
         return True
@@ -146,6 +148,7 @@ async def respond(method, path, headers, raw, writer):
         return batch(method, path, raw, writer)
     body = json.loads(raw)
     LOG["bodies"] = [*LOG["bodies"][-20:], body]
+    LOG["heads"] = [*LOG["heads"][-20:], {"path": path, **headers}]
     fault = STATE["script"].pop(0) if STATE["script"] else STATE["always"]
     before = LOG["resets"]
     LOG["at_once"] += 1
@@ -159,6 +162,14 @@ async def respond(method, path, headers, raw, writer):
 async def complete(fault, body, writer):
     if STATE["delay"]:
         await asyncio.sleep(STATE["delay"])
+    if isinstance(fault, dict):
+        hit = fault.get("having", "model") in body and fault.get("in", "") in text_of(body)
+        said = fault["body"] if hit else answer(body)
+        content = said.encode() if isinstance(said, str) else said
+        send(writer, fault.get("status", 200) if hit else 200, fault.get("headers", {}) if hit else {}, content)
+        SERVED[text_of(body)] = SERVED.get(text_of(body), 0) + 1
+        await writer.drain()
+        return True
     if fault == "reset":
         sock = writer.get_extra_info("socket")
         import socket

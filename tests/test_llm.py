@@ -15,17 +15,8 @@ from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.llm.client import CallError, LLMClient
 from hybrid.tiers.llm.examples import Examples, examples_for_rows
-from hybrid.tiers.llm.questions import (
-    LLMSettings,
-    Reply,
-    check_label,
-    delimited,
-    label_probability,
-    read_gate,
-    read_label,
-    request_key,
-    settings_from,
-)
+from hybrid.tiers.llm.questions import LLMSettings, delimited, request_key, settings_from
+from hybrid.tiers.llm.replies import Reply, check_label, label_probability, read_gate, read_label
 from hybrid.tiers.llm.tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]
@@ -114,7 +105,7 @@ def test_the_server_is_given_the_time_that_it_asks_for(server):
     server.control(script=["429_after"])
     start = time.monotonic()
     ask(settings(server))
-    assert 0.3 <= time.monotonic() - start < 0.5 + 0.3  # the own wait would be 0.5 s
+    assert time.monotonic() - start >= 0.3  # the own wait would be 0.02 s
 
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(server):
@@ -262,6 +253,7 @@ def test_everything_that_decides_an_answer_is_in_its_key():
                 "temperature": 0.5,
                 "max_tokens": 7,
                 "json_schema": False,
+                "parameters": {"reasoning_effort": "low"},
             }.items()
         ),
         request_key(base.base_url, LLMSettings("llm", "n").request("hello", CLASSES)),
@@ -285,6 +277,22 @@ def test_everything_that_decides_an_answer_is_in_its_key():
         {"near_classes_only": True},
         {"role": "judge"},
         {"key_variable": "AWS_SECRET_ACCESS_KEY"},
+        {"base_url": "http://exa\u200bmple.org/v1"},
+        {"base_url": "http://0x7f000001/v1"},
+        {"base_url": "http://127.1/v1"},
+        {"base_url": "file:///etc/passwd"},
+        {"base_url": "http://@x/v1"},
+        {"retries": True},
+        {"timeout": float("inf")},
+        {"concurrency": 10**9},
+        {"cached_price": -1.0},
+        {"parameters": {"messages": []}},
+        {"parameters": {"seed": float("nan")}},
+        {"headers": {"Authorization": "Bearer sk-1"}},
+        {"headers": {"x-api-key": "sk-1"}},
+        {"headers": {"X-Title": "a\r\nb"}},
+        {"headers": {"Host": "elsewhere"}},
+        {"query": {"api_key": "sk-1"}},
     ],
 )
 def test_settings_that_cannot_be_used_say_why(wrong):
@@ -325,7 +333,8 @@ def test_the_gate_reads_tier_and_difficulty():
     gate = LLMSettings("gate", "m", role="gate")
     schema = gate.request("x", CLASSES)["response_format"]["json_schema"]["schema"]
     assert set(schema["required"]) == {"tier", "reasoning", "difficulty"}
-    scores = [read_gate(json.dumps({"tier": t, "difficulty": d})) for t in ("llm", "cheap") for d in (5, 4, 3, 2, 1)]
+    said = [json.dumps({"tier": t, "difficulty": d}) for t in ("llm", "cheap") for d in (5, 4, 3, 2, 1)]
+    scores = [read_gate(s).score for s in said]
     assert scores == sorted(set(scores))
     assert scores[0] > 0
     assert scores[-1] < 1
@@ -341,6 +350,10 @@ def test_a_key_of_the_environment_goes_to_its_own_server_alone(monkeypatch):
     assert LLMSettings("a", "m").key() == "sk-o"
     elsewhere = LLMSettings("a", "m", base_url="https://elsewhere.example/v1")
     assert elsewhere.key() is None
-    assert replace(elsewhere, key_variable="VLLM_API_KEY").key() == "sk-v"
+    other = replace(elsewhere, key_variable="VLLM_API_KEY")
+    assert other.key() is None  # nobody who runs this said that the key is meant for that address
+    monkeypatch.setenv("VLLM_BASE_URL", "https://elsewhere.example/v1/")
+    assert other.key() == "sk-v"
+    assert replace(other, base_url="https://elsewhere.example.evil/v1").key() is None
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1/")
     assert elsewhere.key() == "sk-o"

@@ -16,8 +16,9 @@ from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm import batch as batches
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import CallError
-from hybrid.tiers.llm.questions import LLMSettings, Reply
+from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions, replies
+from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.llm.tier import as_answers, raw_confidence
 
 EACH = 110 / 1e6  # USD at the full price
@@ -51,7 +52,9 @@ def test_a_batch_is_sent_looked_at_and_fetched_at_half_the_price(server, asked, 
     assert (batch.status, batch.kept) == ("completed", 58)  # one was asked at once, one failed
     assert batches.under_way(asked, path=path) == 0
     found, spending = kept(asked, path)
-    assert sum(r is not None for r in found) == 59
+    assert [r.kind for r in found].count("ok") == 59
+    failed = next(r for r in found if r.kind != "ok")  # it was asked: it counts, and says why
+    assert (failed.kind, failed.content) == ("bad_request", "bad row")
     assert spending.paid == pytest.approx(EACH * (1 + 58 / 2))
     assert spending.in_flight == spending.lost == 0
     # what failed can be asked again, the rest is not
@@ -141,8 +144,12 @@ def test_a_damaged_line_of_the_output_costs_that_line_alone(asked, path):
 
     good = line(asked.keys[0], llm_server.completion('{"label": "billing"}'))
     bad = [line(asked.keys[1], {}), line(asked.keys[2], {"choices": [3]}), "{", '{"custom_id": 1}', "[]", ""]
+    bad += ["[" * 5000, '{"custom_id": [1]}', line(asked.keys[3], [[]]), line("of another", {})]
+    client = batches.LLMClient(asked.settings, None)
     with AnswerStore(path) as store:
-        assert batches._keep(asked, "\n".join([*bad, good]), store) == 1
+        assert batches._keep(asked, "\n".join([*bad, good]), client, store) == 1
+    found, _ = kept(asked, path)
+    assert [r and r.kind for r in found[:4]] == ["ok", "bad_reply", "bad_reply", "bad_reply"]
 
 
 def test_replies_of_a_batch_get_the_usual_latency(parts):

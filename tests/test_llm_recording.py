@@ -28,8 +28,9 @@ from hybrid.routing.table import UNKNOWN
 from hybrid.study.answers import answered, joined
 from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, AnswerStore, default_path
-from hybrid.tiers.llm.questions import LLMSettings, Reply
+from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, estimate, questions, replies, sample
+from hybrid.tiers.llm.replies import Reply
 
 ROWS = 1500
 
@@ -220,8 +221,8 @@ def test_two_processes_at_once_pay_once(server, parts, path):
 
 
 def test_a_store_that_is_being_opened_elsewhere_is_waited_for(path):
+    AnswerStore(path).close()
     busy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    busy.execute("CREATE TABLE other (x)")
     busy.execute("BEGIN IMMEDIATE")
     threading.Timer(0.3, busy.commit).start()
     with AnswerStore(path) as store:
@@ -231,7 +232,7 @@ def test_a_store_that_is_being_opened_elsewhere_is_waited_for(path):
 CHILD = """
 import sys
 import openai.resources.chat
-from hybrid.tiers.llm.client import _tls
+from hybrid.tiers.servers import _tls
 _tls()
 from hybrid.tiers.llm.recording import RecordingJob, questions
 from hybrid.tiers.llm.questions import LLMSettings

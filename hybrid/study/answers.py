@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,18 +12,35 @@ from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Predictions, R
 from hybrid.study.evidence import Recording
 from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
 from hybrid.tiers.llm.examples import Examples
-from hybrid.tiers.llm.questions import GATE, LLMSettings, Reply
+from hybrid.tiers.llm.questions import GATE, LLMSettings
+from hybrid.tiers.llm.replies import GateSaid, Reply
 from hybrid.tiers.llm.tier import LLMTier, as_answers, raw_confidence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnsweredLLM:
-    """An LLM tier and what it said about each row; nan where it was not asked."""
+    """An LLM tier and what it said about each row; nan where it was not asked.
+
+    Parameters
+    ----------
+    replies
+        By row, in the LLM's own words: a gate's reasoning and difficulty, or why a row was refused or failed.
+    """
 
     tier: Tier
     model: LLMTier
     answers: Answers
-    n_answered: int
+    replies: Mapping[int, Reply]
+
+    @property
+    def n_answered(self) -> int:
+        """Rows that it was asked about, those that it refused and those that failed included."""
+        return len(self.replies)
+
+    def gate_said(self, row: int) -> GateSaid | None:
+        """Return the tier, reasoning and difficulty that a gate gave for a row; None where it gave none."""
+        reply = self.replies.get(row)
+        return None if reply is None else self.model.gate_said(reply)
 
     @property
     def key(self) -> str:
@@ -66,10 +83,11 @@ def answered(
     if settings.examples and dataset.texts is not None:
         shown = recording.split.tune
         bank = Examples(tuple(dataset.texts[shown]), tuple(dataset.classes[c] for c in dataset.truth[shown]))
-    model = LLMTier(settings, dataset.classes, calibrator, usual, bank)
+    without = tuple(sorted({name for r in said for name in r.without}))
+    model = LLMTier(settings, dataset.classes, calibrator, usual, bank, without)
     price = round(float(answers.cost.mean()), 12) if len(got) else 0.0
     tier = Tier(settings.name, "gate" if settings.role == GATE else "llm", price=price)
-    return AnsweredLLM(tier, model, _spread(answers, at, dataset.n_rows), len(got))
+    return AnsweredLLM(tier, model, _spread(answers, at, dataset.n_rows), dict(got))
 
 
 def join(recording: Recording, found: Sequence[AnsweredLLM]) -> Predictions:

@@ -17,16 +17,8 @@ from hybrid.support.extraction import Extraction, FieldName, Insight, RuleExtrac
 from hybrid.support.fields import FIELDS, LLM, Field, without_overlaps
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient
-from hybrid.tiers.llm.questions import (
-    OK,
-    LLMSettings,
-    Reply,
-    delimited,
-    read_object,
-    request_key,
-    schema_format,
-    settings_from,
-)
+from hybrid.tiers.llm.questions import LLMSettings, delimited, schema_format, settings_from
+from hybrid.tiers.llm.replies import OK, Reply, read_object
 from hybrid.tiers.llm.tier import cost_of
 
 MAX_TOKENS = 500
@@ -139,12 +131,12 @@ class LLMExtractor:
         }
         if self.settings.json_schema:
             body["response_format"] = schema_format("reading", _properties())
-        return body
+        return self.settings.with_parameters(body)
 
     async def extract(self, texts: Sequence[str]) -> list[Extraction]:
         """Read tickets, several at a time; where one fails, its extraction says why and what that cost."""
         requests = {t: self.request(t) for t in dict.fromkeys(texts)}
-        keys = {t: request_key(self.settings.base_url, r) for t, r in requests.items()}
+        keys = {t: self.settings.question_key(r) for t, r in requests.items()}
         self._recall([k for k in keys.values() if k not in self._kept])
         new = [t for t, k in keys.items() if k not in self._kept]
         failed: dict[str, Extraction] = {}
@@ -158,7 +150,7 @@ class LLMExtractor:
 
     def reply_to(self, text: str) -> Reply | None:
         """Return what the LLM said of a ticket, word by word; None where it was not asked or gave no answer."""
-        return self._kept.get(request_key(self.settings.base_url, self.request(text)))
+        return self._kept.get(self.settings.question_key(self.request(text)))
 
     async def _ask(
         self, client: LLMClient, gate: asyncio.Semaphore, key: str, request: dict[str, Any]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import BundleError, TierError
-from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, key_for
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, connect_blocking, key_for
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -208,11 +208,8 @@ class EndpointEmbedder:
 
     def _connect(self) -> OpenAI:
         if not self._client:
-            from openai import OpenAI
-
-            # a server on this machine needs no key, and the client insists on one
-            key = key_for(self.base_url, self.key_variable) or "none"
-            self._client.append(OpenAI(api_key=key, base_url=self.base_url, timeout=TIMEOUT, max_retries=4))
+            key = key_for(self.base_url, self.key_variable)
+            self._client.append(connect_blocking(self.base_url, key, timeout=TIMEOUT, retries=4))
         client: OpenAI = self._client[0]
         return client
 

@@ -2,40 +2,158 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
+import ssl
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hybrid.errors import TierError
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAI
+
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"  # as the openai package reads them
+KEY_ENDING, URL_ENDING = "_API_KEY", "_BASE_URL"
+
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+_PRINTABLE = re.compile(r"[!-~]+")
 
 
 def check_url(url: str) -> None:
     """Raise `TierError` unless this is the address of a server, and nothing more: keys do not belong into it."""
+    if not _PRINTABLE.fullmatch(url) or "\\" in url:
+        raise TierError(
+            "The base URL holds spaces, signs that cannot be seen or letters beyond ASCII, as copying leaves them: "
+            f"type it anew. It looks like {OPENAI_URL}."
+        )
     try:
         parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise TierError(f"The base URL is not an address; it looks like {OPENAI_URL}.") from None
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise TierError(
             "The base URL holds a user, a password or a query: leave them out. The key has a field of its own, so "
-            "that it reaches no log."
+            "that it reaches no log; so have parameters such as api-version."
         )
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not _is_host(host):
         raise TierError(f"The base URL {url!r} is not an address; it looks like {OPENAI_URL}.")
+
+
+def _is_host(host: str) -> bool:
+    """Whether this is a name or an address in its usual form: 127.1 and 0x7f000001 are ways around a check."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        last = host.rstrip(".").rpartition(".")[2]
+        return bool(_HOST.fullmatch(host)) and not re.fullmatch(r"\d+|0x[0-9a-f]*", last, re.IGNORECASE)
+    return True
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two base URLs are the same one, a slash at the end aside."""
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def url_variable(key_variable: str) -> str:
+    """Return the variable that holds the address of the server which a key is for.
+
+    Examples
+    --------
+    >>> url_variable("VLLM_API_KEY")
+    'VLLM_BASE_URL'
+    """
+    return key_variable.removesuffix(KEY_ENDING) + URL_ENDING
 
 
 def key_for(base_url: str, variable: str = KEY_VARIABLE) -> str | None:
     """Return the key that an environment variable holds for a server; None where there is none for it.
 
-    OpenAI's key goes to OpenAI and to the server that ``OPENAI_BASE_URL`` names, and to no other: whoever writes a
-    base URL, on a page or into a bundle, must not be sent another server's key.
+    The key in ``X_API_KEY`` goes to the server that ``X_BASE_URL`` names, and to no other; OpenAI's goes to OpenAI as
+    well. Whoever writes a base URL and the name of a variable, on a page or into a bundle, must not be sent a key that
+    is meant for another server.
     """
+    own = [os.environ.get(url_variable(variable)) or ""]
     if variable == KEY_VARIABLE:
-        own = (OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL)
-        if base_url.rstrip("/") not in {url.rstrip("/") for url in own}:
-            return None
+        own.append(OPENAI_URL)
+    if not any(url and same_server(base_url, url) for url in own):
+        return None
     return os.environ.get(variable) or None
+
+
+def connect(
+    base_url: str,
+    key: str | None,
+    *,
+    timeout: float,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> AsyncOpenAI:
+    """Return a client of one server, which is sent this key and these headers, and follows no redirect.
+
+    Parameters
+    ----------
+    timeout
+        Seconds, of each read.
+    headers
+        Sent along; ``{key}`` in them stands for the key.
+    query
+        Sent along.
+    """
+    import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
+
+    client = openai.AsyncOpenAI(
+        api_key=key or "none",
+        base_url=base_url,
+        max_retries=0,  # retried by whoever asks, where a timeout covers a whole call and a failed call is counted
+        timeout=timeout,
+        default_query=dict(query or {}),
+        http_client=openai.DefaultAsyncHttpxClient(verify=_tls(), follow_redirects=False),
+    )
+    _bind(client, base_url, {name: value.replace("{key}", key or "") for name, value in (headers or {}).items()})
+    return client
+
+
+def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries: int) -> OpenAI:
+    """Return a client as `connect` does, for code that waits for each call.
+
+    Parameters
+    ----------
+    retries
+        That the client makes by itself.
+    """
+    import openai
+
+    client = openai.OpenAI(
+        api_key=key or "none",
+        base_url=base_url,
+        max_retries=retries,
+        timeout=timeout,
+        http_client=openai.DefaultHttpxClient(verify=_tls(), follow_redirects=False),
+    )
+    _bind(client, base_url, {})
+    return client
+
+
+def _bind(client: OpenAI | AsyncOpenAI, base_url: str, headers: Mapping[str, str]) -> None:
+    """Take out what openai read from the environment, for any server: organisation, project, headers, admin key.
+
+    They go to OpenAI, or to the server that ``OPENAI_BASE_URL`` names, as the key does.
+    """
+    own = (OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL)
+    if any(same_server(base_url, url) for url in own):
+        client._custom_headers = {**client._custom_headers, **headers}
+        return
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = dict(headers)
+
+
+@lru_cache(1)
+def _tls() -> ssl.SSLContext:
+    """Return the one TLS context of the process: making it takes longer than a client does otherwise."""
+    return ssl.create_default_context()

@@ -18,7 +18,8 @@ from hybrid.routing.table import UNKNOWN
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.tiers.llm.client import MEANING
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
-from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, OK, PROMPT, LLMSettings, read_label
+from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, PROMPT, LLMSettings
+from hybrid.tiers.llm.replies import OK, read_label
 from hybrid.tiers.llm.tier import cost_of
 
 NEW = "Connect another"
@@ -168,7 +169,9 @@ def _preset(key: str) -> LLMSettings:
 def _draw_prices(place: Any, key: str, model: str, url: str, before: LLMSettings | None) -> tuple[float, float] | None:
     """Draw the price per million tokens: the list price where it is known, else it is asked for."""
     listed = llm_session.price_of(model, url)
-    known = (before.input_price, before.output_price) if before and before.model == model else listed
+    known = (before.input_price, before.output_price) if before and before.model == model else None
+    if known is None and listed is not None:
+        known = listed.input, listed.output
     with place:
         left, right = st.columns(2)
         box = f"{key}.price.{model}.{url}"

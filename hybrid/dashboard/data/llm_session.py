@@ -17,9 +17,10 @@ from hybrid.study.answers import answered, joined
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import LLMClient
-from hybrid.tiers.llm.prices import list_price
-from hybrid.tiers.llm.questions import LLMSettings, Reply
+from hybrid.tiers.llm.prices import ModelPrice, price
+from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import Estimate, Questions, RecordingJob, estimate, questions, replies
+from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, key_for
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
@@ -120,7 +121,7 @@ def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str
 
     reply = asyncio.run(go())
     with AnswerStore() as store:
-        cost = settings.cost(reply.prompt_tokens, reply.completion_tokens)
+        cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
         store.settle(asked.keys[0], asked.run, reply.to_json(), cost=cost)
     return str(data.recording.dataset.texts[asked.rows[0]]), reply
 
@@ -201,7 +202,6 @@ def sync(data: Loaded) -> bool:
     return True
 
 
-def price_of(model: str, base_url: str) -> tuple[float, float] | None:
-    """Return a model's list price, USD per million tokens in and out; None where nobody knows it."""
-    found = list_price(model, base_url) if model else None
-    return (found.input, found.output) if found else None
+def price_of(model: str, base_url: str) -> ModelPrice | None:
+    """Return a model's list price at a server; None where nobody knows it."""
+    return price(model, base_url) if model else None

@@ -10,7 +10,7 @@ from hybrid.errors import HybridError
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
 from hybrid.tiers.llm.answer_store import default_path
-from hybrid.tiers.llm.prices import list_price
+from hybrid.tiers.llm.prices import price as price_of
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL
 
 
@@ -40,7 +40,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
     if not model.strip():
         st.info("Name the model, as its server calls it.")
         return config.model_copy(update={"llm": None}), None
-    listed = list_price(model.strip(), url.strip())
+    listed = price_of(model.strip(), url.strip())
     with st.container(horizontal=True):
         start = (known.get("input_price", 0.0), known.get("output_price", 0.0))
         prices = start if any(start) or listed is None else (listed.input, listed.output)

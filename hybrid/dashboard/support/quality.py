@@ -13,7 +13,7 @@ from hybrid.data.read import read
 from hybrid.support import FIELDS, ExtractionSettings, RuleExtractor, SupportConfig
 from hybrid.support.evaluation import FieldScore, GoldTicket, read_gold, score
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
-from hybrid.tiers.llm.questions import Reply
+from hybrid.tiers.llm.replies import Reply
 
 GOLD = SAMPLE.with_name("support_fields.jsonl")
 LLM_WORDS = SAMPLE.with_name("support_llm_words.jsonl")

@@ -11,17 +11,21 @@ import os
 import socket
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hybrid.errors import TierError
 from hybrid.tiers.cache_folder import VARIABLE, folder
 
 FILE = "answers.sqlite"
 ASK, ANSWERED, BUSY, SPENT = "ask", "answered", "busy", "spent"
+VERSION = 2  # of the tables; 1 had no failures, and is not numbered in the file
+MOST_TRIES = 3  # runs in which a question may fail before it is no longer asked
 _MANY = 500  # keys in one query
 _PATIENCE = 30  # seconds to wait for another process that writes
 
@@ -34,6 +38,9 @@ CREATE TABLE IF NOT EXISTS claims (
     until REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, run TEXT NOT NULL, id TEXT, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, run TEXT NOT NULL, reply TEXT NOT NULL, tries INTEGER NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, paid REAL NOT NULL, lost REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -84,16 +91,41 @@ class AnswerStore:
         self.path = Path(path) if path is not None else default_path()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self.path.exists():
+                _begin(self.path)
+            if not self.path.stat().st_size:
+                raise self._unusable("it is empty, which no store ever is")
             self._db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
-            self._write_ahead()
+            self._check()
             self._db.execute("PRAGMA synchronous=NORMAL")  # survives a killed process; a power cut may cost the last
-            self._db.executescript(_TABLES)
         except (sqlite3.Error, OSError) as error:
-            raise TierError(
-                f"The answers that were paid for are kept in {str(self.path)!r}, which cannot be used: {error}. Free "
-                f"or mend it, or name another folder in the environment variable {VARIABLE}."
-            ) from error
+            raise self._unusable(str(error)) from error
         self._host, self._pid = (socket.gethostname(), os.getpid()) if holder is None else (holder, 0)
+
+    def _check(self) -> None:
+        """Bring an older store up to date; refuse one that is newer, or none."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise self._unusable(f"a newer version wrote it (tables {version}; this one knows {VERSION})")
+        names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"answers", "claims", "runs"} <= names:
+            raise self._unusable("it is a database of another kind")
+        if version < VERSION:
+            self._write_ahead()
+            self._db.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
+
+    def _unusable(self, why: str) -> TierError:
+        return TierError(
+            f"The answers that were paid for are kept in {str(self.path)!r}, which cannot be used: {why}. Nothing in "
+            "it was changed. Update this program, restore the file from a copy, or move it away to begin anew, where "
+            f"every question is paid for again; or name another folder in the environment variable {VARIABLE}."
+        )
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:  # damaged pages, a full disk
+            raise self._unusable(str(error)) from error
 
     def _write_ahead(self) -> None:
         """Switch to the write-ahead log; wait for others that open the same new file, as SQLite here does not."""
@@ -122,8 +154,34 @@ class AnswerStore:
         for start in range(0, len(keys), _MANY):
             part = keys[start : start + _MANY]
             marks = ",".join("?" * len(part))
-            found |= dict(self._db.execute(f"SELECT key, reply FROM answers WHERE key IN ({marks})", part))
+            found |= dict(self._run(f"SELECT key, reply FROM answers WHERE key IN ({marks})", part).fetchall())
         return found
+
+    def failed(self, keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Return the questions that were asked and got no answer: why, as a reply, and in how many runs."""
+        found: dict[str, tuple[str, int]] = {}
+        for start in range(0, len(keys), _MANY):
+            part = keys[start : start + _MANY]
+            marks = ",".join("?" * len(part))
+            rows = self._run(f"SELECT key, reply, tries FROM failures WHERE key IN ({marks})", part).fetchall()
+            found |= {key: (reply, tries) for key, reply, tries in rows}
+        return found
+
+    def fail(self, key: str, run: str, reply: str) -> None:
+        """Note that a question was asked and got no answer; an answer at a later run takes its place."""
+        with self._transaction():
+            self._run(
+                "INSERT INTO failures VALUES (?, ?, ?, 1, ?) "
+                "ON CONFLICT (key) DO UPDATE SET reply = excluded.reply, tries = tries + 1, at = excluded.at",
+                (key, run, reply, time.time()),
+            )
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop what is kept of some questions, so that they can be asked, and paid for, again."""
+        with self._transaction():
+            for key in keys:
+                self._run("DELETE FROM answers WHERE key = ?", (key,))
+                self._run("DELETE FROM failures WHERE key = ?", (key,))
 
     def claim(self, key: str, run: str, *, cost: float, cap: float, lease: float) -> str:
         """Take a question on, unless somebody has, or the money is spent.
@@ -144,14 +202,14 @@ class AnswerStore:
         """
         now = time.time()
         with self._transaction():
-            if self._db.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
+            if self._run("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
                 return ANSWERED
             self._drop_dead(now)
-            if self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone():
+            if self._run("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone():
                 return BUSY
             if self.spending(run).total + cost > cap:
                 return SPENT
-            self._db.execute(
+            self._run(
                 "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)", (key, run, cost, self._host, self._pid, now + lease)
             )
         return ASK
@@ -160,16 +218,15 @@ class AnswerStore:
         """Keep the answer of a claimed question and what it cost."""
         with self._transaction():
             # another process may have asked after the lease ended: both are paid, the first answer stays
-            self._db.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", (key, run, reply, cost, time.time())
-            )
-            self._db.execute("DELETE FROM claims WHERE key = ? AND pid = ? AND host = ?", (key, self._pid, self._host))
+            self._run("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", (key, run, reply, cost, time.time()))
+            self._run("DELETE FROM failures WHERE key = ?", (key,))
+            self._run("DELETE FROM claims WHERE key = ? AND pid = ? AND host = ?", (key, self._pid, self._host))
             self._spend(run, paid=cost)
 
     def release(self, key: str, run: str, *, lost: float) -> None:
         """Give a claimed question back unanswered; `lost` is the most that the failed calls may have cost."""
         with self._transaction():
-            self._db.execute("DELETE FROM claims WHERE key = ? AND pid = ? AND host = ?", (key, self._pid, self._host))
+            self._run("DELETE FROM claims WHERE key = ? AND pid = ? AND host = ?", (key, self._pid, self._host))
             self._spend(run, lost=lost)
 
     def lose(self, run: str, cost: float) -> None:
@@ -179,32 +236,35 @@ class AnswerStore:
 
     def spending(self, run: str) -> Spending:
         """Return what a run has cost so far."""
-        row = self._db.execute("SELECT paid, lost FROM runs WHERE run = ?", (run,)).fetchone() or (0.0, 0.0)
-        (flying,) = self._db.execute("SELECT COALESCE(SUM(cost), 0.0) FROM claims WHERE run = ?", (run,)).fetchone()
+        row = self._run("SELECT CAST(paid AS REAL), CAST(lost AS REAL) FROM runs WHERE run = ?", (run,)).fetchone() or (
+            0.0,
+            0.0,
+        )
+        (flying,) = self._run("SELECT TOTAL(cost) FROM claims WHERE run = ?", (run,)).fetchone()
         return Spending(row[0], row[1], flying)
 
     def begin_batch(self, token: str, run: str) -> None:
         """Note that a batch is about to be sent: a kill between sending and `name_batch` does not lose it."""
         with self._transaction():
-            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL, ?)", (token, run, time.time()))
+            self._run("INSERT INTO batches VALUES (?, ?, NULL, ?)", (token, run, time.time()))
 
     def name_batch(self, token: str, name: str) -> None:
         """Note the server's name of a batch."""
         with self._transaction():
-            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (name, token))
+            self._run("UPDATE batches SET id = ? WHERE token = ?", (name, token))
 
     def end_batch(self, token: str) -> None:
         """Forget a batch, and give back the questions that it claimed and did not answer."""
         with self._transaction():
-            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
-            self._db.execute("DELETE FROM claims WHERE host = ?", (self._host,))
+            self._run("DELETE FROM batches WHERE token = ?", (token,))
+            self._run("DELETE FROM claims WHERE host = ?", (self._host,))
 
     def batches(self, run: str) -> list[tuple[str, str | None]]:
         """Return the batches of a run that are under way: token, and the server's name for it if it is known."""
-        return self._db.execute("SELECT token, id FROM batches WHERE run = ? ORDER BY at", (run,)).fetchall()
+        return self._run("SELECT token, id FROM batches WHERE run = ? ORDER BY at", (run,)).fetchall()
 
     def _spend(self, run: str, *, paid: float = 0.0, lost: float = 0.0) -> None:
-        self._db.execute(
+        self._run(
             "INSERT INTO runs VALUES (?, ?, ?) "
             "ON CONFLICT (run) DO UPDATE SET paid = paid + excluded.paid, lost = lost + excluded.lost",
             (run, paid, lost),
@@ -212,21 +272,41 @@ class AnswerStore:
 
     def _drop_dead(self, now: float) -> None:
         """Turn the claims of processes that are gone, and those that are overdue, into losses."""
-        rows = self._db.execute("SELECT key, run, cost, host, pid, until FROM claims").fetchall()
+        rows = self._run("SELECT key, run, cost, host, pid, until FROM claims").fetchall()
         for key, run, cost, host, pid, until in rows:
             if until < now or (host == self._host and not _alive(pid)):
-                self._db.execute("DELETE FROM claims WHERE key = ?", (key,))
+                self._run("DELETE FROM claims WHERE key = ?", (key,))
                 self._spend(run, lost=cost)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+        self._run("COMMIT")
+
+
+def _begin(path: Path) -> None:
+    """Make a new store whole before it has its name: a file of length zero is then always damage, never a beginning."""
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        db = sqlite3.connect(made)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
+        db.close()
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            return  # another process was first
+        except OSError:  # a file system without links
+            if not path.exists():
+                made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

@@ -14,15 +14,18 @@ import numpy as np
 from hybrid.errors import BundleError
 from hybrid.routing.table import UNKNOWN, Answers
 from hybrid.tiers.llm.client import CallError, LLMClient
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.replies import GateSaid
 from hybrid.tiers.llm.tier import LLMTier
-from hybrid.tiers.servers import KEY_VARIABLE, URL_VARIABLE
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, same_server, url_variable
 
 
 class Asked(NamedTuple):
-    """One answer a text, in order, and why a text got none."""
+    """One answer a text, in order, why a text got none, and what a gate gave as its reason."""
 
     answers: Answers
     failures: tuple[str | None, ...]  # a kind, as `hybrid.tiers.llm.client.MEANING` explains; None: answered
+    gates: tuple[GateSaid | None, ...]
 
 
 class LLMAsker:
@@ -41,7 +44,7 @@ class LLMAsker:
         if self._key is None and urlsplit(settings.base_url).scheme == "https":
             raise BundleError(
                 f"This policy asks {settings.name!r} at {settings.base_url}: put its key into the environment variable "
-                f"{settings.key_variable}{_other_server(settings.key_variable)}, or supply a function: "
+                f"{settings.key_variable}{_other_server(settings)}, or supply a function: "
                 f"hybrid.load(path, models={{{settings.name!r}: function}})."
             )
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[LLMClient, asyncio.Semaphore]]
@@ -56,9 +59,9 @@ class LLMAsker:
             `time.monotonic` at which calls are given up; None, never.
         """
         found = await asyncio.gather(*(self._one(text, until) for text in texts))
-        answers = [a for a, _ in found]
+        answers = [a for a, _, _ in found]
         columns = [np.concatenate([getattr(a, f) for a in answers]) for f in ("label", "confidence", "cost", "latency")]
-        return Asked(Answers(*columns), tuple(failure for _, failure in found))
+        return Asked(Answers(*columns), tuple(f for _, f, _ in found), tuple(g for _, _, g in found))
 
     async def close(self) -> None:
         """Close the connections of the running loop."""
@@ -66,7 +69,7 @@ class LLMAsker:
         if opened is not None:
             await opened[0].close()
 
-    async def _one(self, text: str, until: float | None) -> tuple[Answers, str | None]:
+    async def _one(self, text: str, until: float | None) -> tuple[Answers, str | None, GateSaid | None]:
         start = time.monotonic()
         request = self.model.request(text)
         client, room = self._connection()
@@ -82,20 +85,23 @@ class LLMAsker:
         else:
             said = self.model.answers([reply])
             waited = np.array([time.monotonic() - start])
-            return Answers(said.label, said.confidence, said.cost, waited), None
+            answers = Answers(said.label, said.confidence, said.cost, waited)
+            return answers, None, self.model.gate_said(reply)
         cost = np.array([lost * self.model.settings.most(request)])
         nothing = np.array([UNKNOWN], dtype=np.int64)
-        return Answers(nothing, np.zeros(1), cost, np.array([time.monotonic() - start])), failure
+        return Answers(nothing, np.zeros(1), cost, np.array([time.monotonic() - start])), failure, None
 
     def _connection(self) -> tuple[LLMClient, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
         if loop not in self._open:
             settings = self.model.settings
-            self._open[loop] = LLMClient(settings, self._key), asyncio.Semaphore(settings.concurrency)
+            client = LLMClient(settings, self._key, without=self.model.without)
+            self._open[loop] = client, asyncio.Semaphore(settings.concurrency)
         return self._open[loop]
 
 
-def _other_server(variable: str) -> str:
-    if variable != KEY_VARIABLE:
+def _other_server(settings: LLMSettings) -> str:
+    if settings.key_variable == KEY_VARIABLE and same_server(settings.base_url, OPENAI_URL):
         return ""
-    return f" (it goes to OpenAI, or to the server that {URL_VARIABLE} names, alone)"
+    where = url_variable(settings.key_variable)
+    return f" and its address into {where} (a key goes to the server that is named so, and to no other)"

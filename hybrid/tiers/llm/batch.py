@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hybrid.errors import TierError
+from hybrid.tiers.llm import foreign
 from hybrid.tiers.llm.answer_store import ASK, SPENT, AnswerStore
-from hybrid.tiers.llm.client import CallError, LLMClient, read_reply
-from hybrid.tiers.llm.questions import Reply
-from hybrid.tiers.llm.recording import Questions
+from hybrid.tiers.llm.client import OF_THE_ROW, CallError, LLMClient
+from hybrid.tiers.llm.recording import Questions, failed_reply, open_questions
 
 SHARE_OF_PRICE = 0.5  # what OpenAI charges in a batch
 MAX_QUESTIONS, MAX_BYTES = 50_000, 150_000_000  # of one batch; OpenAI takes 50,000 and 200 MB
@@ -99,8 +99,7 @@ def under_way(asked: Questions, *, path: str | Path | None = None) -> int:
 
 async def _submit(asked: Questions, key: str | None, cap: float, path: str | Path | None) -> int:
     with AnswerStore(path) as store:
-        kept = store.get(asked.keys)
-    todo = {k: r for k, r in zip(asked.keys, asked.requests, strict=True) if k not in kept}
+        todo = open_questions(asked, store)
     async with LLMClient(asked.settings, key) as client:
         sent = 0
         while todo and not sent:
@@ -127,7 +126,7 @@ async def _ask_first(
         except CallError:
             store.release(key, asked.run, lost=0.0)
             raise
-        cost = settings.cost(reply.prompt_tokens, reply.completion_tokens)
+        cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
         store.settle(key, asked.run, reply.to_json(), cost=cost)
     return True
 
@@ -212,28 +211,40 @@ async def _one(
         done, total = (counts.completed, counts.total) if counts else (0, 0)
         kept = 0
         if state.status in ENDED:
-            if state.output_file_id:
-                kept = _keep(asked, await _read_file(client, state.output_file_id), store)
+            for file in (state.output_file_id, state.error_file_id):
+                if file:
+                    kept += _keep(asked, await _read_file(client, file), client, store)
             store.end_batch(token)  # what it did not answer can be asked again
         errors = state.errors.data if state.errors and state.errors.data else []
-        return Batch(name, state.status, done, total, kept, "; ".join(str(e.message) for e in errors[:3]))
+        says = foreign.shown("; ".join(str(e.message) for e in errors[:3]))
+        return Batch(name, state.status, done, total, kept, says)
 
 
-def _keep(asked: Questions, content: str, store: AnswerStore) -> int:
-    """Keep the answers of a batch's output; returns how many."""
+def _keep(asked: Questions, content: str, client: LLMClient, store: AnswerStore) -> int:
+    """Keep what a batch's output says, a line at a time; returns how many answers that were."""
     requests = dict(zip(asked.keys, asked.requests, strict=True))
     settings, n = asked.settings, 0
     for line in content.splitlines():
         try:
-            said = json.loads(line)
-            key, response = str(said["custom_id"]), said["response"]
-            if response is None or response["status_code"] != 200:
-                continue
-            body = response["body"]
-            reply: Reply = read_reply(body, requests.get(key, {"messages": []}), asked.check, None)
-        except (ValueError, KeyError, TypeError):  # a CallError is a ValueError
+            said = foreign.parse(line)
+        except ValueError:
             continue
-        cost = SHARE_OF_PRICE * settings.cost(reply.prompt_tokens, reply.completion_tokens)
+        key = said.get("custom_id") if isinstance(said, dict) else None
+        if not isinstance(key, str) or key not in requests:
+            continue
+        response = said.get("response")
+        status, body = (
+            (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
+        )
+        if status is None:  # the server never got to it: it stays open
+            continue
+        try:
+            reply = client.read(status, body, requests[key], asked.check)
+        except CallError as error:
+            if error.kind in OF_THE_ROW:
+                store.fail(key, asked.run, failed_reply(error, requests[key]).to_json())
+            continue
+        cost = SHARE_OF_PRICE * settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
         store.settle(key, asked.run, reply.to_json(), cost=cost)
         n += 1
     return n
@@ -260,4 +271,4 @@ async def _call(client: LLMClient, call: Awaitable[_T]) -> _T:
     try:
         return await call
     except openai.OpenAIError as error:
-        raise client.explained(error, {}) from None
+        raise client.explained(error) from None

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
 import math
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import TierError
-from hybrid.tiers.llm.questions import OK, LLMSettings, Reply, guess_tokens, label_probability
+from hybrid.tiers.llm import foreign
+from hybrid.tiers.llm.completions import read_body, read_reply
+from hybrid.tiers.llm.questions import LLMSettings, guess_tokens
+from hybrid.tiers.llm.refusals import Refusal, error_in, read_refusal, status_in
+from hybrid.tiers.llm.replies import Reply
+from hybrid.tiers.servers import connect
 
 if TYPE_CHECKING:
     import openai
 
 PASSING = ("rate_limit", "server", "timeout", "connection", "broken_off", "bad_reply")  # worth another try
-FATAL = ("auth", "quota", "not_found")  # no call will do better: a recording stops
+# no call will do better: a recording stops
+FATAL = ("auth", "forbidden", "country", "quota", "not_found", "redirect", "reply_too_long")
 MAYBE_PAID = ("timeout", "bad_reply", "broken_off")  # the server may have done its work, and charge for it
+ABOUT_THE_TEXT = ("bad_request", "too_large", "bad_reply")  # likelier than about the server as a whole
+OF_THE_ROW = (*ABOUT_THE_TEXT, "server", "timeout", "broken_off")  # the question was asked, and got no answer
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is not waited for
 FIRST_WAIT, MOST_WAIT = 0.5, 8.0  # seconds before a retry, doubling, where the server does not say
+ADAPTATIONS = 20  # calls of one question that are refused for a parameter
 
 MEANING = {
-    "auth": "The server refuses the key: it is wrong, revoked, or lacks the right to this model. Enter another.",
+    "auth": "The server refuses the key: it is wrong, revoked, or missing. Enter another.",
+    "forbidden": "The account has no right to this model, or is not verified for it: ask its owner, or pick another.",
+    "country": "The provider does not serve the country or region that this computer calls from.",
     "quota": "The account has no credit left: top it up, or use another key.",
-    "not_found": "The server does not know this model or address: check the base URL and the model's name.",
+    "not_found": "The server does not know this model or address, or does not serve it as a chat: check the base URL "
+    "and the model's name.",
+    "redirect": "The server sends callers on to another address, which is not followed: enter that if you trust it.",
     "rate_limit": "The server asks to slow down: lower the concurrency, or resume later.",
+    "too_large": "The text is longer than this account may send at once.",
+    "reply_too_long": "The longest reply that is allowed here is more than this model gives: lower it.",
     "server": "The server failed.",
     "timeout": "No answer in time: raise the timeout, or lower the concurrency.",
     "connection": "The server cannot be reached: is it running, and is the base URL right?",
@@ -40,9 +52,10 @@ MEANING = {
     "unknown_label": "The model named no class.",
     "malformed": "The reply is not the JSON that was asked for.",
     "empty": "The reply is empty.",
-    "refusal": "The model refused to answer.",
+    "refusal": "The model, or a filter before it, refused to answer.",
     "truncated": "The reply was cut off: raise the longest reply.",
     "context_too_long": "The text does not fit into the model's context.",
+    "damaged": "The kept answer cannot be read: it is damaged, or a newer version wrote it.",
 }
 
 Check = Callable[[str], str]
@@ -52,13 +65,14 @@ Check = Callable[[str], str]
 class CallError(TierError):
     """A call without an answer.
 
-    `kind` is what happened, `retry_after` the seconds that the server asks to wait, `lost` how many calls the server
-    may have charged for by then.
+    `kind` is what happened, `says` the server's own words, `retry_after` the seconds that it asks to wait, `lost` how
+    many calls it may have charged for by then.
     """
 
-    def __init__(self, kind: str, detail: str = "", *, retry_after: float | None = None) -> None:
-        super().__init__(f"{MEANING[kind]}{f' It says: {detail}' if detail else ''}")
+    def __init__(self, kind: str, says: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(f"{MEANING[kind]}{f' It says: {says}' if says else ''}")
         self.kind = kind
+        self.says = says
         self.retry_after = retry_after
         self.lost = 0
 
@@ -71,28 +85,31 @@ to go on."""
 class LLMClient:
     """A connection to a tier's server; use it in one event loop, and close it, or use it in an ``async with``.
 
-    What the server turns out not to know (a JSON schema, log-probabilities, a temperature) it is asked without from
-    then on.
+    What the model turns out to refuse (a JSON schema, log-probabilities, a temperature) it is asked without from then
+    on, by every client of this process.
 
     Parameters
     ----------
     key
         Sent to the server, and shown nowhere. A local server may need none.
+    without
+        Parameters that the model is known to refuse.
     """
 
-    def __init__(self, settings: LLMSettings, key: str | None) -> None:
-        import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
-
+    def __init__(self, settings: LLMSettings, key: str | None, *, without: tuple[str, ...] = ()) -> None:
         self.settings = settings
         self._key = key or ""
-        self._dropped: set[str] = set()
-        self._client: openai.AsyncOpenAI = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=settings.base_url,
-            max_retries=0,  # retried here, where a timeout covers a whole call and a failed call is counted
-            timeout=settings.timeout,
-            http_client=openai.DefaultAsyncHttpxClient(verify=_tls()),
+        known = _KNOWN.setdefault((settings.base_url, settings.model), _Known())
+        known.refused.update(without)
+        self._known = known
+        self._client: openai.AsyncOpenAI = connect(
+            settings.base_url, key, timeout=settings.timeout, headers=settings.headers, query=settings.query
         )
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Parameters that the model refuses, sorted."""
+        return tuple(sorted(self._known.refused))
 
     @property
     def beneath(self) -> openai.AsyncOpenAI:
@@ -149,26 +166,53 @@ class LLMClient:
 
     async def call(self, request: Mapping[str, Any], check: Check) -> Reply:
         """Ask once; every failure is a `CallError` of a kind in `MEANING`."""
-        while True:
+        start = time.perf_counter()
+        most = self._known.most  # tokens that a reply may have; a long text leaves room for fewer
+        for _ in range(ADAPTATIONS):
             body = self.adapted(request)
-            start = time.perf_counter()
+            if most is not None:
+                body |= {name: min(most, body[name]) for name in _LENGTHS if name in body}
+            data = await self._post(body)
+            if isinstance(data, Refusal):
+                if data.parameter is not None and data.parameter not in self._known.refused:
+                    self._known.refused.add(data.parameter)
+                    continue
+                if data.most is not None and (most is None or data.most < most):
+                    most = data.most
+                    if "context" not in data.says.casefold():
+                        self._known.most = most
+                    continue
+                return _refused(data, body, check, time.perf_counter() - start)
             try:
-                data = await self._post(body)
-            except _UnsupportedError as error:
-                self._dropped.add(error.parameter)
-                continue
-            except _ContextError:
-                return Reply("context_too_long", "", latency=time.perf_counter() - start)
-            return read_reply(data, body, check, time.perf_counter() - start)
+                reply = read_reply(data, body, check, time.perf_counter() - start)
+            except ValueError:
+                raise CallError("bad_reply") from None
+            gone = tuple(name for name in self.without if name in request)
+            return replace(reply, without=gone) if gone else reply
+        raise CallError("bad_request", "it refuses one parameter after the other")
+
+    def read(self, status: int, body: Any, request: Mapping[str, Any], check: Check) -> Reply:
+        """Return what came back of a question in a batch, as `call` does."""
+        inside = error_in(body)
+        if not isinstance(status, int) or status != 200 or inside is not None:
+            known = status if isinstance(status, int) and status != 200 else status_in(inside)
+            no = read_refusal(known, body if inside is None else inside, request)
+            return _refused(replace(no, says=self._clean(no.says)), request, check, None)
+        try:
+            return read_reply(body, request, check, None)
+        except ValueError:
+            raise CallError("bad_reply") from None
 
     def adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a request without what the server turned out not to know."""
-        body = {k: v for k, v in request.items() if k not in self._dropped}
-        if "max_tokens" in self._dropped and "max_tokens" in request:
-            body["max_completion_tokens"] = request["max_tokens"]
+        """Return a request without what the model turned out to refuse."""
+        refused = self._known.refused
+        body = {k: v for k, v in request.items() if k not in refused}
+        if "max_tokens" in refused and "max_tokens" in request and "max_completion_tokens" not in refused:
+            body.setdefault("max_completion_tokens", request["max_tokens"])
         return body
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any] | Refusal:
+        """Return a completion, or what a server's no means."""
         import httpx2
         import openai
 
@@ -176,71 +220,83 @@ class LLMClient:
             async with asyncio.timeout(self.settings.timeout):  # the client's own covers each read: a drip never ends
                 # as its chat.completions.create does, less the walk through every message, a quarter of the time
                 raw = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-            data: dict[str, Any] = json.loads(raw.content)
+            data = read_body(raw.content)
         except ValueError:
             raise CallError("bad_reply") from None
+        except openai.APIStatusError as error:
+            return self._no(error, body)
         except (openai.OpenAIError, TimeoutError) as error:
-            raise self.explained(error, body) from None
+            raise self.explained(error) from None
+        inside = error_in(data)
+        if inside is not None:
+            no = read_refusal(status_in(inside), inside, body)
+            return replace(no, says=self._clean(no.says))
+        if not isinstance(data, dict):
+            raise CallError("bad_reply", self._clean(str(data)))
         return data
 
-    def explained(self, error: Exception, body: Mapping[str, Any]) -> Exception:
-        """Return what an error of the client means: a `CallError`, without the key in it."""
+    def explained(self, error: Exception) -> CallError:
+        """Return what an error of the client means, without the key in it."""
         import openai
 
         if isinstance(error, openai.APITimeoutError | TimeoutError):
             return CallError("timeout")
         if isinstance(error, openai.APIStatusError):
-            return self._status_error(error, body)
+            no = self._no(error, {})
+            return CallError(no.kind, no.says, retry_after=no.wait)
         if isinstance(error, openai.APIConnectionError):
             cause = type(error.__cause__).__name__
             return CallError("broken_off" if "Read" in cause or "Protocol" in cause else "connection", cause)
         return CallError("bad_reply", self._clean(str(error)))
 
-    def _status_error(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> Exception:
-        status, code = error.status_code, error.code or ""
-        says = str(error.body.get("message", "")) if isinstance(error.body, dict) else ""
-        says = self._clean(says or error.message)
-        if status in (400, 413, 422):
-            if code == "context_length_exceeded" or ("context" in says.lower() and "token" in says.lower()):
-                return _ContextError()
-            parameter = _unsupported(error.param or "", says, body)
-            if parameter is not None and parameter not in self._dropped:
-                return _UnsupportedError(parameter)
-        if (status == 429 and code == "insufficient_quota") or status == 402:
-            return CallError("quota", says)
-        kinds = {401: "auth", 403: "auth", 404: "not_found", 408: "timeout", 409: "server", 429: "rate_limit"}
-        kind = kinds.get(status, "server" if status >= 500 else "bad_request")
-        return CallError(kind, f"{status}: {says}", retry_after=_retry_after(error.response.headers))
+    def _no(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> Refusal:
+        raw, status = error.response.content, error.status_code
+        try:
+            said = foreign.parse(raw)
+        except ValueError:
+            said = raw.decode("utf-8", errors="replace")
+        no = read_refusal(status, said, body)
+        if no.kind == "redirect":
+            no = replace(no, says=foreign.shown(error.response.headers.get("location", "")) or no.says)
+        wait = _retry_after(error.response.headers)
+        says = self._clean(f"{status}: {no.says}" if no.says else str(status))
+        return replace(no, says=says, wait=no.wait if wait is None else wait)
 
     def _clean(self, message: str) -> str:
         """Return a server's message without the key, which some servers repeat, and not too long."""
-        return (message.replace(self._key, "***") if self._key else message)[:300]
+        return foreign.shown(message.replace(self._key, "***") if self._key else message)
+
+
+_LENGTHS = ("max_tokens", "max_completion_tokens")
+
+
+class _Known:
+    """What a model of a server turned out to refuse."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.most: int | None = None  # tokens of a reply
+
+
+_KNOWN: dict[tuple[str, str], _Known] = {}  # by base URL and model; as long as the process
+
+
+def _refused(no: Refusal, body: Mapping[str, Any], check: Check, latency: float | None) -> Reply:
+    """Return what a refusal says about this text, as an answer; anything else is a `CallError`."""
+    if no.kind == "context_too_long":
+        return Reply(no.kind, no.says, latency=latency)
+    if no.kind == "refusal":  # whatever filtered it has read it, and some charge for that
+        return Reply(no.kind, no.says, None, guess_tokens(body), 0, True, latency)
+    if no.wrote is not None:
+        kind = check(no.wrote) if no.wrote.strip() else "malformed"
+        return Reply(kind, no.wrote, None, guess_tokens(body), -(-len(no.wrote.encode()) // 3), True, latency)
+    raise CallError(no.kind, no.says, retry_after=no.wait)
 
 
 async def _wait_only(_: CallError, wait: float) -> bool:
     if wait == wait:
         await asyncio.sleep(wait)
     return True
-
-
-class _UnsupportedError(Exception):
-    def __init__(self, parameter: str) -> None:
-        super().__init__(parameter)
-        self.parameter = parameter
-
-
-class _ContextError(Exception):
-    pass
-
-
-def _unsupported(parameter: str, says: str, body: Mapping[str, Any]) -> str | None:
-    """Return the optional parameter that a refusal is about."""
-    if "json_schema" in says and "response_format" in body:
-        return "response_format"
-    for name in ("response_format", "logprobs", "temperature", "max_tokens"):
-        if name in body and (parameter.startswith(name) or name in says):
-            return name
-    return None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -259,62 +315,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         if wait == wait:
             return max(0.0, wait)
     return None
-
-
-def read_reply(data: dict[str, Any], body: Mapping[str, Any], check: Check, latency: float | None) -> Reply:
-    """Return what a chat completion says.
-
-    Raises
-    ------
-    CallError
-        If it is none.
-    """
-    if not isinstance(data, dict) or not isinstance(data.get("choices"), list) or not data["choices"]:
-        raise CallError("bad_reply")
-    choice = data["choices"][0] if isinstance(data["choices"][0], dict) else {}
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise CallError("bad_reply")
-    content = message.get("content") if isinstance(message.get("content"), str) else ""
-    assert isinstance(content, str)
-    counted = _usage(data)
-    guessed = counted is None
-    prompt, completion = counted or (guess_tokens(body), -(-len(content.encode()) // 3))
-    kind = _kind(choice, message, content, check)
-    probability = label_probability(content, _tokens(choice)) if kind == OK else None
-    return Reply(kind, content, probability, prompt, completion, guessed, latency)
-
-
-def _kind(choice: Mapping[str, Any], message: Mapping[str, Any], content: str, check: Check) -> str:
-    if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-        return "refusal"
-    kind = check(content) if content.strip() else "empty"
-    # a whole label may stand in a reply that was cut off after it
-    return "truncated" if kind != OK and choice.get("finish_reason") == "length" else kind
-
-
-def _usage(data: Mapping[str, Any]) -> tuple[int, int] | None:
-    usage = data.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return cast(tuple[int, int], counts) if all(isinstance(c, int) and c >= 0 for c in counts) else None
-
-
-def _tokens(choice: Mapping[str, Any]) -> list[tuple[bytes, float]]:
-    logprobs = choice.get("logprobs")
-    found = logprobs.get("content") if isinstance(logprobs, dict) else None
-    tokens = []
-    for entry in found if isinstance(found, list) else []:
-        try:
-            piece = bytes(entry["bytes"]) if entry.get("bytes") else str(entry["token"]).encode()
-            tokens.append((piece, float(entry["logprob"])))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return []
-    return tokens
-
-
-@lru_cache(1)
-def _tls() -> ssl.SSLContext:
-    """Return the one TLS context of the process: making it takes longer than a client does otherwise."""
-    return ssl.create_default_context()

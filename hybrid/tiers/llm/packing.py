@@ -23,6 +23,7 @@ def pack_llm(model: LLMTier, file: str) -> tuple[dict[str, Any], dict[str, bytes
         "calibrator": model.calibrator.plain() if model.calibrator else None,
         "usual": model.usual,
         "examples": file if model.examples else None,
+        "without": list(model.without),
     }
     if model.examples is None:
         return stored, {}
@@ -51,4 +52,5 @@ def unpack_llm(stored: Mapping[str, Any], classes: tuple[str, ...], files: Mappi
         None if calibrator is None else ConfidenceCalibrator.from_plain(calibrator),
         float(stored["usual"]),
         examples,
+        tuple(map(str, stored.get("without", ()))),
     )

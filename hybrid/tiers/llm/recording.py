@@ -18,10 +18,11 @@ from hybrid.data.dataset import Dataset
 from hybrid.data.split import Split
 from hybrid.errors import TierError
 from hybrid.routing.table import Rows
-from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, AnswerStore, Spending
-from hybrid.tiers.llm.client import FATAL, LONGEST_WAIT, MAYBE_PAID, CallError, LLMClient
+from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, MOST_TRIES, AnswerStore, Spending
+from hybrid.tiers.llm.client import ABOUT_THE_TEXT, FATAL, LONGEST_WAIT, MAYBE_PAID, OF_THE_ROW, CallError, LLMClient
 from hybrid.tiers.llm.examples import examples_for_rows
-from hybrid.tiers.llm.questions import OK, LLMSettings, Reply, request_key
+from hybrid.tiers.llm.questions import LLMSettings, guess_tokens
+from hybrid.tiers.llm.replies import DAMAGED, OK, Reply
 
 RUNNING, PAUSED, STOPPING, DONE, STOPPED, CANCELLED = "running", "paused", "stopping", "done", "stopped", "cancelled"
 FAILURES_IN_A_ROW = 8  # rows, at least; then whatever is wrong will not pass by itself
@@ -61,6 +62,10 @@ class Estimate:
     ----------
     answered, to_ask
         Questions.
+    failed
+        Questions that were asked and got no answer; among those to ask, unless they failed in `MOST_TRIES` runs.
+    damaged
+        Answers that are kept and cannot be read: they count as failed, and are asked again once they are forgotten.
     cost
         USD for those to ask: from the answers' mean where there are some, else from the lengths of the prompts.
     measured
@@ -71,6 +76,8 @@ class Estimate:
     to_ask: int
     cost: float
     measured: bool
+    failed: int = 0
+    damaged: int = 0
 
 
 def sample(dataset: Dataset, split: Split, n: int) -> Rows:
@@ -105,26 +112,48 @@ def questions(settings: LLMSettings, dataset: Dataset, split: Split, n: int) -> 
     requests = tuple(
         settings.request(dataset.texts[i], dataset.classes, shown) for i, shown in zip(rows, near, strict=True)
     )
-    keys = tuple(request_key(settings.base_url, r) for r in requests)
+    keys = tuple(settings.question_key(r) for r in requests)
     run = f"{settings.role}|{settings.model}|{settings.base_url}|{dataset.fingerprint}"
     return Questions(settings, dataset.classes, rows, requests, keys, run)
 
 
 def replies(asked: Questions, store: AnswerStore) -> list[Reply | None]:
-    """Return the reply that is kept for each row; None where there is none yet."""
-    kept = store.get(asked.keys)
+    """Return what is kept for each row, why it failed if it did; None where it was not asked."""
+    kept = {key: text for key, (text, _) in store.failed(asked.keys).items()} | store.get(asked.keys)
     read = {key: Reply.from_json(text) for key, text in kept.items()}
     return [read.get(key) for key in asked.keys]
+
+
+def forget_damaged(asked: Questions, store: AnswerStore) -> None:
+    """Drop the kept answers that cannot be read, so that they are asked, and paid for, again."""
+    kept = store.get(asked.keys)
+    store.forget([key for key, text in kept.items() if Reply.from_json(text).kind == DAMAGED])
 
 
 def estimate(asked: Questions, store: AnswerStore) -> Estimate:
     """Say what asking the questions that are still open will cost."""
     kept = {key: Reply.from_json(text) for key, text in store.get(asked.keys).items()}
+    failed = store.failed(asked.keys)
     settings = asked.settings
-    open_ = {key: r for key, r in zip(asked.keys, asked.requests, strict=True) if key not in kept}
-    paid = [settings.cost(r.prompt_tokens, r.completion_tokens) for r in kept.values()]
+    open_ = open_questions(asked, store)
+    read = [r for r in kept.values() if r.kind != DAMAGED]
+    paid = [settings.cost(r.prompt_tokens, r.completion_tokens, r.cached_tokens) for r in read]
     each = [float(np.mean(paid))] * len(open_) if paid else [settings.most(r) for r in open_.values()]
-    return Estimate(len(kept), len(open_), float(sum(each)), bool(paid))
+    return Estimate(len(kept), len(open_), float(sum(each)), bool(paid), len(failed), len(kept) - len(read))
+
+
+def open_questions(asked: Questions, store: AnswerStore) -> dict[str, dict[str, Any]]:
+    """Return the questions to ask, by key: those without an answer that have not failed in too many runs."""
+    kept, failed = store.get(asked.keys), store.failed(asked.keys)
+    spent = {key for key, (_, tries) in failed.items() if tries >= MOST_TRIES}
+    pairs = zip(asked.keys, asked.requests, strict=True)
+    return {key: request for key, request in pairs if key not in kept and key not in spent}
+
+
+def failed_reply(error: CallError, request: Mapping[str, Any]) -> Reply:
+    """Return a failed question as a row of the table keeps it, with what its calls may have cost."""
+    prompt = guess_tokens(request) if error.lost else 0
+    return Reply(error.kind, error.says, None, prompt, 0, True, None, lost=max(0, error.lost - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +174,9 @@ class JobProgress:
     unusable
         Answers of this job without a usable label, by kind.
     given_up
-        Questions that stay open, after all tries.
+        Questions without an answer, after all tries.
+    without
+        Parameters that the model refused, so that it is asked without them.
     spending
         Of the run, all sessions together.
     rate
@@ -162,6 +193,7 @@ class JobProgress:
     spending: Spending
     rate: float
     message: str = ""
+    without: tuple[str, ...] = ()
 
     @property
     def seconds_left(self) -> float | None:
@@ -192,6 +224,8 @@ class RecordingJob:
         self._before = self._asked = self._given_up = self._in_a_row = self._flying = 0
         self._failed: Counter[str] = Counter()
         self._unusable: Counter[str] = Counter()
+        self._streak: list[tuple[str, Reply]] = []  # failed since the last answer: the row's fault, or the server's
+        self._without: tuple[str, ...] = ()
         self._spending = Spending()
         self._worked, self._since = 0.0, time.monotonic()
         self._thread = threading.Thread(target=self._run, name="llm-recording", daemon=True)
@@ -239,6 +273,7 @@ class RecordingJob:
                 self._spending,
                 self._asked / worked if worked else 0.0,
                 self._message,
+                self._without,
             )
 
     def run(self) -> JobProgress:
@@ -256,7 +291,8 @@ class RecordingJob:
             logging.getLogger(__name__).exception("The recording ended by a fault")
             self._end(STOPPED, f"The recording ended by a fault ({type(error).__name__}). Every answer is kept.")
         n = self._given_up
-        self._end(DONE, f"{n} questions got no answer: start again to repeat them." if n else "")
+        again = f"They count as failed; start again to repeat them, in up to {MOST_TRIES} runs."
+        self._end(DONE, f"{n} questions got no answer. {again}" if n else "")
 
     def _end(self, state: str, message: str) -> None:
         with self._lock:
@@ -271,18 +307,33 @@ class RecordingJob:
 
     async def _record(self, store: AnswerStore) -> None:
         asked = self.questions
-        kept = store.get(asked.keys)
-        todo = deque({k: r for k, r in zip(asked.keys, asked.requests, strict=True) if k not in kept}.items())
+        todo = deque(open_questions(asked, store).items())
         with self._lock:
             self._before = self._total - len(todo)
             self._spending = store.spending(asked.run)
         if not todo:
             return
         async with LLMClient(asked.settings, self._key) as client:
-            await asyncio.gather(*(self._work(todo, client, store) for _ in range(asked.settings.concurrency)))
+            workers = [self._work(todo, client, store) for _ in range(asked.settings.concurrency)]
+            ends = await asyncio.gather(*workers, return_exceptions=True)  # what is in flight was paid: it is kept
+            self._without = client.without
+        fault = next((end for end in ends if end is not None), None)
+        if fault is not None:
+            raise fault
+        if self._state != STOPPED:
+            if not self._asked:  # then a server that is down is likelier than a row that it stumbles over
+                self._streak = [(key, reply) for key, reply in self._streak if reply.kind in ABOUT_THE_TEXT]
+            self._note_failures(store)
 
     async def _work(self, todo: deque[tuple[str, dict[str, Any]]], client: LLMClient, store: AnswerStore) -> None:
-        """Take one question after the other."""
+        """Take one question after the other; where that ends by a fault, the others finish what they have begun."""
+        try:
+            await self._take(todo, client, store)
+        except BaseException:
+            todo.clear()
+            raise
+
+    async def _take(self, todo: deque[tuple[str, dict[str, Any]]], client: LLMClient, store: AnswerStore) -> None:
         settings, run = self.questions.settings, self.questions.run
         lease = settings.timeout * (settings.retries + 1) + LONGEST_WAIT * settings.retries + 10
         while todo and self._going:
@@ -323,13 +374,15 @@ class RecordingJob:
             reply = await client.ask(request, self.questions.check, again=again)
         except CallError as error:
             store.release(key, run, lost=0.0)
-            self._fail(error, store)
+            self._fail(key, error, request, store)
         except BaseException:
             store.release(key, run, lost=most)
             raise
         else:
-            cost = settings.cost(reply.prompt_tokens, reply.completion_tokens)
+            cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
             store.settle(key, run, reply.to_json(), cost=cost)
+            self._note_failures(store)
+            self._without = client.without
             self._count(reply, store)
         finally:
             self._flying -= 1
@@ -346,8 +399,10 @@ class RecordingJob:
             if reply.kind != OK:
                 self._unusable[reply.kind] += 1
 
-    def _fail(self, error: CallError, store: AnswerStore) -> None:
+    def _fail(self, key: str, error: CallError, request: Mapping[str, Any], store: AnswerStore) -> None:
         spending = store.spending(self.questions.run)
+        if error.kind in OF_THE_ROW and self._going:  # else it was not asked to the end: it stays open
+            self._streak.append((key, failed_reply(error, request)))
         with self._lock:
             self._spending = spending
             self._given_up += 1
@@ -357,3 +412,9 @@ class RecordingJob:
             self._end(STOPPED, f"{error} Every answer is kept.")
         elif enough:
             self._end(STOPPED, f"{self._in_a_row} questions in a row failed. {error} Every answer is kept.")
+
+    def _note_failures(self, store: AnswerStore) -> None:
+        """Note the failed rows once another got an answer: then it was not the server as a whole."""
+        for key, reply in self._streak:
+            store.fail(key, self.questions.run, reply.to_json())
+        self._streak.clear()

@@ -12,7 +12,8 @@ from hybrid.routing.table import UNKNOWN, Answers, Floats
 from hybrid.tiers.calibration import ConfidenceCalibrator
 from hybrid.tiers.classifier import DECIMALS
 from hybrid.tiers.llm.examples import Examples
-from hybrid.tiers.llm.questions import GATE, OK, LLMSettings, Reply, read_gate, read_label
+from hybrid.tiers.llm.questions import GATE, LLMSettings
+from hybrid.tiers.llm.replies import OK, GateSaid, Reply, read_gate, read_label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,8 @@ class LLMTier:
         Confidence of an answer without a probability: the accuracy on tune.
     examples
         To put before a text; None where the settings want none.
+    without
+        Parameters that the model refused when it was measured: production does not try them.
     """
 
     settings: LLMSettings
@@ -37,6 +40,7 @@ class LLMTier:
     calibrator: ConfidenceCalibrator | None = None
     usual: float = 0.5
     examples: Examples | None = None
+    without: tuple[str, ...] = ()
 
     def request(self, text: str) -> dict[str, Any]:
         """Return the body of the request about a text."""
@@ -53,11 +57,17 @@ class LLMTier:
         calibrated = raw if self.calibrator is None else self.calibrator.apply(raw)
         return as_answers(self.settings, self.classes, replies, calibrated, usual=self.usual)
 
+    def gate_said(self, reply: Reply) -> GateSaid | None:
+        """Return the tier, reasoning and difficulty in a gate's reply; None where it gave none, or is no gate."""
+        usable = self.settings.role == GATE and reply.kind == OK
+        return read_gate(reply.content, self.settings.tiers) if usable else None
+
 
 def raw_confidence(settings: LLMSettings, replies: Sequence[Reply]) -> Floats:
     """Return what each reply says of itself, shape ``(n_replies,)``; nan where it says nothing, 0 where it failed."""
     if settings.role == GATE:
-        return np.array([(read_gate(r.content) if r.kind == OK else None) or 0.0 for r in replies])
+        gates = [read_gate(r.content, settings.tiers) if r.kind == OK else None for r in replies]
+        return np.array([0.0 if g is None else g.score for g in gates], dtype=np.float64)
     said = [(np.nan if r.probability is None else max(r.probability, 1e-9)) if r.kind == OK else 0.0 for r in replies]
     return np.array(said, dtype=np.float64)
 
@@ -94,4 +104,4 @@ def _latencies(replies: Sequence[Reply]) -> Floats:
 
 def cost_of(settings: LLMSettings, reply: Reply) -> float:
     """Return USD for a reply; a failed call before it that may have been charged counts as much again."""
-    return (1 + reply.lost) * settings.cost(reply.prompt_tokens, reply.completion_tokens)
+    return (1 + reply.lost) * settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)

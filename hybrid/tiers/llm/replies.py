@@ -1,0 +1,352 @@
+"""Replies: what an LLM's words say: the class that a person would read in them, a gate's choice, a probability."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hybrid.data.labels import matcher
+from hybrid.routing.table import UNKNOWN
+from hybrid.tiers.llm import foreign
+
+OK = "ok"
+# what the model itself answered, if badly: paid for, and it would say the same again
+ANSWERED = (OK, "unknown_label", "malformed", "empty", "refusal", "truncated", "context_too_long")
+DAMAGED = "damaged"  # a kept reply that cannot be read
+
+CHEAP, DEAR = "cheap", "llm"  # a gate's tiers unless it is told others
+SEED_TIERS = ("regex", "classifier", "small_llm", "large_llm")
+
+LABEL_KEYS = (
+    "label", "class", "category", "classification", "intent", "prediction", "answer",
+    "predicted_label", "predicted_class", "class_name", "class_label", "result",
+)  # fmt: skip
+_STARTS = 200  # braces at which an object is looked for
+_LONGEST = 200_000  # characters of a reply that are read
+_TAGS = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
+_OPENED, _CLOSED = re.compile(rf"<(?:{_TAGS})>", re.IGNORECASE), re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)
+_MARKS = re.compile(r"<\|[\w ]{1,40}\|>|</?s>")  # of a chat template, left in by servers that should not
+_QUOTES = str.maketrans("“”„«»‘’‚", '"""""\'\'\'')
+_LOOSE = re.compile(
+    rf"""["']?\b(?:{"|".join(LABEL_KEYS)})\b["']?\s*[:=]\s*(?:"([^"\n]{{1,300}})"|'([^'\n]{{1,300}})')""", re.IGNORECASE
+)
+_PREFIX = re.compile(rf"^(?:the\s+)?(?:{'|'.join(LABEL_KEYS)})\s*(?::|=|\bis\b)\s*", re.IGNORECASE)
+_QUOTED = re.compile(r"\"([^\"\n]{1,300})\"|`([^`\n]{1,300})`|\*\*([^*\n]{1,300})\*\*")
+_DENIED = re.compile(r"\b(?:not|no|never|neither|nor|rather|instead|except|unlike|without)\b|n['’]t\b", re.IGNORECASE)
+_SORRY = re.compile(
+    r"^\W*(?:(?:i['’]?m|i am) (?:very |so )?sorry|sorry|i apologi[sz]e|i (?:can['’]?t|cannot|can not|won['’]?t|"
+    r"am (?:unable|not able)|must decline)|i['’]m (?:unable|not able)|as an ai\b|unfortunately,? i (?:can|am))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back of one question, as it is kept.
+
+    Parameters
+    ----------
+    kind
+        ``ok`` or what is wrong with it: one of `ANSWERED`; of a question that failed, why.
+    content
+        The model's very words, or the server's where it refused.
+    probability
+        Of the label's tokens, in [0, 1]; None where the server gave none.
+    prompt_tokens, completion_tokens
+        As the server counted them; `guessed` where it did not.
+    latency
+        Seconds of the call that succeeded; None where it came in a batch.
+    calls
+        1 and the failed ones before it.
+    lost
+        How many of the failed ones the server may have charged for.
+    cached_tokens
+        Of the prompt's, those that the server had read before and charges less for.
+    without
+        Parameters that the model refused, so that it was asked without them.
+    """
+
+    kind: str
+    content: str
+    probability: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    guessed: bool = False
+    latency: float | None = 0.0
+    calls: int = 1
+    lost: int = 0
+    cached_tokens: int = 0
+    without: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Reply:
+        """Return a kept reply; one that is damaged, or that a newer version wrote otherwise, is of kind `DAMAGED`."""
+        try:
+            stored = foreign.parse(text)
+            return cls(**_checked({f.name: stored[f.name] for f in fields(cls) if f.name in stored}))
+        except (ValueError, TypeError, KeyError):
+            return cls(DAMAGED, "")
+
+
+def _checked(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a kept reply's values, each of its type and within its range."""
+    values = dict(stored)
+    for name in ("prompt_tokens", "completion_tokens", "calls", "lost", "cached_tokens"):
+        if name in values and foreign.count(values[name]) != values[name]:
+            raise ValueError(name)
+    for name, most in (("probability", 1.0), ("latency", math.inf)):
+        if values.get(name) is not None and not 0 <= float(values[name]) <= min(most, 1e9):
+            raise ValueError(name)
+    if not (isinstance(values["kind"], str) and isinstance(values["content"], str)):
+        raise ValueError("kind")
+    if not isinstance(values.get("guessed", False), bool) or not re.fullmatch(r"[a-z_]{1,40}", values["kind"]):
+        raise ValueError("guessed")
+    values["without"] = tuple(str(w) for w in values.get("without", ()))
+    return values
+
+
+def read_label(content: str, classes: Sequence[str]) -> int:
+    """Return the code of the class that a reply names, else `UNKNOWN`.
+
+    Read is what a person would: a JSON object with a label, alone, fenced or within other words, a number or a
+    one-element list for it, loose JSON, the bare name, or the one name in quotation marks. Two different names are
+    none; a name that is merely similar, or stands unmarked in a sentence, is not guessed at.
+
+    Examples
+    --------
+    >>> read_label('{"label": "billing"}', ["billing", "shipping"]), read_label("bilinlg", ["billing", "shipping"])
+    (0, -1)
+    >>> read_label('It is {clear}: {"label": 2.0}', ["1", "2"])
+    1
+    """
+    codes = {match(name, classes) for name in _names(without_thoughts(content))} - {UNKNOWN}
+    return codes.pop() if len(codes) == 1 else UNKNOWN
+
+
+def match(name: str, classes: Sequence[str]) -> int:
+    """Return the code of the class of this name, else `UNKNOWN`.
+
+    As `hybrid.data.labels.Matcher` takes it; else what precedes a colon, as in a list of classes with descriptions.
+    """
+    code = matcher(tuple(classes))
+    found = code(name)
+    head, colon, _ = name.partition(": ")
+    return code(head) if found == UNKNOWN and colon else found
+
+
+def check_label(content: str, classes: Sequence[str]) -> str:
+    """Return what a reply is worth: ``ok``, or what is wrong with it."""
+    if read_label(content, classes) != UNKNOWN:
+        return OK
+    said = without_thoughts(content)
+    if _SORRY.match(said) and not _objects(said):
+        return "refusal"
+    return "malformed" if said.startswith(("{", "[")) and not _objects(said) else "unknown_label"
+
+
+@dataclass(frozen=True, slots=True)
+class GateSaid:
+    """What an LLM gate said of a text.
+
+    Parameters
+    ----------
+    tier
+        The one that it would ask.
+    difficulty
+        1, plain, to 5, very hard.
+    reasoning
+        Its one sentence, in one line of bounded length; empty where it gave none.
+    score
+        In (0, 1), high where a cheap tier suffices.
+    """
+
+    tier: str
+    difficulty: int
+    reasoning: str
+    score: float
+
+
+def read_gate(content: str, tiers: Sequence[str] = ()) -> GateSaid | None:
+    """Return what a gate said; None where it cannot be read.
+
+    The tier that it names decides the band of the score, the difficulty the place within it.
+
+    Parameters
+    ----------
+    tiers
+        From cheap to dear, as the prompt names them. Besides these ``cheap`` and ``llm`` are understood, and ``regex``,
+        ``classifier``, ``small_llm``, ``large_llm``; ``estimated_difficulty`` is ``difficulty``.
+
+    Examples
+    --------
+    >>> read_gate('{"tier": "cheap", "reasoning": "", "difficulty": 1}').score
+    0.95
+    >>> read_gate('{"tier": "large_llm", "reasoning": "vague", "estimated_difficulty": 5}')
+    GateSaid(tier='large_llm', difficulty=5, reasoning='vague', score=0.025)
+    """
+    said = {s for o in _objects(without_thoughts(content)) if (s := _gate_of(o, tiers)) is not None}
+    return said.pop() if len(said) == 1 else None
+
+
+def _gate_of(value: Mapping[str, Any], tiers: Sequence[str]) -> GateSaid | None:
+    given = {str(k).casefold(): v for k, v in value.items()}
+    difficulty = _difficulty(given.get("difficulty", given.get("estimated_difficulty")))
+    named = given.get("tier")
+    if difficulty is None or not isinstance(named, str):
+        return None
+    for ladder in (tuple(tiers), (CHEAP, DEAR), SEED_TIERS):
+        rank = match(named.strip(), ladder) if ladder else UNKNOWN
+        if rank != UNKNOWN:
+            band = 1 / len(ladder)
+            score = band * (len(ladder) - 1 - rank) + band * (0.1 + 0.2 * (5 - difficulty))
+            reasoning = given.get("reasoning")
+            why = foreign.shown(reasoning) if isinstance(reasoning, str) else ""
+            return GateSaid(ladder[rank], difficulty, why, round(score, 9))
+    return None
+
+
+def _difficulty(value: Any) -> int | None:
+    if isinstance(value, str):  # "3", "3/5"
+        found = re.fullmatch(r"\s*([1-5])(?:\.0)?\s*(?:/\s*5)?\s*", value)
+        return int(found[1]) if found else None
+    number = foreign.count(value)
+    return number if number is not None and 1 <= number <= 5 else None
+
+
+def read_object(content: str) -> dict[str, Any] | None:
+    """Return the JSON object in a reply, of several the longest; None where there is none."""
+    return max(_objects(without_thoughts(content)), key=lambda o: len(json.dumps(o)), default=None)
+
+
+def label_probability(content: str, tokens: Sequence[tuple[bytes, float]]) -> float | None:
+    """Return the probability of the label in a reply: of its tokens, one after the other.
+
+    Parameters
+    ----------
+    tokens
+        Of the reply: bytes and log-probability.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None where the label cannot be found among the tokens, or a log-probability is none.
+    """
+    whole = b"".join(token for token, _ in tokens)
+    names = [n for n in list(_names(without_thoughts(content)))[::-1] if n] if tokens else []
+    spelt = (word.encode() for n in names for word in (n, json.dumps(n)[1:-1]))
+    found = next(((at, len(word)) for word in spelt if (at := _place(whole, word)) >= 0), None)
+    if found is None:
+        return None
+    start, length = found
+    total, at = 0.0, 0
+    for token, logprob in tokens:
+        if at < start + length and at + len(token) > start:
+            if not NEVER < logprob <= ROUNDING:
+                return None
+            total += logprob
+        at += len(token)
+    return math.exp(min(total, 0.0))
+
+
+NEVER, ROUNDING = -1000.0, 1e-3  # servers write -9999 for "not known"; above 0 by more than rounding is no probability
+
+
+def _place(whole: bytes, name: bytes) -> int:
+    """Return where a name stands as the value of a label, else where it stands last; -1 where it does not."""
+    keys = "|".join(LABEL_KEYS).encode()
+    at = -1
+    for found in re.finditer(rb"(?:" + keys + rb")\W{1,12}?(?=" + re.escape(name) + rb")", whole, re.IGNORECASE):
+        at = found.end()
+    return at if at >= 0 else whole.rfind(name)
+
+
+def without_thoughts(content: str) -> str:
+    """Return the answer in a reply: what follows the model's thinking aloud, whether or not that was opened or closed.
+
+    Examples
+    --------
+    >>> without_thoughts("Let me see.</think> billing"), without_thoughts("<think>cut off")
+    ('billing', '')
+    """
+    content = content[-_LONGEST:]
+    if "<|message|>" in content:  # the last channel of a template that was not taken off
+        content = content.rpartition("<|message|>")[2]
+    end = max((m.end() for m in _CLOSED.finditer(content)), default=0)
+    answer = content[end:]
+    opened = _OPENED.search(answer)
+    answer = answer[: opened.start()] if opened else answer
+    if end and not answer.strip():  # it thought afterwards
+        first = _OPENED.search(content)
+        answer = content[: first.start()] if first else ""
+    return _MARKS.sub("", answer).strip()
+
+
+def _names(said: str) -> Iterator[str]:
+    """Yield the names that an answer gives, by the strictest reading that gives any."""
+    objects = _objects(said)
+    if objects:
+        for value in objects:
+            yield from _named(value)
+        return
+    try:
+        whole = foreign.parse(said)
+    except ValueError:
+        whole = None
+    if whole is not None and (names := list(_named(whole))):
+        yield from names
+        return
+    loose = [m[1] or m[2] for m in _LOOSE.finditer(said.translate(_QUOTES))]
+    if loose:
+        yield from (n.strip() for n in loose)
+        return
+    if len(said) <= 500 and not said.startswith("{"):
+        bare = said.strip().strip("`\"'*.").strip()
+        yield bare
+        shorter = _PREFIX.sub("", bare).strip("`\"'*. ")
+        if shorter != bare:
+            yield shorter
+        if not _DENIED.search(said):
+            yield from (next(filter(None, m.groups())).strip(" .:") for m in _QUOTED.finditer(said.translate(_QUOTES)))
+
+
+def _named(value: Any, depth: int = 4) -> Iterator[str]:
+    """Yield the name that a JSON value gives for a label."""
+    if isinstance(value, bool | int | float):
+        yield str(int(value)) if isinstance(value, float) and foreign.count(abs(value)) is not None else str(value)
+    elif isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, list) and len(value) == 1 and depth:
+        yield from _named(value[0], depth - 1)
+    elif isinstance(value, dict) and depth:
+        by_key = {str(k).strip().casefold(): v for k, v in value.items()}
+        key = next((k for k in LABEL_KEYS if k in by_key), next(iter(by_key)) if len(by_key) == 1 else None)
+        if key is not None:
+            yield from _named(by_key[key], depth - 1)
+
+
+def _objects(said: str) -> list[dict[str, Any]]:
+    """Return the JSON objects in a text, from first to last, those within others left out."""
+    found: list[dict[str, Any]] = []
+    at = said.find("{")
+    for _ in range(_STARTS):
+        if at < 0:
+            break
+        try:
+            _, end = _DECODER.raw_decode(said, at)
+            value = foreign.parse(said[at:end])
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            found.append(value)
+        at = said.find("{", end)
+    return found
+
+
+_DECODER = json.JSONDecoder()
