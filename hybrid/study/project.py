@@ -36,6 +36,7 @@ from hybrid.study.terms import Terms
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, is_installed
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
+from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.rules import Edits
 
 FORMAT = 1
@@ -251,7 +252,8 @@ def _write_llm(one: AnsweredLLM, i: int, folder: Path, arrays: dict[str, np.ndar
     stored, files = pack_llm(one.model, f"llm-{i}.json")
     for file, content in files.items():
         (folder / file).write_bytes(content)
-    return {"tier": asdict(one.tier), "model": stored, "n_answered": one.n_answered}
+    said = {str(row): reply.to_json() for row, reply in one.replies.items()}
+    return {"tier": asdict(one.tier), "model": stored, "replies": said}
 
 
 def _read(stored: Mapping[str, Any], data: Path) -> Study:
@@ -312,7 +314,8 @@ def _read_llms(
     for i, one in enumerate(stored):
         answers = Answers(*(arrays[f"llm{i}.{field}"] for field in ("label", "confidence", "cost", "latency")))
         model = unpack_llm(one["model"], study.classes, files)
-        yield AnsweredLLM(Tier(**one["tier"]), model, answers, int(one["n_answered"]))
+        said = {int(row): Reply.from_json(text) for row, text in one.get("replies", {}).items()}
+        yield AnsweredLLM(Tier(**one["tier"]), model, answers, said)
 
 
 def _plain_embedder(embedder: Embedder | None) -> dict[str, Any] | None:

@@ -150,6 +150,17 @@ def open_questions(asked: Questions, store: AnswerStore) -> dict[str, dict[str, 
     return {key: request for key, request in pairs if key not in kept and key not in spent}
 
 
+_HELD: dict[str, dict[str, tuple[str, str, float]]] = {}  # by store and key: run, reply, USD; not written yet
+
+
+def _write_held(store: AnswerStore) -> None:
+    """Write the answers that were paid for when the disk took none; their questions stayed claimed."""
+    held = _HELD.get(str(store.path), {})
+    for key, (run, reply, cost) in list(held.items()):
+        store.settle(key, run, reply, cost=cost)
+        held.pop(key, None)
+
+
 def failed_reply(error: CallError, request: Mapping[str, Any]) -> Reply:
     """Return a failed question as a row of the table keeps it, with what its calls may have cost."""
     prompt = guess_tokens(request) if error.lost else 0
@@ -307,6 +318,7 @@ class RecordingJob:
 
     async def _record(self, store: AnswerStore) -> None:
         asked = self.questions
+        _write_held(store)
         todo = deque(open_questions(asked, store).items())
         with self._lock:
             self._before = self._total - len(todo)
@@ -380,12 +392,25 @@ class RecordingJob:
             raise
         else:
             cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
-            store.settle(key, run, reply.to_json(), cost=cost)
+            self._settle(key, reply.to_json(), cost, store)
             self._note_failures(store)
             self._without = client.without
             self._count(reply, store)
         finally:
             self._flying -= 1
+
+    def _settle(self, key: str, reply: str, cost: float, store: AnswerStore) -> None:
+        """Keep an answer; where the disk does not take it, in memory, for the next recording in this process."""
+        held = _HELD.setdefault(str(store.path), {})
+        held[key] = self.questions.run, reply, cost
+        try:
+            store.settle(key, self.questions.run, reply, cost=cost)
+        except TierError as error:
+            raise TierError(
+                f"{error} Answers that were paid for and not written are held in memory: start again when there is "
+                "room."
+            ) from error
+        del held[key]
 
     def _count(self, reply: Reply, store: AnswerStore, *, before: bool = False) -> None:
         spending = store.spending(self.questions.run)
