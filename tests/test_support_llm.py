@@ -240,7 +240,6 @@ def test_a_bundle_names_its_reader_but_not_the_key(server, monkeypatch):
 
     config = default_config(CLASSES).model_copy(update={"llm": asdict(settings(server, key_variable="READER_API_KEY"))})
     monkeypatch.setenv("READER_API_KEY", "sk-from-environment")
-    monkeypatch.setenv("READER_BASE_URL", server.url)
     content = add_to_bundle(keyword_bundle(), config)
     assert b"sk-from-environment" not in part(content, "support.json")
     with pytest.raises(BundleError, match=r"'LLM reader' at .* not allowed here"):

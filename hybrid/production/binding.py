@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from hybrid.errors import BundleError, TierError
 from hybrid.tiers.llm.questions import LLMSettings
-from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, key_for
 
 SERVERS_VARIABLE = "HYBRID_SERVERS"
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")
@@ -126,6 +126,15 @@ def allowed_servers() -> dict[str, Server]:
             raise BundleError(f"{SERVERS_VARIABLE}: {error}") from error
         found[_same(url)] = server
     return found
+
+
+def operators_key(base_url: str) -> str | None:
+    """Return the key for a server that a visitor of a page has typed: the one that the environment's list gives it.
+
+    The variable is never the visitor's choice: any key of the operator's could be sent anywhere.
+    """
+    server = allowed_servers().get(_same(base_url))
+    return None if server is None else key_for(server.base_url, server.key_variable)
 
 
 def _entries(listed: str) -> list[str]:

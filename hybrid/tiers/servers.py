@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"  # as the openai package reads them
-KEY_ENDING, URL_ENDING = "_API_KEY", "_BASE_URL"
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -55,35 +54,22 @@ def _is_host(host: str) -> bool:
     return True
 
 
-def same_server(one: str, other: str) -> bool:
-    """Whether two base URLs are the same one, a slash at the end aside."""
-    return one.rstrip("/") == other.rstrip("/")
-
-
-def url_variable(key_variable: str) -> str:
-    """Return the variable that holds the address of the server which a key is for.
-
-    Examples
-    --------
-    >>> url_variable("VLLM_API_KEY")
-    'VLLM_BASE_URL'
-    """
-    return key_variable.removesuffix(KEY_ENDING) + URL_ENDING
-
-
 def key_for(base_url: str, variable: str = KEY_VARIABLE) -> str | None:
     """Return the key that an environment variable holds for a server; None where there is none for it.
 
-    The key in ``X_API_KEY`` goes to the server that ``X_BASE_URL`` names, and to no other; OpenAI's goes to OpenAI as
-    well. Whoever writes a base URL and the name of a variable, on a page or into a bundle, must not be sent a key that
-    is meant for another server.
+    OpenAI's key goes to OpenAI and to the server that ``OPENAI_BASE_URL`` names, and to no other. Any other variable is
+    one that whoever runs this has bound to the address, see `hybrid.production.binding`: never ask with an address and
+    a name that a visitor or a bundle wrote.
     """
-    own = [os.environ.get(url_variable(variable)) or ""]
-    if variable == KEY_VARIABLE:
-        own.append(OPENAI_URL)
-    if not any(url and same_server(base_url, url) for url in own):
+    if variable == KEY_VARIABLE and not is_own(base_url):
         return None
     return os.environ.get(variable) or None
+
+
+def is_own(base_url: str) -> bool:
+    """Whether this is OpenAI, or the server that ``OPENAI_BASE_URL`` names: what openai reads there is meant for it."""
+    own = (OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL)
+    return any(base_url.rstrip("/") == url.rstrip("/") for url in own)
 
 
 def connect(
@@ -145,8 +131,7 @@ def _bind(client: OpenAI | AsyncOpenAI, base_url: str, headers: Mapping[str, str
 
     They go to OpenAI, or to the server that ``OPENAI_BASE_URL`` names, as the key does.
     """
-    own = (OPENAI_URL, os.environ.get(URL_VARIABLE) or OPENAI_URL)
-    if any(same_server(base_url, url) for url in own):
+    if is_own(base_url):
         client._custom_headers = {**client._custom_headers, **headers}
         return
     client.organization = client.project = client.admin_api_key = None

@@ -13,6 +13,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError, TierError
+from hybrid.production.binding import operators_key
 from hybrid.study.answers import answered, joined
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.tiers.llm.answer_store import AnswerStore
@@ -21,7 +22,7 @@ from hybrid.tiers.llm.prices import ModelPrice, price
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import Estimate, Questions, RecordingJob, estimate, questions, replies
 from hybrid.tiers.llm.replies import Reply
-from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, key_for
+from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
 
@@ -96,7 +97,7 @@ def key_of(settings: LLMSettings) -> str | None:
     for preset in presets().values():
         if preset.key and preset.base_url.rstrip("/") == settings.base_url.rstrip("/"):
             return preset.key
-    return key_for(settings.base_url)
+    return operators_key(settings.base_url)
 
 
 def _keys() -> dict[str, tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from hybrid.errors import HybridError
+from hybrid.production.binding import operators_key
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
 from hybrid.tiers.llm.answer_store import default_path
@@ -62,7 +63,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
         return config.model_copy(update={"llm": None}), None
     config = config.model_copy(update={"llm": asdict(settings)})
     rules = RuleExtractor(config.extraction)
-    given = key or settings.key()
+    given = key or operators_key(settings.base_url)  # never what a variable holds that was typed here
     return config, LLMExtractor(settings, given, rules=rules, store=default_path(), budget=budget)
 
 

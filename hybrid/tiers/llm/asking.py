@@ -14,10 +14,9 @@ import numpy as np
 from hybrid.errors import BundleError
 from hybrid.routing.table import UNKNOWN, Answers
 from hybrid.tiers.llm.client import CallError, LLMClient
-from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.replies import GateSaid
 from hybrid.tiers.llm.tier import LLMTier
-from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, same_server, url_variable
+from hybrid.tiers.servers import KEY_VARIABLE, URL_VARIABLE
 
 
 class Asked(NamedTuple):
@@ -44,7 +43,7 @@ class LLMAsker:
         if self._key is None and urlsplit(settings.base_url).scheme == "https":
             raise BundleError(
                 f"This policy asks {settings.name!r} at {settings.base_url}: put its key into the environment variable "
-                f"{settings.key_variable}{_other_server(settings)}, or supply a function: "
+                f"{settings.key_variable}{_other_server(settings.key_variable)}, or supply a function: "
                 f"hybrid.load(path, models={{{settings.name!r}: function}})."
             )
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[LLMClient, asyncio.Semaphore]]
@@ -100,8 +99,7 @@ class LLMAsker:
         return self._open[loop]
 
 
-def _other_server(settings: LLMSettings) -> str:
-    if settings.key_variable == KEY_VARIABLE and same_server(settings.base_url, OPENAI_URL):
+def _other_server(variable: str) -> str:
+    if variable != KEY_VARIABLE:
         return ""
-    where = url_variable(settings.key_variable)
-    return f" and its address into {where} (a key goes to the server that is named so, and to no other)"
+    return f" (it goes to OpenAI, or to the server that {URL_VARIABLE} names, alone)"

@@ -67,7 +67,7 @@ class LLMSettings:
         Of any server that speaks the OpenAI chat protocol.
     key_variable
         The environment variable that holds the key; its name ends in ``_API_KEY``, so that a bundle can name no other
-        secret. What ``X_API_KEY`` holds goes to the server that ``X_BASE_URL`` names alone; OpenAI's to OpenAI, too.
+        secret, and ``OPENAI_API_KEY`` goes to OpenAI, or to where ``OPENAI_BASE_URL`` points, alone.
     prompt
         System message; ``{classes}`` stands for the list of classes.
     descriptions
