@@ -79,10 +79,13 @@ def _tune(options: argparse.Namespace) -> int:
     from hybrid.data import pieces
     from hybrid.data.labels import most_frequent
     from hybrid.metrics.lattice import Lattice
-    from hybrid.tuning import streaming
-    from hybrid.tuning.pair_search import Goal, optimum_at_edges
+    from hybrid.tuning import CHEAPEST, MOST_ACCURATE, Goal, streaming
+    from hybrid.tuning.edges import optimum_at_edges
 
-    goal = Goal(options.min_accuracy, options.max_cost)
+    if options.min_accuracy is not None:
+        goal = Goal(CHEAPEST, floor=options.min_accuracy)
+    else:
+        goal = Goal(MOST_ACCURATE, budget=options.max_cost)
     source = pieces.pieces(options.data)
     columns = streaming.guess(source)
     prices = _prices(options.price)

@@ -9,11 +9,11 @@ from test_dashboard import open_page, press
 from hybrid.dashboard import class_table
 from hybrid.dashboard.compare import telling_apart
 from hybrid.dashboard.export import export, report, shift_panel
-from hybrid.dashboard.state import Choice, evaluate_on
+from hybrid.dashboard.state import Choice, evaluate_on, table_of
 from hybrid.dashboard.tune import certify_panel, promised, suggest_panel
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
-from hybrid.routing.engine import Policy, defaults, replay
-from hybrid.routing.patterns import PATTERNS, Triage
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import PATTERNS, Ensemble, Triage, TriageEnsemble
 from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
 
 
@@ -119,7 +119,8 @@ def test_a_goal_out_of_reach_is_said_to_be(tune):
     assert "Out of reach" in said(at)
 
 
-def test_thresholds_of_classes_are_sliders_in_a_table_and_show_their_gain(tune):
+def test_thresholds_of_classes_are_sliders_in_a_table_and_show_their_gain(tune, monkeypatch):
+    monkeypatch.setattr("hybrid.tuning.choosing.LEAST", 10**9)  # nothing is held out, where they would not pay
     tune.toggle(key="goal_by_class").set_value(True).run()
     at = click(tune, "suggest")
     own = at.session_state["suggested"].found.policy.pattern.by_class
@@ -227,9 +228,12 @@ def test_the_goal_goes_along_into_the_bundle(tune):
 
 def test_candidates_cover_every_pattern_that_the_tiers_allow(tune):
     data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    found = suggest_panel.candidates(data, choice)
+    table = table_of(data, choice.whatif, choice.terms)
+    found = list(suggest_panel.candidates(table))
     assert {type(p.pattern) for p in found} == set(PATTERNS.values())
-    assert all(p.pattern == defaults(type(p.pattern), p.names) for p in found)
+    assert all(p.tiers[-1].kind != "rules" for p in found if not isinstance(p.pattern, Ensemble | TriageEnsemble))
+    place = [t.name for t in table.tiers]
+    assert all(sorted(p.names[1:], key=place.index) == list(p.names[1:]) for p in found)
     assert Goal("cheapest").words == "cheapest"
     assert certify_panel.RISKS.keys() == {"selective", "system"}
 

@@ -9,8 +9,9 @@ asynchronous loop over the same generator), so that both decide alike by constru
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import combinations, permutations, product
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,6 +25,13 @@ class Ask(NamedTuple):
 
     tier: int
     rows: Rows
+
+
+class Stop(NamedTuple):
+    """A place where rows can end: the answers that they get there, and the columns that were asked, round by round."""
+
+    label: Labels
+    rounds: tuple[tuple[int, ...], ...]
 
 
 class Verdict(NamedTuple):
@@ -100,6 +108,43 @@ class Pattern(ABC):
     def weighs(self, n_tiers: int) -> tuple[int, ...]:
         """Return the columns whose confidence decides something; unless overridden, of all tiers but the last."""
         return tuple(range(n_tiers - 1))
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...] | None:
+        """Return where rows can end, where a row ends at the first place whose gauge reaches its threshold.
+
+        One place for each threshold that is set, in their order, and one more, where the rest ends. A search reads
+        these instead of replaying the policy; tests hold them to the replay.
+
+        Parameters
+        ----------
+        seen
+            What every tier of the policy says of every row.
+
+        Returns
+        -------
+        tuple of Stop or None
+            None, unless overridden: the pattern is replayed.
+        """
+        return None
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield the policies of this pattern that a search over everything tries, those of few tiers first.
+
+        Their thresholds are at the defaults. Unless overridden: the tiers in every order that `arranged` gives, after
+        each gate where the pattern needs one, with every choice of what is not a threshold.
+
+        Parameters
+        ----------
+        tiers
+            From cheap to dear, gates among them.
+        """
+        gates: list[tuple[Tier, ...]] = [(t,) for t in tiers if t.kind == "gate"] if cls.gate_first else [()]
+        least = max(1, cls.min_tiers - cls.gate_first)
+        most = None if cls.max_tiers is None else cls.max_tiers - cls.gate_first
+        for chosen in arranged(tiers, least, most):
+            for gate in gates:
+                yield from variants(cls, (*gate, *chosen))
 
     @classmethod
     def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
@@ -355,6 +400,45 @@ def defaults(pattern: type[Pattern], tiers: Sequence[str], **chosen: Any) -> Pat
         default = (p.default,) * len(pattern.gated(tiers)) if p.per_tier else p.default
         values[p.name] = chosen.get(p.name, default)
     return pattern(**values)
+
+
+ALL_ORDERS = 3  # tiers up to which every order is tried; more are asked from cheap to dear
+
+
+def answering(tiers: Sequence[Tier]) -> list[Tier]:
+    """Return the tiers that give labels: all but the gates."""
+    return [t for t in tiers if t.kind != "gate"]
+
+
+def can_end(tier: Tier) -> bool:
+    """Whether a tier can have the last word: rules cannot, for they do not know most rows."""
+    return tier.kind not in ("rules", "gate")
+
+
+def arranged(tiers: Sequence[Tier], least: int, most: int | None = None) -> Iterator[tuple[Tier, ...]]:
+    """Yield tiers that answer, few first: up to `ALL_ORDERS` in every order, more from cheap to dear.
+
+    Parameters
+    ----------
+    tiers
+        From cheap to dear.
+    least, most
+        How many at a time; None: as many as there are.
+    """
+    answers = answering(tiers)
+    for k in range(least, min(len(answers), most or len(answers)) + 1):
+        for chosen in (permutations if k <= ALL_ORDERS else combinations)(answers, k):
+            if can_end(chosen[-1]):
+                yield chosen
+
+
+def variants(pattern: type[Pattern], tiers: Sequence[Tier], **chosen: Any) -> Iterator[Policy]:
+    """Yield the policies over these tiers with every choice of what is not a threshold, save what is chosen."""
+    names = [t.name for t in tiers]
+    options = {p.name: p.choices for p in pattern.params() if p.choices and p.name not in chosen}
+    for values in product(*options.values()):
+        picked = dict(zip(options, values, strict=True))
+        yield Policy(defaults(pattern, names, **picked, **chosen), tuple(tiers))
 
 
 def parameters(pattern: Pattern) -> Mapping[str, Any]:

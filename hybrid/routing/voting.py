@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.routing.engine import Verdict
-from hybrid.routing.table import CHUNK, UNKNOWN, Bools, Floats, Labels, Predictions
+from hybrid.routing.table import CHUNK, UNKNOWN, Bools, Floats, Labels, Predictions, Tier
 
 _T = TypeVar("_T", bound=np.generic)
 STRATEGIES = ("majority", "confidence_weighted", "cost_aware")
+CHEAP_BELOW = 0.001  # USD per answer, unless set otherwise
 
 
 def vote(seen: Predictions, members: slice, strategy: str, cheap_below: float) -> Verdict:
@@ -120,6 +122,17 @@ def _sum_where(which: Bools, values: Floats, *, out: Floats) -> None:
     mask = np.negative(which.view(np.int8)).astype(np.int64)  # all bits, or none
     mask &= values.view(np.int64)
     mask.view(np.float64).sum(axis=0, out=out)
+
+
+def strategies_for(members: Sequence[Tier], cheap_below: float) -> tuple[str, ...]:
+    """Return the strategies that can give different answers for these members.
+
+    Two members' majority is the more confident one, so weighing says the same; and the cost-aware vote takes both cheap
+    and dear ones.
+    """
+    dear = sum(t.price >= cheap_below for t in members)
+    found = STRATEGIES[1:2] if len(members) == 2 else STRATEGIES[:2]
+    return (*found, STRATEGIES[2]) if 0 < dear < len(members) else found
 
 
 def agreement(seen: Predictions, members: slice, winner: Verdict) -> Floats:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.routing.engine import Policy
 from hybrid.study.terms import Terms
-from hybrid.tuning import LEAST_TOTAL, MOST_ACCURATE, Certificate, Goal, Recommendation, covers
+from hybrid.tuning import Certificate, Recommendation, covers
 
 if TYPE_CHECKING:
     from hybrid.study.study import Study
@@ -27,16 +27,6 @@ class Certified:
 
     terms: Terms
     found: Certificate
-
-
-def rank(found: Recommendation, goal: Goal) -> tuple[float, float]:
-    """Return what is compared between recommendations for a goal: the aim, then the tie-break; less is better."""
-    accuracy, cost = found.tune.accuracy.value, found.tune.cost_per_1000.value
-    if goal.kind == MOST_ACCURATE:
-        return -accuracy, cost
-    if goal.kind == LEAST_TOTAL and found.totals[0] is not None:
-        return found.totals[0].value, -accuracy
-    return cost, -accuracy
 
 
 def suggestion_for(study: Study, policy: Policy) -> Recommendation | None:

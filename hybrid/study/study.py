@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from hybrid.production.bundle import OnFailure
 from hybrid.production.bundle import save as save_bundle
 from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Outcomes, Policy, Threshold
-from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
@@ -35,7 +33,8 @@ from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
-from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, recommend
+from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
+from hybrid.tuning import Progress as Searching
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -629,7 +628,15 @@ class Study:
 
     # finding and promising
 
-    def recommend(self, goal: Goal | None = None, *, policies: Sequence[Policy] | None = None) -> Recommendation:
+    def recommend(
+        self,
+        goal: Goal | None = None,
+        *,
+        policies: Sequence[Policy] | None = None,
+        progress: Callable[[Searching], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+        seconds: float = 30.0,
+    ) -> Recommendation:
         """Find the best policy for a goal: chosen on tune, reported on test.
 
         Parameters
@@ -637,7 +644,9 @@ class Study:
         goal
             None: the cheapest that is as accurate as the strongest LLM.
         policies
-            Ways of routing whose thresholds are to be set; None: those of every pattern.
+            Ways of routing whose thresholds are to be set; None: everything that the patterns declare.
+        progress, cancel, seconds
+            See `hybrid.tuning.recommend`.
 
         Raises
         ------
@@ -645,44 +654,38 @@ class Study:
             If there is nothing to choose from, or no row to choose on.
         """
         goal = goal or self.usual_goal()
-        ways = list(self.ways() if policies is None else policies)
-        found = []
-        for policy in ways:
-            tune, test = (self.graded(policy.names, side) for side in SIDES)
-            if len(tune):
-                found.append(
-                    recommend(
-                        [policy],
-                        Labelled(tune.predictions, tune.truth),
-                        goal,
-                        test=Labelled(test.predictions, test.truth),
-                    )
-                )
-        if not found:
-            raise StudyError("There is nothing to choose from: no tune row has an answer from two tiers.")
-        best = min(found, key=lambda f: (not f.feasible, *promises.rank(f, goal)))
-        every = sorted(
-            (c for f in found for c in f.candidates), key=lambda c: (not c.feasible, c.policy != best.policy)
+        (tune, rows), (test, _) = (self._every_answer(side) for side in SIDES)
+        found = recommend(
+            tune.predictions,
+            tune.truth,
+            goal,
+            test=test,
+            groups=self.dataset.group[rows],
+            ways=None if policies is None else [way for p in policies for way in one_way(p)],
+            order=self._terms.order or None,
+            progress=progress,
+            cancel=cancel,
+            seconds=seconds,
         )
-        return replace(best, candidates=tuple(every))
+        on_tune, on_test = (self.graded(found.policy.names, side) for side in SIDES)
+        measured = on_test.summary(found.policy) if len(on_test) else None
+        return replace(found, tune=on_tune.summary(found.policy), test=measured)
+
+    def _every_answer(self, side: str) -> tuple[Labelled, Rows]:
+        """Return the rows of a side in the class mix of the terms with every tier's answers, and which they are."""
+        rows, dataset = self.side(side), self.dataset
+        if self._terms.mix:
+            shares = dict(self._terms.mix)
+            wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
+            kept, _ = in_mix(dataset.truth[rows], dataset.key[rows], np.ones(len(rows), dtype=bool), wanted)
+            rows = rows[kept]
+        return Labelled(self.table_of([t.name for t in self.tiers], rows), dataset.truth[rows]), rows
 
     def usual_goal(self) -> Goal:
         """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier."""
         accuracy = self.accuracy()
         best = accuracy[self.llm.name] if self.llm is not None else max(accuracy.values())
         return Goal(CHEAPEST, floor=float(np.floor(1000 * best) / 1000))
-
-    def ways(self) -> Iterator[Policy]:
-        """Yield the ways of routing that every pattern offers over the tiers that answered tune rows."""
-        answered = self.accuracy()
-        every = [t for t in defaults.answering(self.tiers) if t.name in answered]
-        for a, b in combinations(every, 2):
-            if b.kind != "rules":
-                yield Policy(PATTERNS["triage"](), (a, b))
-        for name in PATTERNS:
-            policy = self.start(name)
-            if policy is not None and name != "triage":
-                yield policy
 
     def certify(self, policy: Policy | None = None, **wanted: Any) -> Certificate:
         """Return the thresholds of a policy whose risk can be promised; see `hybrid.tuning.certify`."""

@@ -2,9 +2,20 @@
 
 from hybrid.metrics.paired import rows_to_tell
 from hybrid.tuning.certify import certify, certify_by_class, covers
+from hybrid.tuning.explore import Effort, every_way, one_way
 from hybrid.tuning.goals import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal
-from hybrid.tuning.recommend import Labelled, Recommendation, Stability, per_class_thresholds, recommend, stability
+from hybrid.tuning.recommend import (
+    Candidate,
+    Contradiction,
+    Labelled,
+    Point,
+    Progress,
+    Recommendation,
+    Selection,
+    recommend,
+)
 from hybrid.tuning.sizes import rows_for_interval, rows_to_certify
+from hybrid.tuning.stability import Stability, per_class_thresholds, stability
 from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate
 
 __all__ = [
@@ -13,14 +24,22 @@ __all__ = [
     "MOST_ACCURATE",
     "SELECTIVE",
     "SYSTEM",
+    "Candidate",
     "Certificate",
+    "Contradiction",
+    "Effort",
     "Goal",
     "Labelled",
+    "Point",
+    "Progress",
     "Recommendation",
+    "Selection",
     "Stability",
     "certify",
     "certify_by_class",
     "covers",
+    "every_way",
+    "one_way",
     "per_class_thresholds",
     "recommend",
     "rows_for_interval",

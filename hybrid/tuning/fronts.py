@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +17,19 @@ MAX_PAIRS = 4_000_000  # of points that one step may put together; beyond, the f
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Rows with a threshold of their own: every distinct threshold, and the sums at it, ``(n_terms, n_points)``."""
+    """Rows with a threshold of their own: every distinct threshold, and the sums at it, ``(n_terms, n_points)``.
+
+    A threshold is chosen by `totals`; `real` are the sums that count for the limits, where these differ.
+    """
 
     thresholds: Floats
     totals: Floats
+    real: Floats | None = None
+
+    @property
+    def counted(self) -> Floats:
+        """The sums that count for the limits."""
+        return self.totals if self.real is None else self.real
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +79,7 @@ def _with_limit(groups: Sequence[Group], caps: Floats, limit: int, *, exact: boo
 
 
 def _sum(groups: Sequence[Group], picked: Sequence[int]) -> Floats:
-    total: Floats = np.sum([g.totals[:, i] for g, i in zip(groups, picked, strict=True)], axis=0)
+    total: Floats = np.sum([g.counted[:, i] for g, i in zip(groups, picked, strict=True)], axis=0)
     return total
 
 
@@ -115,30 +125,96 @@ def _add_up(groups: Sequence[Group], fronts: Sequence[Rows], cap: float, limit: 
 def _by_price(groups: Sequence[Group], fronts: Sequence[Rows], cap: float, limit: int) -> list[int]:
     """Walk the corners of the common front: from the best aim on, buy back the limit where it costs least."""
     picked = [int(f[0]) for f in fronts]
-    swaps: list[tuple[float, int, int, float]] = []  # price, group, point, change of the limit
+    swaps: list[tuple[float, int, int]] = []  # price, group, point
     for k, (g, f) in enumerate(zip(groups, fronts, strict=True)):
         aim, spent = g.totals[0][f], g.totals[limit][f]
-        hull = _hull(aim, spent)
-        for a, b in pairwise(hull):
+        for a, b in pairwise(hull(aim, spent)):
             price = (aim[b] - aim[a]) / (spent[a] - spent[b])
-            swaps.append((float(price), k, int(f[b]), float(spent[b] - spent[a])))
-    total = sum(float(g.totals[limit][i]) for g, i in zip(groups, picked, strict=True))
-    for _, k, point, change in sorted(swaps):
+            swaps.append((float(price), k, int(f[b])))
+    total = sum(float(g.counted[limit][i]) for g, i in zip(groups, picked, strict=True))
+    for _, k, point in sorted(swaps):
         if total <= cap:
             break
+        total += float(groups[k].counted[limit][point] - groups[k].counted[limit][picked[k]])
         picked[k] = point
-        total += change
     return picked
 
 
-def _hull(aim: Floats, limit: Floats) -> list[int]:
+def hull(aim: Floats, limit: Floats) -> list[int]:
     """Return the corners of the lower convex hull of a front, by rising aim."""
-    hull: list[int] = []
+    found: list[int] = []
     for i in range(len(aim)):
-        while len(hull) > 1:
-            a, b = hull[-2], hull[-1]
+        while len(found) > 1:
+            a, b = found[-2], found[-1]
             if (aim[b] - aim[a]) * (limit[a] - limit[i]) < (aim[i] - aim[a]) * (limit[a] - limit[b]):
                 break
-            hull.pop()
-        hull.append(i)
-    return hull
+            found.pop()
+        found.append(i)
+    return found
+
+
+NONE: Floats = np.zeros(0)
+
+
+@dataclass(slots=True, eq=False)
+class Front:
+    """The points that no other beats in cost and in wrong answers, of many owners; of equal points the first stays.
+
+    Examples
+    --------
+    >>> front = Front()
+    >>> front.add(np.array([1.0, 2.0]), np.array([0.2, 0.1]), "a", np.array([[0.5], [0.9]]))
+    >>> front.add(np.array([1.0, 1.5]), np.array([0.2, 0.05]), "b", np.array([[0.1], [0.2]]))
+    >>> [(owner, values.tolist()) for _, _, owner, values in front.points()]
+    [('a', [0.5]), ('b', [0.2])]
+    """
+
+    cost: Floats = field(default_factory=lambda: NONE)  # by rising cost
+    wrong: Floats = field(default_factory=lambda: NONE)  # falling
+    _owner: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    _point: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    _owners: list[tuple[Any, Floats]] = field(default_factory=list)
+
+    def add(self, cost: Floats, wrong: Floats, owner: Any, values: Floats) -> None:
+        """Add points of one owner; `values`, shape ``(n_points, n_thresholds)``, are where it has them."""
+        slack = TOLERANCE * np.maximum(1e-9, np.abs(cost))  # sums in another order are the same point
+        costs = np.concatenate([self.cost, cost + slack])
+        wrongs = np.concatenate([self.wrong, wrong])
+        kept = pareto(costs, wrongs + 0.0)
+        who = np.concatenate([self._owner, np.full(len(cost), len(self._owners), dtype=np.intp)])
+        at = np.concatenate([self._point, np.arange(len(cost), dtype=np.intp)])
+        costs[len(self.cost) :] = cost
+        if (kept >= len(self.cost)).any():
+            self._owners.append((owner, values))
+        self.cost, self.wrong, self._owner, self._point = costs[kept], wrongs[kept], who[kept], at[kept]
+
+    def owners(self) -> list[Any]:
+        """Return whose points are on the front."""
+        return [self._owners[k][0] for k in np.unique(self._owner)]
+
+    def points(self) -> list[tuple[float, float, Any, Floats]]:
+        """Return cost, share of wrong answers, owner and thresholds of each point, by rising cost."""
+        return [
+            (float(c), float(w), self._owners[k][0], self._owners[k][1][i])
+            for c, w, k, i in zip(self.cost, self.wrong, self._owner, self._point, strict=True)
+        ]
+
+    def may_take(self, cost: float, right: float, price: float, most: float) -> bool:
+        """Whether a point may lie before the front on a line that none of its owner's points can pass.
+
+        Parameters
+        ----------
+        cost, right
+            Where the line starts: the least cost, and the share right without paying more.
+        price
+            What each further right answer costs at least.
+        most
+            The share right at which it ends.
+        """
+        if not len(self.cost) or cost < self.cost[0]:
+            return True
+        after = np.append(self.cost[1:], np.inf)  # up to where each point of the front holds
+        spare = after - cost
+        gained = np.full(len(spare), np.inf) if price <= 0 else spare / price
+        reached = np.minimum(most, right + np.maximum(gained, 0.0))
+        return bool(((spare > 0) & (reached > 1 - self.wrong + TOLERANCE)).any())

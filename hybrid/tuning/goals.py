@@ -12,6 +12,7 @@ from hybrid.routing.table import Floats, Labels
 
 CHEAPEST, MOST_ACCURATE, LEAST_TOTAL = "cheapest", "most_accurate", "least_total"
 KINDS = (CHEAPEST, MOST_ACCURATE, LEAST_TOTAL)
+COST, WRONG = 0, 1  # the first two measures of every goal
 SLOW_SHARE = 0.05  # of the texts may take longer than a latency cap
 TOLERANCE = 1e-9  # relative: sums in another order differ in the last bits
 
@@ -88,23 +89,32 @@ class Goal:
         }[self.kind]
         return ", ".join([what, *self.limits])
 
-    def terms(self, outcomes: Outcomes, truth: Labels) -> Floats:
-        """Return what is summed over rows, shape ``(2 + n_limits, n_rows)``: aim, tie-break, one row per limit."""
-        wrong = (outcomes.label != truth).astype(np.float64)
-        cost = outcomes.cost
-        aims = {
-            CHEAPEST: (cost, wrong),
-            MOST_ACCURATE: (wrong, cost),
-            LEAST_TOTAL: (self.total_cost(outcomes, truth), wrong),
-        }
-        rows = list(aims[self.kind])
-        if self.floor is not None:
-            rows.append(wrong)
-        if self.budget is not None:
-            rows.append(cost)
+    def measures(self, label: Labels, cost: Floats, latency: Floats, truth: Labels) -> Floats:
+        """Return what is summed over rows, shape ``(n_measures, n_rows)``: cost, wrong, and what this goal asks for."""
+        wrong = (label != truth).astype(np.float64)
+        rows = [cost, wrong]
+        if self.kind == LEAST_TOTAL:
+            rows.append(cost + self._losses(label, truth))
         if self.seconds is not None:
-            rows.append((outcomes.latency > self.seconds).astype(np.float64))
+            rows.append((latency > self.seconds).astype(np.float64))
         return np.stack(rows)
+
+    @property
+    def rows(self) -> list[int]:
+        """Return which measures a choice is made by: the aim, the tie-break, and one for each limit."""
+        found = {CHEAPEST: [COST, WRONG], MOST_ACCURATE: [WRONG, COST]}.get(self.kind, [2, WRONG])
+        if self.floor is not None:
+            found.append(WRONG)
+        if self.budget is not None:
+            found.append(COST)
+        if self.seconds is not None:
+            found.append(3 if self.kind == LEAST_TOTAL else 2)
+        return found
+
+    def terms(self, outcomes: Outcomes, truth: Labels) -> Floats:
+        """Return what a choice is made by on each row, shape ``(2 + n_limits, n_rows)``; see `rows`."""
+        terms: Floats = self.measures(outcomes.label, outcomes.cost, outcomes.latency, truth)[self.rows]
+        return terms
 
     def caps(self, n_rows: float) -> Floats:
         """Return what each limit's sum over this many rows must not exceed, shape ``(n_limits,)``."""

@@ -1,34 +1,56 @@
-"""Recommend: the best policy for a goal, what limits it, and how much of that is luck."""
+"""Recommend: the best policy for a goal over everything, what limits it, and how much of that is luck."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.metrics.summary import Interval, PairedDifference, Summary, mean_interval, paired_difference, summarize
-from hybrid.routing.engine import Policy, parameters, replay
+from hybrid.metrics.intervals import holm
+from hybrid.metrics.summary import Interval, Summary, mean_interval, summarize
+from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Floats, Labels, Predictions
-from hybrid.tuning.goals import LEAST_TOTAL, Goal, violation
-from hybrid.tuning.search import MIN_CLASS_ROWS, Found, search, search_by_class, thresholds_of
+from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
+from hybrid.tuning.choosing import (
+    PULLS,
+    Finalist,
+    Judge,
+    folds_of,
+    held_out_of_choosing,
+    hold_out,
+    price_of_wrong,
+    tune_by_class,
+)
+from hybrid.tuning.explore import Effort, Explorer, Try, every_way, from_cheap
+from hybrid.tuning.fronts import Front
+from hybrid.tuning.goals import COST, LEAST_TOTAL, WRONG, Goal, violation
+from hybrid.tuning.search import Found, search, search_by_class
 
-RESAMPLES = 200
-BAND = 0.9  # of the resamples lie within a stability band
+FINALISTS = 24  # ways that are compared on held-out rows
+FINAL_ROWS = 400_000  # rows, times finalists, that are held out at most
+CLASS_WAYS = 3  # triages that thresholds per class are tried on
+CANDIDATES = 12  # ways that are named
+POINTS = 120  # of a front that are kept
+RELATED = 0.5  # of the most rows: ways that were measured on fewer are not on the front
+SHIFTED = 0.01  # p-value below which the sides differ where nothing was chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Rows that every tier in question has answered, and their classes."""
+    """Rows and their classes; a cell that was not asked is nan."""
 
     predictions: Predictions
     truth: Labels
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    def answered(self, names: Sequence[str]) -> Labelled:
+        """Return the rows that all of these tiers answered."""
+        rows = answered_by(self.predictions, names)
+        return self if rows.all() else Labelled(self.predictions.take(rows), self.truth[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +66,120 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """A policy on the front of cost and accuracy, on the tune rows that its own tiers answered."""
+
+    policy: Policy
+    cost_per_1000: float
+    accuracy: float
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is: ways done and dropped, seconds, and the best policy so far, with its sums a row."""
+
+    done: int
+    dropped: int
+    seconds: float
+    best: Policy | None
+    cost_per_1000: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How much of what was gained on tune is due to choosing there.
+
+    Parameters
+    ----------
+    reference
+        The most accurate tier alone, asked about every row: what a saving is measured against.
+    n_rows
+        Tune rows that were held out, each once, when choosing was repeated without them.
+    finalists
+        Ways that were compared so.
+    cost_on_tune, accuracy_on_tune
+        Of the policy on the rows that it was chosen on; cost in USD per 1,000.
+    cost_held_out, accuracy_held_out
+        Of what is chosen without the rows that it is measured on.
+    reference_cost, reference_accuracy
+        Of the reference, on the same rows.
+    """
+
+    reference: str
+    n_rows: int
+    finalists: int
+    cost_on_tune: float
+    accuracy_on_tune: float
+    cost_held_out: float
+    accuracy_held_out: float
+    reference_cost: float
+    reference_accuracy: float
+
+    @property
+    def saved_on_tune(self) -> float:
+        """Share of the reference's cost that is saved where the policy was chosen; nan where it costs nothing."""
+        return 1 - self.cost_on_tune / self.reference_cost if self.reference_cost else float("nan")
+
+    @property
+    def saved_held_out(self) -> float:
+        """The same on rows that had no part in choosing."""
+        return 1 - self.cost_held_out / self.reference_cost if self.reference_cost else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A limit that was kept on tune and is missed on test beyond chance.
+
+    Parameters
+    ----------
+    what
+        In words.
+    shift
+        Whether the sides differ where nothing was chosen: a tier alone is more, or less, accurate on test. If not, it
+        is the luck of choosing that is gone.
+    """
+
+    what: str
+    shift: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """What was found for a goal.
 
     Parameters
     ----------
     policy
-        The best on tune; where no policy keeps the limits, the one that breaks them least.
+        The best; where no policy keeps the limits, the one that breaks them least.
     feasible
         Whether it keeps every limit on tune.
     binding
         The limits without which a better one would have been found; of an infeasible goal, those that are broken.
     method, exact
-        How it was found, and whether it is proven best among all distinct thresholds.
+        How it was found, and whether it is proven best on tune among all ways and all distinct thresholds.
     tune, test
-        What it does where it was chosen, and on rows that had no part in that; `test` None where there are none.
+        What it does where it was chosen, and on rows that had no part in that, each on the rows that its own tiers
+        answered; `test` None where there are none.
     candidates
-        The best of every way of routing, the best first.
+        The best of the most promising ways of routing, the best first.
     totals
         Inference cost plus the cost of wrong answers, USD per 1,000, on tune and on test; None where that is not the
         aim, or there are no test rows.
+    front, fronts
+        The policies that no other beats in cost and accuracy on tune, by rising cost: over everything, and of each
+        pattern by its name in the registry. Of two thresholds and more they come from a lattice.
+    effort
+        How many ways there are, and what became of them.
+    selection
+        How much of the gain is due to choosing; None where there are too few rows to hold some out.
+    n_common
+        Tune rows on which the policy was compared with the best other way.
+    contradiction
+        What test says against it; None where nothing.
+    pull
+        Rows of the pool that each class's threshold was drawn by; None without a threshold per class.
     """
 
     goal: Goal
@@ -76,6 +192,13 @@ class Recommendation:
     test: Summary | None
     candidates: tuple[Candidate, ...]
     totals: tuple[Interval | None, Interval | None] = (None, None)
+    front: tuple[Point, ...] = ()
+    fronts: dict[str, tuple[Point, ...]] | None = None
+    effort: Effort | None = None
+    selection: Selection | None = None
+    n_common: int = 0
+    contradiction: Contradiction | None = None
+    pull: float | None = None
 
     @property
     def optimism(self) -> float | None:
@@ -84,19 +207,46 @@ class Recommendation:
 
 
 def recommend(
-    policies: Sequence[Policy], tune: Labelled, goal: Goal, *, test: Labelled | None = None
+    table: Predictions,
+    truth: Labels,
+    goal: Goal,
+    *,
+    test: Labelled | None = None,
+    groups: Rows | None = None,
+    ways: Iterable[Policy] | None = None,
+    order: Sequence[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    seconds: float = 30.0,
+    seed: int = 0,
 ) -> Recommendation:
-    """Find the best thresholds over one policy, or over all of several.
+    """Find the best policy over everything: which tiers, in which order, which pattern, and all thresholds.
+
+    A way of routing is measured on the rows that its own tiers answered, and compared with another on the rows that
+    both answered. Where there are `choosing.LEAST` rows or more, the best ways are compared on rows that had no part in
+    setting their thresholds.
 
     Parameters
     ----------
-    policies
-        Ways of routing; their thresholds are set by the search, and every choice of their other parameters
-        (a vote's strategy, a judge or none) is tried.
-    tune
-        Where to choose.
+    table, truth
+        Where to choose: every tier, from cheap to dear or not; a cell that was not asked is nan.
     test
-        Where to report.
+        Where to report; the same tiers.
+    groups
+        The group of each tune row, shape ``(n_rows,)``: rows of one are held out together.
+    ways
+        Policies whose thresholds are to be set, those of few tiers first; None: those that every pattern declares. See
+        `every_way` and `one_way`.
+    order
+        Names of the tiers from cheap to dear; None: by what they cost on these rows.
+    progress
+        Called after every way.
+    cancel
+        Whether to stop now, such as `threading.Event().is_set`; what was found so far is returned.
+    seconds
+        After which no further way is tried.
+    seed
+        Of the sample and of the folds.
 
     Raises
     ------
@@ -105,7 +255,8 @@ def recommend(
 
     References
     ----------
-    Chen, Zaharia & Zou 2020, FrugalML (thresholds per label under a budget); Everett 1963 (a price on a limit).
+    Chen, Zaharia & Zou 2020, FrugalML (thresholds per label under a budget); Everett 1963 (a price on a limit); Varma
+    & Simon 2006, Bias in error estimation when using cross-validation for model selection.
 
     Examples
     --------
@@ -114,40 +265,254 @@ def recommend(
     >>> table = Predictions(
     ...     tiers, ("a", "b"), np.array([[0, 0], [1, 0], [1, 1]]), np.array([[0.9, 1], [0.4, 1], [0.7, 1]]),
     ...     np.array([[0, 0.003]] * 3), np.array([[0, 0.4]] * 3))
-    >>> found = recommend([Policy(Triage(), tiers)], Labelled(table, np.array([0, 0, 1])), Goal("cheapest", floor=1.0))
+    >>> found = recommend(table, np.array([0, 0, 1]), Goal("cheapest", floor=1.0))
     >>> found.policy.pattern.threshold, found.exact, found.binding
     (0.7, True, ('accuracy at least 100.0%',))
     """
-    if not policies:
-        raise TierError("There is no policy to choose from: pick a pattern and its tiers.")
-    if not len(tune):
-        raise TierError("There is no row to choose on: no row has an answer from every tier.")
-    caps = goal.caps(len(tune))
-    found = sorted((f for p in policies for f in _all_ways(p, tune, goal)), key=lambda f: f.key(caps))
-    chosen = found[0]
-    over = violation(chosen.totals[:, None], caps)[0]
+    tiers = from_cheap(table, order)
+    named = {t.name for t in tiers}
+    if not len(truth):
+        raise TierError("There is no row to choose on: no tune row has an answer.")
+    chosen_from = every_way(tiers) if ways is None else ways
+    say = None if progress is None else (lambda e: progress(_progress(e)))
+    explorer = Explorer(table, truth, goal, seconds, say, cancel, seed)
+    explorer.run(w for w in chosen_from if named.issuperset(w.names))
+    if not explorer.tries:
+        raise TierError(
+            "There is nothing to choose from: no tune row has an answer from every tier of a policy. Pick other tiers."
+        )
+    fold = folds_of(len(truth), groups, seed=seed)
+    finalists = _finalists(explorer, goal)
+    judge = Judge(goal, price_of_wrong(goal, *_main_front(explorer)))
+    champion, exact = finalists[0], _proven(explorer)
+    if fold is not None:
+        for f in finalists:
+            if not explorer.over or f is finalists[0]:
+                hold_out(f, fold, goal)
+        champion = judge.champion(finalists)
+        exact &= champion.tried.key <= finalists[0].tried.key
+    tried = champion.tried
+    exact &= tried.found.exact
+    on = Labelled(tried.on.predictions, tried.on.truth)
+    fronts = _fronts(explorer, champion, goal)
+    caps = goal.caps(len(on))
+    policy = tried.policy if tried.found is None else tried.found.policy
+    reported = test.answered(policy.names) if test is not None else None
+    measured = _measure(policy, reported) if reported is not None and len(reported) else None
+    tune = _measure(policy, on)
+    feasible = not violation(tried.found.totals[:, None], caps)[0]
     return Recommendation(
         goal,
-        chosen.policy,
-        not over,
-        _binding(chosen, tune, goal, caps),
-        chosen.method,
-        chosen.exact,
-        _measure(chosen.policy, tune),
-        _measure(chosen.policy, test) if test is not None and len(test) else None,
-        tuple(
-            Candidate(
-                f.policy,
-                not f.key(caps)[0],
-                _measure(f.policy, tune),
-                f.method,
-                f.exact,
-                1000 * float(f.totals[0]) / len(tune) if goal.kind == LEAST_TOTAL else None,
-            )
-            for f in _best_of_each(found)
-        ),
-        (_total(chosen.policy, tune, goal), _total(chosen.policy, test, goal)),
+        policy,
+        feasible,
+        _binding(tried.found, on, goal, caps, champion.pull),
+        _method(explorer, tried, finalists if fold is not None else []),
+        exact,
+        tune,
+        measured,
+        _candidates(explorer, finalists, champion, goal),
+        (_total(policy, on, goal), _total(policy, reported, goal)),
+        front=_points(_together(fronts.values())),
+        fronts={name: _points(f) for name, f in fronts.items()},
+        effort=explorer.effort,
+        selection=None if fold is None else _selection(finalists, champion, judge, fold, table, truth),
+        n_common=_n_common(champion, finalists),
+        contradiction=_contradiction(policy, goal, on, reported, measured) if feasible else None,
+        pull=champion.pull,
     )
+
+
+def _progress(explorer: Explorer) -> Progress:
+    effort, best = explorer.effort, explorer.best()
+    found = (None, float("nan"), float("nan")) if best is None else (best.found.policy, *_cost_and_accuracy(best))
+    return Progress(effort.tried + effort.dropped, effort.dropped, effort.seconds, *found)
+
+
+def _cost_and_accuracy(t: Try) -> tuple[float, float]:
+    """Return USD per 1,000 and the share right, on the rows that a way was tried on."""
+    return 1000 * t.mean[COST], 1 - t.mean[WRONG]
+
+
+def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
+    """Return the ways that are compared on held-out rows, the best on tune first; each pattern's best among them."""
+    whole = sorted((t for t in explorer.tries if t.whole), key=lambda t: t.key)
+    whole = whole or sorted(explorer.tries, key=lambda t: t.key)
+    most = int(np.clip(FINAL_ROWS / max(1, len(whole[0].on)), 4, FINALISTS))
+    first = whole[:most]
+    for name in dict.fromkeys(t.pattern for t in whole):
+        best = next(t for t in whole if t.pattern == name)
+        if best not in first:
+            first.append(best)
+    found = [Finalist(t) for t in first]
+    if goal.by_class:
+        triages = [t for t in whole if isinstance(t.policy.pattern, Triage)][:CLASS_WAYS]
+        for t in triages:
+            for pull in PULLS:
+                own = tune_by_class(t, goal, pull)
+                if own is not None:
+                    found.append(Finalist(own, pull))
+    return sorted(found, key=lambda f: f.tried.key)
+
+
+def _proven(explorer: Explorer) -> bool:
+    """Whether nothing that was declared can be better than the best of what was tried."""
+    return not explorer.left and all(t.whole and t.settled for t in explorer.tries)
+
+
+def _main_front(explorer: Explorer) -> tuple[Floats, Floats]:
+    """Return cost and share of wrong answers of the front over everything, on the rows of the best way."""
+    best = explorer.best()
+    together = Front()
+    for (_, on), front in explorer.fronts.items():
+        if best is not None and on == id(best.on):
+            together.add(front.cost, front.wrong, None, np.zeros((len(front.cost), 0)))
+    return together.cost, together.wrong
+
+
+def _fronts(explorer: Explorer, champion: Finalist, goal: Goal) -> dict[str, Front]:
+    """Return the front of each pattern over the ways that were measured on many rows, the chosen policy's point too."""
+    most = max(len(t.on) for t in explorer.tries)
+    found: dict[str, Front] = {}
+    for (name, _), front in explorer.fronts.items():
+        owners = front.owners()
+        if owners and len(owners[0].on) >= RELATED * most:
+            into = found.setdefault(name, Front())
+            for cost, wrong, owner, values in front.points():
+                into.add(np.array([cost]), np.array([wrong]), owner, values[None])
+    t = champion.tried
+    into = found.setdefault(t.pattern, Front())
+    into.add(np.array([t.mean[COST]]), np.array([t.mean[WRONG]]), t, np.zeros((1, 0)))
+    return found
+
+
+def _together(fronts: Iterable[Front]) -> Front:
+    whole = Front()
+    for front in fronts:
+        for cost, wrong, owner, values in front.points():
+            whole.add(np.array([cost]), np.array([wrong]), owner, values[None])
+    return whole
+
+
+def _points(front: Front) -> tuple[Point, ...]:
+    points = front.points()
+    if len(points) > POINTS:
+        points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, POINTS).astype(np.intp))]
+    return tuple(Point(owner.placed(values), 1000 * c, 1 - w, len(owner.on)) for c, w, owner, values in points)
+
+
+def _candidates(
+    explorer: Explorer, finalists: Sequence[Finalist], champion: Finalist, goal: Goal
+) -> tuple[Candidate, ...]:
+    """Return the chosen way and the best others, one of each pattern over the same tiers."""
+    seen: dict[tuple[str, tuple[str, ...], bool], Try] = {}
+    for f in (champion, *finalists):
+        t = f.tried
+        seen.setdefault((t.pattern, t.policy.names, f.pull is not None), t)
+    found = []
+    for t in list(seen.values())[:CANDIDATES]:
+        total = 1000 * float(t.found.totals[0]) / t.n_rows if goal.kind == LEAST_TOTAL else None
+        on = Labelled(t.on.predictions, t.on.truth)
+        policy = t.found.policy
+        found.append(Candidate(policy, not t.key[0], _measure(policy, on), t.found.method, t.found.exact, total))
+    return tuple(found)
+
+
+def _method(explorer: Explorer, tried: Try, finalists: Sequence[Finalist]) -> str:
+    effort = explorer.effort
+    said = [tried.found.method]
+    if effort.ways > 1:
+        what = f"the best of {effort.ways:,} ways of routing: {effort.tried:,} searched"
+        if effort.dropped:
+            what += f", {effort.dropped:,} dropped by a bound"
+        if effort.left:
+            what += f", {effort.left:,} left out"
+        if effort.sketched:
+            what += f", {effort.sketched:,} of them on a sample of rows only"
+        said.append(what)
+    if len(finalists) > 1:
+        said.append(f"chosen among the best {len(finalists)} on held-out tune rows")
+    return "; ".join(said)
+
+
+def _selection(
+    finalists: Sequence[Finalist], champion: Finalist, judge: Judge, fold: Rows, table: Predictions, truth: Labels
+) -> Selection | None:
+    """Repeat choosing without the rows that it is measured on."""
+    on = champion.on
+    found = held_out_of_choosing(finalists, judge, fold, on)
+    if found is None:
+        return None
+    measures, rows = found
+    alone = {}
+    for j, t in enumerate(on.predictions.tiers):
+        asked = ~np.isnan(on.predictions.confidence[:, j])
+        if t.kind not in ("gate", "rules") and asked.all():
+            alone[t.name] = float(np.mean(on.predictions.label[:, j] == on.truth))
+    if not alone:
+        return None
+    reference = max(alone, key=alone.__getitem__)
+    j = table.index(reference)
+    return Selection(
+        reference,
+        len(rows),
+        len(finalists),
+        1000 * champion.tried.mean[COST],
+        1 - champion.tried.mean[WRONG],
+        1000 * float(measures[COST].mean()),
+        1 - float(measures[WRONG].mean()),
+        1000 * float(table.cost[rows, j].mean()),
+        float(np.mean(table.label[rows, j] == truth[rows])),
+    )
+
+
+def _n_common(champion: Finalist, finalists: Sequence[Finalist]) -> int:
+    others = [f for f in finalists if f is not champion and f.on is not champion.on]
+    if not others:
+        return len(champion.on)
+    return int(np.isin(champion.on.rows, others[0].on.rows).sum())
+
+
+def _contradiction(
+    policy: Policy, goal: Goal, on: Labelled, test: Labelled | None, measured: Summary | None
+) -> Contradiction | None:
+    """Return what test says against a policy that keeps its limits on tune."""
+    if test is None or measured is None:
+        return None
+    accuracy, cost = measured.accuracy, measured.cost_per_1000
+    said = []
+    if goal.floor is not None and accuracy.high < goal.floor:
+        said.append(
+            f"On test it is {accuracy.value:.1%} accurate (95% {accuracy.low:.1%} to {accuracy.high:.1%}), below the "
+            f"floor of {goal.floor:.1%}"
+        )
+    if goal.budget is not None and cost.low > goal.budget:
+        money = f"${cost.value:.4g} per 1,000 (95% from ${cost.low:.4g})"
+        said.append(f"on test it costs {money}, above the budget of ${goal.budget:.4g}")
+    return Contradiction("; ".join(said), _shifted(policy, on, test)) if said else None
+
+
+def _shifted(policy: Policy, on: Labelled, test: Labelled) -> bool:
+    """Whether a tier of the policy alone is more or less accurate on test than on tune, beyond chance."""
+    p_values = []
+    for t in policy.tiers:
+        if t.kind == "gate":
+            continue
+        right = [_right(side, t.name) for side in (on, test)]
+        p_values.append(_two_shares(*right))
+    return bool(p_values) and min(holm(p_values)) < SHIFTED
+
+
+def _right(side: Labelled, name: str) -> Bools:
+    right: Bools = side.predictions.label[:, side.predictions.index(name)] == side.truth
+    return right
+
+
+def _two_shares(a: Bools, b: Bools) -> float:
+    """Return the two-sided p-value that two shares are equal (Fisher's exact test)."""
+    from scipy.stats import fisher_exact
+
+    counts = [[int(x.sum()), int((~x).sum())] for x in (a, b)]
+    return float(fisher_exact(counts).pvalue)
 
 
 def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
@@ -156,45 +521,11 @@ def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
     return mean_interval(1000 * goal.total_cost(replay(policy, on.predictions), on.truth))
 
 
-def _best_of_each(found: Sequence[Found]) -> list[Found]:
-    """Return the first of each pattern over the same tiers."""
-    seen: dict[tuple[str, tuple[str, ...], bool], Found] = {}
-    for f in found:
-        seen.setdefault((f.policy.pattern.title, f.policy.names, _has_classes(f.policy)), f)
-    return list(seen.values())
-
-
 def _measure(policy: Policy, on: Labelled) -> Summary:
     return summarize(replay(policy, on.predictions), on.truth)
 
 
-def _has_classes(policy: Policy) -> bool:
-    return isinstance(policy.pattern, Triage) and bool(policy.pattern.by_class)
-
-
-def _all_ways(policy: Policy, on: Labelled, goal: Goal) -> Iterator[Found]:
-    for way in ways(policy):
-        yield search(way, on.predictions, on.truth, goal)
-        if goal.by_class and isinstance(way.pattern, Triage):
-            yield search_by_class(way, on.predictions, on.truth, goal)
-
-
-def ways(policy: Policy) -> list[Policy]:
-    """Return the policy with every choice of what is not a threshold, and every optional threshold off and on."""
-    options: dict[str, tuple[object, ...]] = {}
-    for p in policy.pattern.params():
-        if p.choices:
-            options[p.name] = p.choices
-        elif p.threshold and p.optional:
-            options[p.name] = (None, 1.0) if len(policy.tiers) > 2 else (None,)  # a judge needs two members
-    found = []
-    for values in product(*options.values()):
-        chosen = dict(parameters(policy.pattern)) | dict(zip(options, values, strict=True))
-        found.append(replace(policy, pattern=type(policy.pattern)(**chosen)))
-    return found
-
-
-def _binding(chosen: Found, on: Labelled, goal: Goal, caps: Floats) -> tuple[str, ...]:
+def _binding(chosen: Found, on: Labelled, goal: Goal, caps: Floats, pull: float | None) -> tuple[str, ...]:
     broken = chosen.totals[2:] > caps
     if broken.any():
         return tuple(words for words, over in zip(goal.limits, broken, strict=True) if over)
@@ -202,104 +533,16 @@ def _binding(chosen: Found, on: Labelled, goal: Goal, caps: Floats) -> tuple[str
     for free in (replace(goal, floor=None), replace(goal, budget=None), replace(goal, seconds=None)):
         if free == goal:
             continue
-        without = _search_like(chosen.policy, on, free)
+        without = search_like(chosen.policy, on, free, pull=pull)
         if without.totals[0] < chosen.totals[0] * (1 - 1e-9) - 1e-12:
             found.append(next(w for w in goal.limits if w not in free.limits))
     return tuple(found)
 
 
-def _search_like(policy: Policy, on: Labelled, goal: Goal, weights: Floats | None = None) -> Found:
+def search_like(
+    policy: Policy, on: Labelled, goal: Goal, weights: Floats | None = None, *, pull: float | None = None
+) -> Found:
     """Search again in the same way of routing: with thresholds per class where the policy has them."""
-    find = search_by_class if _has_classes(policy) else search
-    return find(policy, on.predictions, on.truth, goal, weights=weights)
-
-
-@dataclass(frozen=True, slots=True)
-class Stability:
-    """Where a choice lands when the tune rows are drawn again.
-
-    Parameters
-    ----------
-    thresholds
-        For each threshold its name, its value as chosen, and the band that holds 90 % of the resamples.
-    accuracy, escalation_rate, cost_per_1000
-        Of the policies that the resamples chose, measured on the rows given: the 90 % band.
-    n
-        Resamples.
-    """
-
-    thresholds: tuple[tuple[str, float, float, float], ...]
-    accuracy: tuple[float, float]
-    escalation_rate: tuple[float, float]
-    cost_per_1000: tuple[float, float]
-    n: int
-
-
-def stability(
-    chosen: Recommendation, tune: Labelled, *, measured_on: Labelled, n: int = RESAMPLES, seed: int = 0
-) -> Stability:
-    """Choose again on `n` bootstrap resamples of the tune rows, in the same way of routing.
-
-    Thresholds per class are priced rather than exact, and pairs taken from a lattice, in the resamples.
-    """
-    rng = np.random.default_rng(seed)
-    values, outcomes = [], []
-    now = thresholds_of(chosen.policy)
-    for _ in range(n):
-        counts = rng.multinomial(len(tune), np.full(len(tune), 1 / len(tune))).astype(np.float64)
-        policy = _search_like(chosen.policy, tune, chosen.goal, counts).policy
-        found = thresholds_of(policy)
-        values.append([found.get(name, np.nan) for name in now])
-        o = replay(policy, measured_on.predictions)
-        outcomes.append((np.mean(o.label == measured_on.truth), np.mean(o.asked[:, -1]), 1000 * float(np.mean(o.cost))))
-    ends = [(1 - BAND) / 2, (1 + BAND) / 2]
-    bands = np.nanquantile(np.array(values).reshape(n, -1), ends, axis=0).T if now else []
-    accuracy, escalation, cost = np.quantile(np.array(outcomes), ends, axis=0).T
-    return Stability(
-        tuple((name, now[name], float(low), float(high)) for name, (low, high) in zip(now, bands, strict=True)),
-        (float(accuracy[0]), float(accuracy[1])),
-        (float(escalation[0]), float(escalation[1])),
-        (float(cost[0]), float(cost[1])),
-        n,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ByClass:
-    """Thresholds per predicted class beside one threshold for all, both the best for the same goal.
-
-    `gain` is the former minus the latter, paired on the rows that are reported on.
-    """
-
-    by_class: Policy
-    one: Policy
-    gain: PairedDifference
-    method: str
-    exact: bool
-
-
-def per_class_thresholds(
-    policy: Policy, tune: Labelled, goal: Goal, *, report_on: Labelled, min_rows: int = MIN_CLASS_ROWS
-) -> ByClass:
-    """Choose a threshold for each predicted class of triage on tune, and report the gain over one threshold.
-
-    Parameters
-    ----------
-    policy
-        Triage over two tiers.
-    report_on
-        The test rows.
-    min_rows
-        Rows on which the cheap tier predicts a class, below which it shares the common threshold.
-
-    Raises
-    ------
-    TierError
-        If the policy is not triage.
-    """
-    if not isinstance(policy.pattern, Triage):
-        raise TierError(f"Only triage has a threshold for each predicted class, {policy.pattern.title} has not.")
-    one = search(policy, tune.predictions, tune.truth, goal)
-    many = search_by_class(policy, tune.predictions, tune.truth, goal, min_rows=min_rows)
-    a, b = (replay(f.policy, report_on.predictions) for f in (one, many))
-    return ByClass(many.policy, one.policy, paired_difference(a, b, report_on.truth), many.method, many.exact)
+    if isinstance(policy.pattern, Triage) and policy.pattern.by_class:
+        return search_by_class(policy, on.predictions, on.truth, goal, weights=weights, pull=pull or 0.0)
+    return search(policy, on.predictions, on.truth, goal, weights=weights)

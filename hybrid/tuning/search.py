@@ -1,74 +1,48 @@
-"""Search: the best thresholds of one policy for a goal, exact over all distinct values where the pattern allows.
-
-Everything is a sum over rows, and a row meets a threshold in one comparison, ``gauge >= threshold``: two replays per
-threshold, one with every row kept and one with every row passed on, tell every sum at every threshold.
-"""
+"""Search: the best thresholds of one policy for a goal, exact over all distinct values where the pattern allows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from hybrid.metrics.curve import with_threshold
-from hybrid.metrics.flips import chain_of_three
-from hybrid.metrics.order import above
-from hybrid.routing.engine import Policy, Threshold, parameters, replay
+from hybrid.routing.engine import Policy, Threshold, parameters
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER, Floats, Labels, Predictions
-from hybrid.tuning.fronts import Group, merge_groups
-from hybrid.tuning.goals import CHEAPEST, MOST_ACCURATE, Goal, best, violation
-from hybrid.tuning.pair_search import Goal as Wanted
-from hybrid.tuning.pair_search import best_pair
+from hybrid.tuning.fronts import Group, merge_groups, pareto
+from hybrid.tuning.goals import COST, WRONG, Goal, best, violation
 from hybrid.tuning.pairs import PairSearch
+from hybrid.tuning.states import States, of_replay, placed, scan, states_of
 
 MIN_CLASS_ROWS = 50  # predicted rows below which a class shares the common threshold
 ROUNDS = 20  # of the coordinate search
+PRICES = 10  # of a wrong answer, that a front of three thresholds and more is made from
+STARTS = (0.0, 0.5, 0.8, NEVER)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """A policy with its thresholds set, and how it was found; `totals` as summed from `Goal.terms`."""
+    """A policy with its thresholds set, and how it was found.
+
+    `sums` are of all of the goal's measures; `totals` of those that the choice is made by, as from `Goal.terms`.
+    """
 
     policy: Policy
+    sums: Floats
     totals: Floats
     method: str
     exact: bool
 
     def key(self, caps: Floats) -> tuple[float, float, float]:
         """Return what is compared between policies: limits first, then the aim, then the tie-break."""
-        over = float(violation(self.totals[:, None], caps)[0])
-        return (over, float(self.totals[0]), float(self.totals[1]))
+        return key_of(self.totals, caps)
 
 
-def scan(gauge: Floats, kept: Floats, passed: Floats) -> tuple[Floats, Floats]:
-    """Return every distinct threshold and the sums at it.
-
-    Parameters
-    ----------
-    gauge
-        What the threshold is compared with, shape ``(n_rows,)``.
-    kept, passed
-        Terms of each row if it is kept and if it is passed on, shape ``(n_terms, n_rows)``.
-
-    Returns
-    -------
-    thresholds, totals
-        Ascending, ending with one that passes all on (1 or `NEVER`); and shape ``(n_terms, n_thresholds)``.
-
-    Examples
-    --------
-    >>> scan(np.array([0.5, 0.9]), np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
-    (array([0.5, 0.9, 1. ]), array([[1., 0., 1.]]))
-    """
-    order = np.argsort(gauge, kind="stable")
-    ascending = gauge[order]
-    thresholds = np.union1d(ascending, [above(float(ascending[-1]) if len(ascending) else 0.0)])
-    below = np.searchsorted(ascending, thresholds, side="left")
-    change = np.cumsum((passed - kept)[:, order], axis=1)
-    moved = np.concatenate([np.zeros((len(kept), 1)), change], axis=1)
-    return thresholds, kept.sum(axis=1)[:, None] + moved[:, below]
+def key_of(totals: Floats, caps: Floats) -> tuple[float, float, float]:
+    """Return what is compared between policies, of the sums that a choice is made by."""
+    return (float(violation(totals[:, None], caps)[0]), float(totals[0]), float(totals[1]))
 
 
 def search(
@@ -84,21 +58,150 @@ def search(
         How often each row counts, shape ``(n_rows,)``; None: once. With weights, which resampling uses, thresholds
         that depend on each other are searched on a lattice and not refined.
     """
-    lines = [line for line in policy.thresholds() if line.value is not None]
-    counts = np.ones(len(truth)) if weights is None else weights
-    caps = goal.caps(float(counts.sum()))
-    if not lines:
-        totals = (goal.terms(replay(policy, predictions), truth) * counts).sum(axis=1)
-        return Found(policy, totals, "nothing to search: no threshold", True)
     policy = with_classes(policy, ())
-    if len(lines) == 1:
-        return _one(policy, lines[0], predictions, truth, goal, counts, caps)
-    if len(lines) == 2:
-        found = _best_cascade(policy, predictions, truth, goal) if weights is None else None
-        if found is not None:
-            return found
-        return _two(policy, lines, predictions, truth, goal, counts, caps, refine=weights is None)
-    return _many(policy, lines, predictions, truth, goal, counts, caps)
+    states = states_of(policy, predictions, truth, goal)
+    caps = goal.caps(float(len(truth) if weights is None else weights.sum()))
+    if states is None:
+        return _descend(_Replays(policy, predictions, truth, goal, weights), goal, caps)
+    if weights is not None:
+        states = states.weighted(weights)
+    return best_of(states, goal, caps, refine=weights is None)
+
+
+def best_of(
+    states: States,
+    goal: Goal,
+    caps: Floats,
+    *,
+    refine: bool = True,
+    beat: Floats | None = None,
+    starts: Sequence[float] = STARTS,
+) -> Found:
+    """Set the thresholds of a policy whose states are known.
+
+    Parameters
+    ----------
+    refine
+        Whether two thresholds are searched exactly, or on a lattice only.
+    beat
+        Totals that are reached elsewhere: what cannot beat them need not be looked into; see `PairSearch.refined`.
+    starts
+        Of the search of three thresholds and more.
+    """
+    if not states.lines:
+        sums = states.terms[0].sum(axis=1)
+        return Found(states.policy, sums, sums[goal.rows], "nothing to search: no threshold", True)
+    if len(states.lines) == 1:
+        thresholds, totals = scan(states.gauges[0], states.terms[0], states.terms[1])
+        i = best(totals[goal.rows], caps)
+        method = f"exact over all {len(thresholds):,} distinct thresholds"
+        return Found(states.placed([thresholds[i]]), totals[:, i], totals[goal.rows, i], method, True)
+    if len(states.lines) == 2:
+        return _two(states, goal, caps, refine=refine, beat=beat)
+    return _descend(states, goal, caps, starts)
+
+
+def _two(states: States, goal: Goal, caps: Floats, *, refine: bool, beat: Floats | None) -> Found:
+    pairs = PairSearch(states, goal.rows, caps)
+    if not refine:
+        axes, totals, exact = pairs.on_lattice()
+        i, j = (int(x) for x in np.unravel_index(best(totals[goal.rows], caps), totals.shape[1:]))
+        values, sums = (float(axes[0][i]), float(axes[1][j])), totals[:, i, j]
+    else:
+        values, sums, exact = pairs.refined(beat=beat)
+    n = totals[0].size if not refine else pairs.n_pairs
+    method = (
+        f"exact over all {pairs.n_pairs:,} pairs of distinct thresholds"
+        if exact
+        else f"best of {n:,} pairs of thresholds, the most promising of the rest looked into; not proven best"
+    )
+    return Found(states.placed(values), sums, sums[goal.rows], method, exact)
+
+
+class _Scanned(Protocol):
+    """What tells the sums at every value of one threshold, the others held."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def lines(self) -> tuple[Threshold, ...]: ...
+
+    def scan(self, line: int, values: Sequence[float]) -> tuple[Floats, Floats]: ...
+
+
+class _Replays:
+    """The sums of a pattern that does not say where rows can end: two replays for each line that is scanned."""
+
+    def __init__(
+        self, policy: Policy, predictions: Predictions, truth: Labels, goal: Goal, weights: Floats | None
+    ) -> None:
+        self.policy = policy
+        self.lines = tuple(line for line in policy.thresholds() if line.value is not None)
+        self._on = predictions, truth, goal
+        self._counts = np.ones(len(truth)) if weights is None else weights
+
+    def scan(self, line: int, values: Sequence[float]) -> tuple[Floats, Floats]:
+        """Return every distinct value of one threshold and the sums there, the others held."""
+        edges = []
+        for edge in (0.0, NEVER):
+            moved = [edge if k == line else v for k, v in enumerate(values)]
+            edges.append(of_replay(placed(self.policy, self.lines, moved), *self._on) * self._counts)
+        at = self.lines[line]
+        now = placed(self.policy, self.lines, values)
+        gauge = now.pattern.gauge(self._on[0].select(now.names), at.name, at.index)
+        return scan(gauge, edges[0], edges[1])
+
+
+def _descend(on: _Scanned, goal: Goal, caps: Floats, starts: Sequence[float] = STARTS) -> Found:
+    """Move one threshold after the other to its best, from several starts, until none moves."""
+    found: list[tuple[tuple[float, float, float], list[float], Floats]] = []
+    for start in starts:
+        values, before = [start] * len(on.lines), None
+        for _ in range(ROUNDS):
+            for k in range(len(values)):
+                thresholds, totals = on.scan(k, values)
+                i = best(totals[goal.rows], caps)
+                values[k], sums = float(thresholds[i]), totals[:, i]
+            now = key_of(sums[goal.rows], caps)
+            if before is not None and now >= before:
+                break
+            before = now
+        found.append((now, values, sums))
+    _, values, sums = min(found, key=lambda f: f[0])
+    method = f"one threshold after the other over all distinct values, from {len(found)} starts; not proven best"
+    return Found(placed(on.policy, on.lines, values), sums, sums[goal.rows], method, False)
+
+
+def path_of(states: States) -> tuple[Floats, Floats]:
+    """Return thresholds from cheap to accurate, shape ``(n_points, n_lines)``, and the measures' sums there.
+
+    Of one threshold every point of the front; of two the front of a lattice; of more the points that a rising price of
+    a wrong answer leads to, each threshold in turn at its best.
+    """
+    if not states.lines:
+        return np.zeros((1, 0)), states.terms[0].sum(axis=1)[:, None]
+    if len(states.lines) == 1:
+        thresholds, totals = scan(states.gauges[0], states.terms[0], states.terms[1])
+        kept = pareto(totals[COST], totals[WRONG])
+        return thresholds[kept, None], totals[:, kept]
+    if len(states.lines) == 2:
+        axes, totals, _ = PairSearch(states, [COST, WRONG], np.zeros(0)).on_lattice()
+        flat = totals.reshape(len(totals), -1)
+        kept = pareto(flat[COST], flat[WRONG])
+        i, j = np.unravel_index(kept, totals.shape[1:])
+        return np.column_stack([axes[0][i], axes[1][j]]), flat[:, kept]
+    dearest = float(states.terms[:, COST].max()) or 1.0
+    values, found, sums = [0.0] * len(states.lines), [], []
+    for price in dearest * np.geomspace(0.05, 100, PRICES):
+        for _ in range(2):
+            for k in range(len(values)):
+                thresholds, totals = states.scan(k, values)
+                at = int(np.argmin(totals[COST] + price * totals[WRONG]))
+                values[k] = float(thresholds[at])
+        found.append(list(values))
+        sums.append(totals[:, at])
+    return np.array(found), np.stack(sums, axis=1)
 
 
 def search_by_class(
@@ -109,6 +212,7 @@ def search_by_class(
     *,
     weights: Floats | None = None,
     min_rows: int = MIN_CLASS_ROWS,
+    pull: float = 0.0,
 ) -> Found:
     """Set a threshold of triage for each predicted class; classes with too few rows share the common one.
 
@@ -116,143 +220,76 @@ def search_by_class(
     ----------
     min_rows
         Rows on which the cheap tier predicts a class, below which it shares.
+    pull
+        Rows of the pool that are added to each class, as it were, when its threshold is chosen: the fewer rows a class
+        has of its own, the more its threshold is drawn to the pool's.
     """
-    counts = np.ones(len(truth)) if weights is None else weights
-    caps = goal.caps(float(counts.sum()))
     policy = with_classes(policy, ())
-    gauge, kept, passed = _sides(policy, policy.thresholds()[0], predictions, truth, goal, counts)
+    states = states_of(policy, predictions, truth, goal)
+    assert states is not None  # triage has one threshold
+    caps = goal.caps(float(len(truth) if weights is None else weights.sum()))
     predicted = predictions.label[:, predictions.index(policy.names[0])]
-    sizes = np.bincount(predicted[predicted >= 0], minlength=len(predictions.classes))
+    if weights is not None:
+        states = states.weighted(weights)
+    n_classes = len(predictions.classes)
+    return by_class(states, predicted, n_classes, goal, caps, exact=weights is None, min_rows=min_rows, pull=pull)
+
+
+def by_class(
+    states: States,
+    predicted: Labels,
+    n_classes: int,
+    goal: Goal,
+    caps: Floats,
+    *,
+    exact: bool = True,
+    min_rows: int = MIN_CLASS_ROWS,
+    pull: float = 0.0,
+) -> Found:
+    """Set a threshold for each predicted class of a triage whose states are known; see `search_by_class`.
+
+    Parameters
+    ----------
+    predicted
+        Class codes of the first tier, shape ``(n_rows,)``.
+    """
+    gauge, (kept, passed) = states.gauges[0], states.terms[:, goal.rows]
+    sizes = np.bincount(predicted[predicted >= 0], minlength=n_classes)
     own = np.flatnonzero(sizes >= min_rows)
     shared = ~np.isin(predicted, own)
     members = [predicted == c for c in own] + ([shared] if shared.any() else [])
     groups = [Group(*scan(gauge[m], kept[:, m], passed[:, m])) for m in members]
-    merged = merge_groups(groups, caps, exact=weights is None)
+    if pull:
+        pool, sums = scan(gauge, kept, passed)
+        mean = sums / len(gauge)
+        groups = [
+            Group(g.thresholds, g.totals + pull * mean[:, np.searchsorted(pool, g.thresholds)], g.totals)
+            for g in groups
+        ]
+    merged = merge_groups(groups, caps, exact=exact and not pull)
     values = [float(g.thresholds[i]) for g, i in zip(groups, merged.picked, strict=True)]
     common = values[-1] if shared.any() else NEVER
-    by_class: list[float | None] = [None] * len(predictions.classes)
+    found: list[float | None] = [None] * n_classes
     for c, value in zip(own, values, strict=False):
-        by_class[c] = value
+        found[c] = value
     pooled = "" if not shared.any() else f"; {int((sizes < min_rows).sum())} classes with few rows share one"
+    drawn = f"; each drawn to the pool as by {pull:g} rows of it" if pull else ""
+    policy = with_classes(states.placed([common]), tuple(found))
     return Found(
-        with_classes(with_threshold(policy, "threshold", None, common), tuple(by_class)),
+        policy,
+        of_classes(states, policy, predicted).sum(axis=1),
         merged.totals,
-        f"{merged.method} over all distinct thresholds of {len(own)} predicted classes{pooled}",
-        merged.exact,
+        f"{merged.method} over all distinct thresholds of {len(own)} predicted classes{pooled}{drawn}",
+        merged.exact and not pull,
     )
 
 
-def _sides(
-    policy: Policy, line: Threshold, predictions: Predictions, truth: Labels, goal: Goal, counts: Floats
-) -> tuple[Floats, Floats, Floats]:
-    kept, passed = (with_threshold(policy, line.name, line.index, edge) for edge in (0.0, NEVER))
-    gauge = kept.pattern.gauge(predictions.select(policy.names), line.name, line.index)
-    terms = [goal.terms(replay(p, predictions), truth) * counts for p in (kept, passed)]
-    return gauge, terms[0], terms[1]
-
-
-def _one(
-    policy: Policy,
-    line: Threshold,
-    predictions: Predictions,
-    truth: Labels,
-    goal: Goal,
-    counts: Floats,
-    caps: Floats,
-) -> Found:
-    thresholds, totals = scan(*_sides(policy, line, predictions, truth, goal, counts))
-    i = best(totals, caps)
-    return Found(
-        with_threshold(policy, line.name, line.index, float(thresholds[i])),
-        totals[:, i],
-        f"exact over all {len(thresholds):,} distinct thresholds",
-        True,
-    )
-
-
-def _two(
-    policy: Policy,
-    lines: Sequence[Threshold],
-    predictions: Predictions,
-    truth: Labels,
-    goal: Goal,
-    counts: Floats,
-    caps: Floats,
-    *,
-    refine: bool,
-) -> Found:
-    one, two = lines
-    corners = np.stack(
-        [
-            np.stack(
-                [
-                    goal.terms(replay(_at(policy, lines, (a, b)), predictions), truth) * counts
-                    for b in (0.0, NEVER)  # each row kept by the second threshold, then passed on
-                ]
-            )
-            for a in (0.0, NEVER)
-        ]
-    )
-    seen = predictions.select(policy.names)
-    gauges = [policy.pattern.gauge(seen, line.name, line.index) for line in (one, two)]
-    pair = PairSearch(gauges[0], gauges[1], corners, caps)
-    thresholds, totals, exact = pair.refined() if refine else pair.on_lattice()
-    method = (
-        f"exact over all {pair.n_pairs:,} pairs of distinct thresholds"
-        if exact
-        else f"best of {pair.n_lattice:,} pairs of thresholds, the most promising of the rest looked into"
-    )
-    return Found(_at(policy, lines, thresholds), totals, method, exact)
-
-
-def _best_cascade(policy: Policy, predictions: Predictions, truth: Labels, goal: Goal) -> Found | None:
-    """Find the best pair of thresholds of a cascade for right answers at a price, the fastest way; None for others.
-
-    Where no thresholds keep the limit, those are wanted that exceed it least: the most accurate, or the cheapest.
-    """
-    n = len(truth)
-    if goal == replace(goal, kind=CHEAPEST, budget=None, seconds=None):
-        floor = 0.0 if goal.floor is None else goal.floor
-        wanted, fallback = Wanted(min_accuracy=floor), Wanted(max_cost_per_1000=np.inf)
-    elif goal == replace(goal, kind=MOST_ACCURATE, floor=None, seconds=None):
-        budget = np.inf if goal.budget is None else goal.budget
-        wanted, fallback = Wanted(max_cost_per_1000=budget), Wanted(min_accuracy=0.0)
-    else:
-        return None
-    chain = chain_of_three(policy, predictions, truth)
-    if chain is None:
-        return None
-    found = best_pair(policy, chain, wanted) or best_pair(policy, chain, fallback)
-    assert found is not None  # any thresholds meet the fallback
-    wrong, cost = n - round(found.accuracy * n), found.cost_per_1000 / 1000 * n
-    totals = (cost, wrong, wrong) if goal.kind == CHEAPEST else (wrong, cost, cost)
-    method = "exact over all pairs of distinct thresholds"
-    return Found(found.policy, np.array(totals[: 2 + len(goal.limits)], dtype=np.float64), method, True)
-
-
-def _many(
-    policy: Policy,
-    lines: Sequence[Threshold],
-    predictions: Predictions,
-    truth: Labels,
-    goal: Goal,
-    counts: Floats,
-    caps: Floats,
-) -> Found:
-    """Move one threshold after the other to its best, from several starts, until none moves."""
-    found: list[Found] = []
-    for start in (0.0, 0.5, 0.8, NEVER):
-        now = _one(_at(policy, lines, (start,) * len(lines)), lines[0], predictions, truth, goal, counts, caps)
-        for _ in range(ROUNDS):
-            before = now.key(caps)
-            for line in lines:
-                now = _one(now.policy, line, predictions, truth, goal, counts, caps)
-            if now.key(caps) >= before:
-                break
-        found.append(now)
-    chosen = min(found, key=lambda f: f.key(caps))
-    method = f"one threshold after the other over all distinct values, from {len(found)} starts; not proven best"
-    return replace(chosen, method=method, exact=False)
+def of_classes(states: States, policy: Policy, predicted: Labels) -> Floats:
+    """Return the measures of each row under a triage with a threshold for each predicted class."""
+    assert isinstance(policy.pattern, Triage)
+    kept = states.gauges[0] >= policy.pattern.threshold_of(predicted)
+    found: Floats = np.where(kept, states.terms[0], states.terms[1])
+    return found
 
 
 def with_classes(policy: Policy, by_class: tuple[float | None, ...]) -> Policy:
@@ -260,12 +297,6 @@ def with_classes(policy: Policy, by_class: tuple[float | None, ...]) -> Policy:
     if not isinstance(policy.pattern, Triage) or policy.pattern.by_class == by_class:
         return policy
     return replace(policy, pattern=replace(policy.pattern, by_class=by_class))
-
-
-def _at(policy: Policy, lines: Sequence[Threshold], values: Sequence[float]) -> Policy:
-    for line, value in zip(lines, values, strict=True):
-        policy = with_threshold(policy, line.name, line.index, float(value))
-    return policy
 
 
 def thresholds_of(policy: Policy) -> dict[str, float]:

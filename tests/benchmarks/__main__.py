@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from hybrid.tuning.pair_search import Goal, best_pair
 
 from hybrid.metrics.curve import curve_of
 from hybrid.metrics.flips import Chain, chain_of_three, flips
@@ -33,7 +34,6 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Answers, Predictions, Tier
 from hybrid.routing.voting import vote
-from hybrid.tuning.pair_search import Goal, best_pair
 
 CLASSES = 77
 

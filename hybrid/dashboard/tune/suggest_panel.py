@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,15 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import class_table, wording
-from hybrid.dashboard.state import Choice, Evaluation, Loaded, answering, cheap_of, evaluate_on, table_of
+from hybrid.dashboard.state import Choice, Evaluation, Loaded, evaluate_on, table_of
 from hybrid.dashboard.tiles import Scale
 from hybrid.dashboard.tune import promised
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Interval, PairedDifference, paired_difference
 from hybrid.production.bundle import pattern_name
-from hybrid.routing.engine import Policy, answered_by, defaults, replay
-from hybrid.routing.patterns import PATTERNS, Triage
-from hybrid.routing.table import Predictions
-from hybrid.study.evidence import TRAINED_GATE
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Predictions, Rows
 from hybrid.tuning import (
     CHEAPEST,
     LEAST_TOTAL,
@@ -29,6 +27,8 @@ from hybrid.tuning import (
     Labelled,
     Recommendation,
     Stability,
+    every_way,
+    one_way,
     per_class_thresholds,
     recommend,
     stability,
@@ -44,7 +44,6 @@ PER_1000, PER_MONTH = "per 1,000 texts", "per month"
 HERE, EVERYWHERE = "this pattern", "all patterns"
 WIDTH = 340  # pixels of the popover
 MAX_TABLE = 12  # classes up to which a table of costs is offered
-MAX_PAIRS = 6  # of tiers that triage is tried with
 
 
 def controls(data: Loaded, choice: Choice, scale: Scale) -> None:
@@ -124,10 +123,10 @@ def _pick_losses(data: Loaded, scale: Scale) -> float | tuple[tuple[float, ...],
 
 def _suggest(data: Loaded, choice: Choice, goal: Goal, everywhere: bool) -> None:
     st.session_state.pop("suggest_problem", None)
-    policies = candidates(data, choice) if everywhere else [choice.policy]
     try:
-        (tune,), (test,) = (_labelled(data, choice, policies, side) for side in ("tune", "test"))
-        found = recommend(policies, tune, goal, test=test)
+        (tune, groups), (test, _) = (_every_answer(data, choice, side) for side in ("tune", "test"))
+        ways = candidates(tune.predictions) if everywhere else one_way(choice.policy)
+        found = recommend(tune.predictions, tune.truth, goal, test=test, groups=groups, ways=ways)
     except HybridError as error:
         st.session_state["suggest_problem"] = str(error)
         return
@@ -135,41 +134,27 @@ def _suggest(data: Loaded, choice: Choice, goal: Goal, everywhere: bool) -> None
     put(found.policy, data.recording.dataset.classes)
 
 
-def _labelled(data: Loaded, choice: Choice, policies: Sequence[Policy], side: str) -> list[Labelled]:
-    (on,) = evaluate_on(data, (choice,), side)
-    names = list(dict.fromkeys(n for p in policies for n in p.names))
-    rows = answered_by(on.predictions, names)
-    return [Labelled(on.predictions.take(rows), on.truth[rows])]
+def _every_answer(data: Loaded, choice: Choice, side: str) -> tuple[Labelled, Rows]:
+    """Return the rows of a side with the answers of every tier, and their groups."""
+    recording = data.recording
+    rows = recording.split.tune if side == "tune" else recording.split.test
+    if choice.terms.mix:
+        rows = evaluate_on(data, (choice,), side)[0].rows
+    table = table_of(data, choice.whatif, choice.terms).take(rows)
+    return Labelled(table, recording.dataset.truth[rows]), recording.dataset.group[rows]
 
 
-def candidates(data: Loaded, choice: Choice) -> list[Policy]:
-    """Return the ways of routing that "all patterns" stands for.
+def candidates(table: Predictions) -> Iterator[Policy]:
+    """Yield the ways of routing that "all patterns" stands for: those that the controls can show.
 
-    Triage over pairs of tiers, cheap to dear; the others over all tiers from the cheap one on, the cascade also over
-    any two cheaper ones before the dearest; the router with the trained gate.
+    Tiers stand in the order of the table, but for the two of a triage, and there are two or more.
     """
-    table: Predictions = table_of(data, choice.whatif, choice.terms)
-    by_name = {t.name: t for t in table.tiers}
-    answers = [t.name for t in answering(table)]
-    cheap = cheap_of(tuple(by_name.values())).name
-    tail = answers[answers.index(cheap) :]
-    found: list[Policy] = []
-
-    def add(name: str, tiers: Sequence[str]) -> None:
-        kind = PATTERNS[name]
-        if len(tiers) >= kind.min_tiers and (kind.max_tiers is None or len(tiers) <= kind.max_tiers):
-            found.append(Policy(defaults(kind, tiers), tuple(by_name[n] for n in tiers)))
-
-    for pair in sorted(combinations(answers, 2), key=lambda p: (p[0] != cheap, p[1] != answers[-1]))[:MAX_PAIRS]:
-        add("triage", pair)
-    for pair in combinations(answers[:-1], 2):
-        add("cascade", (*pair, answers[-1]))
-    members = tail if len(tail) > 1 else answers
-    add("ensemble", members)
-    add("triage_ensemble", members)
-    if TRAINED_GATE in by_name:
-        add("router", (TRAINED_GATE, cheap, answers[-1]))
-    return found
+    place = {t.name: j for j, t in enumerate(table.tiers)}
+    tiers = [t for t in table.tiers if t.kind != "gate"] + [t for t in table.tiers if t.kind == "gate"]
+    for way in every_way(tiers):
+        at = [place[n] for n in way.names[way.pattern.gate_first :]]
+        if len(at) > 1 and (len(at) == 2 or at == sorted(at)):
+            yield way
 
 
 def put(policy: Policy, classes: Sequence[str]) -> None:
@@ -278,7 +263,7 @@ def _money(i: Interval) -> str:
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Choosing again on 200 resamples …")
 def _stability(key: str, kept: str, _data: Loaded, _choice: Choice, _found: Recommendation) -> Stability:
-    (tune,), (test,) = (_labelled(_data, _choice, [_found.policy], side) for side in ("tune", "test"))
+    tune, test = (_every_answer(_data, _choice, side)[0].answered(_found.policy.names) for side in ("tune", "test"))
     return stability(_found, tune, measured_on=test if len(test) else tune)
 
 

@@ -1,12 +1,13 @@
 """Cascade: from cheap to dear, stop at the first tier that is sure enough."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, param
-from hybrid.routing.table import NEVER, Bools, Predictions
+from hybrid.routing.engine import Pattern, Policy, Stop, arranged, param
+from hybrid.routing.table import NEVER, Bools, Predictions, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,15 @@ class Cascade(Pattern):
         passed_on = seen.asked[:, :-1] & ~(seen.confidence[:, :-1] >= np.array(self.thresholds))
         # a tier was asked only if all before it passed the row on, so looking at the one before is enough
         return np.column_stack([np.ones(seen.n_rows, dtype=bool), passed_on])
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...]:
+        return tuple(
+            Stop(seen.label[:, j], tuple((before,) for before in range(j + 1))) for j in range(len(seen.tiers))
+        )
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield every tier alone, then three and more: two are a triage."""
+        for chosen in arranged(tiers, 1):
+            if len(chosen) != 2:
+                yield Policy(cls((cls.params()[0].default,) * (len(chosen) - 1)), chosen)

@@ -1,13 +1,15 @@
 """Ensemble: all members vote on every row."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, Verdict, param, pick
-from hybrid.routing.table import NEVER, Bools, Floats, Predictions
-from hybrid.routing.voting import STRATEGIES, agreement, vote
+from hybrid.routing.engine import ALL_ORDERS, Pattern, Policy, Stop, Verdict, answering, can_end, param, pick, variants
+from hybrid.routing.table import NEVER, Bools, Floats, Predictions, Tier
+from hybrid.routing.voting import CHEAP_BELOW, STRATEGIES, agreement, strategies_for, vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Ensemble(Pattern):
         optional=True,
     )
     cheap_below: float = param(
-        0.001,
+        CHEAP_BELOW,
         label="A member is cheap below",
         help="Price per answer in USD below which a member counts as cheap in the cost-aware vote.",
         low=0.0,
@@ -65,6 +67,28 @@ class Ensemble(Pattern):
     def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
         members = self._members(seen)
         return agreement(seen, members, vote(seen, members, self.strategy, self.cheap_below))
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...]:
+        columns = tuple(range(len(seen.tiers)))
+        voted = self._vote(seen).label
+        if self.agreement is None:
+            return (Stop(voted, (columns,)),)
+        return Stop(voted, (columns[:-1],)), Stop(seen.label[:, -1], (columns[:-1], columns[-1:]))
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield all members from cheap to dear, and with each other tier as the judge; of many, with dearer ones."""
+        answers = answering(tiers)
+        for k in range(2, len(answers) + 1):
+            for members in combinations(answers, k):
+                for strategy in strategies_for(members, CHEAP_BELOW):
+                    yield from variants(cls, members, strategy=strategy)
+            for members in combinations(answers, k - 1) if k > 2 else ():
+                after = 0 if k <= ALL_ORDERS else answers.index(members[-1]) + 1
+                judges = [t for t in answers[after:] if t not in members and can_end(t)]
+                for judge in judges:
+                    for strategy in strategies_for(members, CHEAP_BELOW):
+                        yield from variants(cls, (*members, judge), strategy=strategy, agreement=1.0)
 
     def _members(self, seen: Predictions) -> slice:
         return slice(None) if self.agreement is None else slice(0, -1)

@@ -1,13 +1,14 @@
 """Router: a gate picks the tier directly, before any of them is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, param
-from hybrid.routing.table import NEVER, Bools, Floats, Predictions
+from hybrid.routing.engine import Pattern, Policy, Stop, answering, can_end, param, variants
+from hybrid.routing.table import NEVER, Bools, Floats, Predictions, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,16 @@ class Router(Pattern):
         open_to = np.column_stack([reached, np.ones(seen.n_rows, dtype=bool)])  # the last tier takes what is left
         first = open_to & (np.cumsum(open_to, axis=1) == 1)
         return np.column_stack([np.ones(seen.n_rows, dtype=bool), first & scored])
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...]:
+        return tuple(Stop(seen.label[:, j], ((0,), (j,))) for j in range(1, len(seen.tiers)))
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield every gate before two and more tiers from cheap to dear: the easier a row, the cheaper its tier."""
+        answers = answering(tiers)
+        for k in range(2, len(answers) + 1):
+            for chosen in combinations(answers, k):
+                if can_end(chosen[-1]):
+                    for gate in (t for t in tiers if t.kind == "gate"):
+                        yield from variants(cls, (gate, *chosen))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, param
+from hybrid.routing.engine import Pattern, Stop, param
 from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions
 
 
@@ -54,3 +54,8 @@ class Triage(Pattern):
         kept = seen.confidence[:, 0] >= self.threshold_of(seen.label[:, 0])
         # nan >= threshold is False: a tier that was not asked yet keeps nothing, so ask it first
         return np.column_stack([np.ones_like(kept), seen.asked[:, 0] & ~kept])
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...] | None:
+        if self.by_class:
+            return None
+        return Stop(seen.label[:, 0], ((0,),)), Stop(seen.label[:, 1], ((0,), (1,)))

@@ -1,13 +1,15 @@
 """Triage + ensemble: easy rows end at the classifier, the uncertain ones go to a vote."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, Verdict, param, pick
-from hybrid.routing.table import NEVER, Bools, Predictions
-from hybrid.routing.voting import STRATEGIES, vote
+from hybrid.routing.engine import ALL_ORDERS, Pattern, Policy, Stop, Verdict, answering, param, pick, variants
+from hybrid.routing.table import NEVER, Bools, Predictions, Tier
+from hybrid.routing.voting import CHEAP_BELOW, STRATEGIES, strategies_for, vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class TriageEnsemble(Pattern):
         choices=STRATEGIES,
     )
     cheap_below: float = param(
-        0.001,
+        CHEAP_BELOW,
         label="A member is cheap below",
         help="Price per answer in USD below which a member counts as cheap in the cost-aware vote.",
         low=0.0,
@@ -52,6 +54,22 @@ class TriageEnsemble(Pattern):
 
     def weighs(self, n_tiers: int) -> tuple[int, ...]:
         return tuple(range(n_tiers))
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...]:
+        others = tuple(range(1, len(seen.tiers)))
+        voted = vote(seen, slice(None), self.strategy, self.cheap_below).label
+        return Stop(seen.label[:, 0], ((0,),)), Stop(voted, ((0,), others))
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield all tiers from cheap to dear, of few of them each as the first."""
+        answers = answering(tiers)
+        for k in range(cls.min_tiers, len(answers) + 1):
+            for chosen in combinations(answers, k):
+                for first in chosen if k <= ALL_ORDERS else chosen[:1]:
+                    others = tuple(t for t in chosen if t is not first)
+                    for strategy in strategies_for(chosen, CHEAP_BELOW):
+                        yield from variants(cls, (first, *others), strategy=strategy)
 
     def _kept(self, seen: Predictions) -> Bools:
         kept: Bools = seen.confidence[:, 0] >= self.threshold

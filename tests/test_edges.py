@@ -1,0 +1,44 @@
+"""Edges: what a tally tells about the best thresholds, and how far the others can be."""
+
+import numpy as np
+import pytest
+from test_tally import many, tally_of
+
+from hybrid.metrics.flips import with_threshold
+from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.summary import summarize
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.tuning import Goal
+from hybrid.tuning.edges import optimum_at_edges
+from hybrid.tuning.search import search
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("goal", [Goal("cheapest", floor=0.88), Goal("most_accurate", budget=600.0)])
+def test_the_bound_between_edges_holds_for_the_exact_optimum(k, goal):
+    predictions, truth = many(2_000, k, seed=3)
+    pattern = Triage(0.5) if k == 2 else Cascade((0.5, 0.5))
+    policy = Policy(pattern, predictions.tiers)
+    at_edges = optimum_at_edges(tally_of(policy, predictions, truth, lattice=Lattice(5, 4)), goal)
+    exact = search(policy, predictions, truth, goal)
+    assert exact.exact
+    o = replay(exact.policy, predictions)
+    accuracy, cost = np.mean(o.label == truth), 1000 * o.cost.mean()
+    if goal.floor is not None:
+        assert at_edges.bound - 1e-6 <= cost <= at_edges.cost_per_1000 + 1e-6
+        assert at_edges.accuracy >= 0.88
+    else:
+        assert at_edges.bound + 1e-9 >= accuracy >= at_edges.accuracy
+    moved = policy
+    for line, value in zip(policy.thresholds(), at_edges.thresholds, strict=True):
+        moved = with_threshold(moved, line.name, line.index, value)
+    s = summarize(replay(moved, predictions), truth)
+    assert s.accuracy.value == pytest.approx(at_edges.accuracy)
+    assert s.cost_per_1000.value == pytest.approx(at_edges.cost_per_1000, abs=1e-6)
+
+
+def test_limits_that_no_edge_keeps_have_no_optimum():
+    predictions, truth = many(200, 2)
+    sums = tally_of(Policy(Triage(0.5), predictions.tiers), predictions, truth)
+    assert optimum_at_edges(sums, Goal("cheapest", floor=1.0)) is None
