@@ -64,6 +64,31 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--text", help="column of the texts; default: guessed")
     check.set_defaults(run=_evaluate)
 
+    serve = commands.add_parser("serve", help="answer over HTTP, also in the place of the LLM that was asked before")
+    serve.add_argument("bundle")
+    serve.add_argument("--host", default="127.0.0.1", help="another than this machine's own needs HYBRID_SERVE_TOKENS")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--mode", choices=("live", "shadow", "canary"), default="live", help="shadow: the LLM answers")
+    serve.add_argument("--share", type=float, default=0.1, help="of the texts that the policy answers as a canary")
+    serve.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
+    serve.add_argument(
+        "--server", action="append", default=[], metavar="TIER=URL[=VARIABLE]", help="where a tier is asked"
+    )
+    serve.add_argument("--upstream", metavar="URL[=VARIABLE]", help="where requests that do not classify are passed on")
+    serve.add_argument("--upstream-model", help="the model to ask for there; default: the one that the client names")
+    serve.add_argument("--trust", action="append", default=[], metavar="KEY", help="serve only what this key signed")
+    serve.add_argument("--log", metavar="FOLDER", help="keep every decision there")
+    serve.add_argument("--log-texts", choices=("hash", "full"), default="hash", help="what of each text is kept")
+    serve.add_argument("--log-redact", metavar="MODULE:NAME", help="a function that takes out what must not be kept")
+    serve.add_argument("--text-pattern", metavar="REGEX", help="its first group is the text within a chat's message")
+    serve.add_argument("--deadline", type=float, default=30.0, help="seconds for the LLM calls of a request")
+    serve.set_defaults(run=_serve)
+
+    sign = commands.add_parser("sign", help="sign a bundle, so that others can tell that it is yours")
+    sign.add_argument("bundle")
+    sign.add_argument("--key", required=True, help="file of an Ed25519 key: openssl genpkey -algorithm ed25519")
+    sign.set_defaults(run=_sign)
+
     for command in (route, check):
         command.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
     for command in (tune, route):
@@ -201,6 +226,65 @@ def _evaluate(options: argparse.Namespace) -> int:
                 f"wrong: {most_frequent(found.unknown)}"
             )
     return HOLDS if holds else BROKEN
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import re
+
+    from hybrid.production.scoring import load_function, load_models
+
+    try:
+        from hybrid.production import serve
+        from hybrid.production.log import DecisionLog
+    except ImportError as error:
+        raise DatasetError(f"Serving needs the extra ({error}): pip install 'hybrid-tuner[serve]'.") from error
+    try:
+        inside = re.compile(options.text_pattern) if options.text_pattern else None
+    except re.error as error:
+        raise DatasetError(f"--text-pattern: {error}.") from error
+    if inside is not None and not inside.groups:
+        raise DatasetError("--text-pattern needs a group, in round brackets, around the text.")
+    servers = dict(_server(one) for one in options.server)
+    redact = load_function(options.log_redact) if options.log_redact else None
+    log = DecisionLog(options.log, texts=options.log_texts, redact=redact) if options.log else None
+    settings = serve.Settings(
+        options.bundle,
+        models=load_models(options.models),
+        servers=servers,
+        trust=tuple(options.trust),
+        deadline=options.deadline,
+        mode=options.mode,
+        share=options.share,
+        tokens=serve.tokens_here(),
+        upstream=_server(f"={options.upstream}")[1] if options.upstream else None,
+        upstream_model=options.upstream_model,
+        log=log,
+        inside=inside,
+    )
+    serve.run(settings, host=options.host, port=options.port)
+    return HOLDS
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from hybrid.production.signature import sign
+
+    path = Path(options.bundle)
+    try:
+        content, key = path.read_bytes(), Path(options.key).read_text(encoding="ascii")
+        path.write_bytes(sign(content, key))
+    except (OSError, UnicodeError) as error:
+        raise DatasetError(f"The bundle or the key cannot be read or written: {error}.") from error
+    print(f"{path} is signed.")
+    return HOLDS
+
+
+def _server(given: str) -> tuple[str, Any]:
+    """Return a tier and its server, written as ``TIER=URL`` or ``TIER=URL=VARIABLE``."""
+    from hybrid.production.binding import Server
+
+    tier, _, rest = given.partition("=")
+    url, _, variable = rest.partition("=")
+    return tier, Server(url, variable) if variable else Server(url)
 
 
 def _text_column(found: str | None) -> str:

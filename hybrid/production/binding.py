@@ -51,6 +51,10 @@ class Server:
                 "_API_KEY, in capitals. The key itself belongs into that variable, not here."
             )
 
+    def key(self) -> str | None:
+        """Return the key that the environment holds for this server; None where there is none."""
+        return key_for(self.base_url, self.key_variable)
+
 
 Servers = Mapping[str, Server | str]
 """By the name of a tier (or of the LLM that reads tickets): its server, or its address where no key is needed."""

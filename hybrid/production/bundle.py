@@ -400,6 +400,8 @@ def _reader(
     found = _unpack(config.model, config.files, files, unpacked)
     if not hasattr(found, "probabilities"):
         raise BundleError(f"policy.json: {config.model!r} has no probabilities that a confidence could read.")
+    if not found.answers_alike:
+        raise BundleError(f"policy.json: a confidence reads {config.model!r}, which asks a server: it must run here.")
     return found  # type: ignore[return-value]  # it has them
 
 

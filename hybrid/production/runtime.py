@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from hybrid.production import binding
 from hybrid.production.binding import Servers
 from hybrid.production.bundle import Bundle, TierConfig
 from hybrid.production.bundle import load as load_bundle
-from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, rounds
-from hybrid.routing.table import UNKNOWN, Answers
+from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, pick, rounds
+from hybrid.routing.table import UNKNOWN, Answers, Predictions
 from hybrid.tiers import LocalModel
 from hybrid.tiers.confidence import SAID
 from hybrid.tiers.embedders import EndpointEmbedder
@@ -59,7 +59,17 @@ HARDLY_ABOVE = 1e-6  # a confidence so little above 1 is 1: it was summed up in 
 log = logging.getLogger("hybrid")
 
 CHUNKS = 4  # of a stream that are decided at a time
-Failures = dict[tuple[int, int], str]  # by row and column of the tier: why a call gave no answer
+Cell = tuple[int, int]  # row, and column of the tier
+
+
+class Notes(NamedTuple):
+    """What the answers of a batch do not say."""
+
+    failures: dict[Cell, str]  # why a call gave no answer
+    tokens: dict[Cell, tuple[int, int]]  # of the prompt and of the reply, where an LLM counted them
+
+
+Known = Mapping[int, tuple[Answers, Notes]]  # by column: a tier's answers about every text, asked before
 
 Model = Callable[[Sequence[str]], Sequence[Answer] | Awaitable[Sequence[Answer]]]
 
@@ -74,6 +84,8 @@ class Step:
     cost: float  # USD
     latency: float  # seconds
     failure: str | None = None  # why there is no answer, where the call itself failed
+    prompt_tokens: int = 0  # of an LLM that the bundle asked, as its server counted them
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,29 +261,58 @@ class Runtime:
         finally:
             await self.close()
 
-    async def _decide(self, texts: Sequence[str]) -> tuple[Outcomes, Failures]:
-        if isinstance(texts, str):
-            raise TierError("A batch is a list of texts; for one text, call the pipeline with it.")
-        wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
-        if wrong:
-            raise TierError(f"Text {wrong[0] + 1} is {type(texts[wrong[0]]).__name__}, not a string: convert it first.")
-        texts = [_encodable(text) for text in texts]
-        until = None if self._deadline is None else time.monotonic() + self._deadline
-        failures: Failures = {}
+    async def beside(self, name: str, texts: Sequence[str]) -> tuple[list[Decision], list[Decision]]:
+        """Ask one tier about every text, and decide beside it with its very answers: it is asked once.
+
+        Returns
+        -------
+        alone
+            What would be decided if this tier answered everything.
+        decisions
+            What the policy decides.
+        """
+        texts, j, notes = _checked(texts), self.policy.names.index(name), Notes({}, {})
+        answers = await self._ask(Ask(j, np.arange(len(texts))), texts, self._until(), notes)
+        seen = Predictions.unasked(self.policy.tiers, (), len(texts))
+        for column in ("label", "confidence", "cost", "latency"):
+            getattr(seen, column)[:, j] = getattr(answers, column)
+        verdict = pick(seen, np.full(len(texts), j))
+        alone = Outcomes(self.policy, *verdict, answers.cost, answers.latency, seen.asked, seen)
+        return self._explain(alone, notes), self._explain(*await self._decide(texts, {j: (answers, notes)}))
+
+    async def knowing(self, name: str, answers: Sequence[Answer], texts: Sequence[str]) -> list[Decision]:
+        """Decide texts where one tier's answers about all of them are known already, and are not asked for again."""
+        texts, j, why = _checked(texts), self.policy.names.index(name), dict[int, str]()
+        encoded = self._encode(name, [(range(len(texts)), list(answers))], len(texts), why)
+        known = await self._learned(name, list(texts), encoded)
+        return self._explain(
+            *await self._decide(texts, {j: (known, Notes({(k, j): reason for k, reason in why.items()}, {}))})
+        )
+
+    def _until(self) -> float | None:
+        return None if self._deadline is None else time.monotonic() + self._deadline
+
+    async def _decide(self, texts: Sequence[str], known: Known | None = None) -> tuple[Outcomes, Notes]:
+        texts = _checked(texts)
+        until = self._until()
+        notes = Notes({}, {})
         steps = rounds(self.policy, len(texts))
         try:
             asks = next(steps)
             while True:
-                asks = steps.send(await asyncio.gather(*(self._ask(ask, texts, until, failures) for ask in asks)))
+                asks = steps.send(
+                    await asyncio.gather(*(self._answer(ask, texts, until, notes, known or {}) for ask in asks))
+                )
         except StopIteration as end:
-            return end.value, failures
+            return end.value, notes
 
     def explain(self, outcomes: Outcomes) -> list[Decision]:
         """Turn outcomes into decisions with names and traces."""
-        return self._explain(outcomes, {})
+        return self._explain(outcomes, Notes({}, {}))
 
-    def _explain(self, outcomes: Outcomes, failures: Failures) -> list[Decision]:
+    def _explain(self, outcomes: Outcomes, notes: Notes) -> list[Decision]:
         names, seen = self.policy.names, outcomes.seen
+        failures, tokens, none = notes.failures, notes.tokens, (0, 0)
         final = self._with_fallback(outcomes, failures)
         # plain lists: reading one number of an array takes longer than building the decision
         label = [self._label(c) for c in final.label.tolist()]
@@ -289,7 +330,15 @@ class Runtime:
                 cost[i],
                 latency[i],
                 tuple(
-                    Step(names[j], self._label(codes[j]), sure[j], paid[j], waited[j], failures.get((i, j)))
+                    Step(
+                        names[j],
+                        self._label(codes[j]),
+                        sure[j],
+                        paid[j],
+                        waited[j],
+                        failures.get((i, j)),
+                        *tokens.get((i, j), none),
+                    )
                     for j, was_asked in enumerate(asked[i])
                     if was_asked
                 ),
@@ -298,7 +347,7 @@ class Runtime:
             for i, (codes, sure, paid, waited) in enumerate(said)
         ]
 
-    def _with_fallback(self, outcomes: Outcomes, failures: Failures) -> Verdict:
+    def _with_fallback(self, outcomes: Outcomes, failures: Mapping[Cell, str]) -> Verdict:
         """Return the final answers; where a failed call left a row without one, the surest that was given."""
         verdict = Verdict(outcomes.label.copy(), outcomes.tier.copy(), outcomes.confidence.copy())
         if self.bundle.config.on_failure == "unknown":
@@ -314,13 +363,24 @@ class Runtime:
     def _label(self, code: Any) -> str | None:
         return None if code == UNKNOWN else self.classes[code]
 
-    async def _ask(self, ask: Ask, texts: Sequence[str], until: float | None, failures: Failures) -> Answers:
+    async def _answer(self, ask: Ask, texts: Sequence[str], until: float | None, notes: Notes, known: Known) -> Answers:
+        if ask.tier not in known:
+            return await self._ask(ask, texts, until, notes)
+        answers, noted = known[ask.tier]
+        cells = [(int(i), ask.tier) for i in ask.rows]
+        notes.failures.update((c, noted.failures[c]) for c in cells if c in noted.failures)
+        notes.tokens.update((c, noted.tokens[c]) for c in cells if c in noted.tokens)
+        return answers.take(ask.rows)
+
+    async def _ask(self, ask: Ask, texts: Sequence[str], until: float | None, notes: Notes) -> Answers:
         name = self.policy.names[ask.tier]
         asked = [texts[i] for i in ask.rows]
         tier = self._tiers[name]
         if name in self._askers:
             said = await self._askers[name].ask(asked, until=until)
-            failures |= {(int(i), ask.tier): f for i, f in zip(ask.rows, said.failures, strict=True) if f is not None}
+            cells = [(int(i), ask.tier) for i in ask.rows]
+            notes.failures.update((c, f) for c, f in zip(cells, said.failures, strict=True) if f is not None)
+            notes.tokens.update((c, t) for c, t in zip(cells, said.tokens, strict=True) if any(t))
             return await self._learned(name, asked, tier.priced(said.answers))
         start = time.perf_counter()
         local = self._local.get(name)
@@ -337,7 +397,7 @@ class Runtime:
             )
             if local is None:
                 answers = await self._learned(name, asked, answers)
-            failures |= {(int(ask.rows[k]), ask.tier): reason for k, reason in why.items()}
+            notes.failures.update(((int(ask.rows[k]), ask.tier), reason) for k, reason in why.items())
             if why:
                 first = min(why)
                 log.warning(
@@ -389,6 +449,8 @@ class Runtime:
         if answer.confidence is None:
             if tier.default_confidence is not None:
                 return tier.default_confidence
+            if tier.name in self.bundle.llms:
+                return self.bundle.llms[tier.name].usual
             if tier.name in self._weighed and (code != UNKNOWN or tier.kind == "gate"):
                 raise TierError(
                     f"{tier.name} gave no confidence, and this policy decides by it: return hybrid.Answer(label, "
@@ -465,6 +527,22 @@ def _number(value: object) -> float:
         return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    """Return texts that can be asked about.
+
+    Raises
+    ------
+    TierError
+        If it is one text, or one of them is none.
+    """
+    if isinstance(texts, str):
+        raise TierError("A batch is a list of texts; for one text, call the pipeline with it.")
+    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+    if wrong:
+        raise TierError(f"Text {wrong[0] + 1} is {type(texts[wrong[0]]).__name__}, not a string: convert it first.")
+    return [_encodable(text) for text in texts]
 
 
 _HALVES = re.compile("[\ud800-\udfff]")

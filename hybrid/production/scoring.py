@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -157,18 +157,35 @@ def load_models(spec: str | None) -> Mapping[str, Model] | None:
     """
     if spec is None:
         return None
+    found = _imported(spec, "models", "a dict from a tier's name to a function")
+    if not isinstance(found, Mapping):
+        raise TierError(f"{spec!r} is {type(found).__name__}, not a dict from a tier's name to a function.")
+    return found
+
+
+def load_function(spec: str) -> Callable[[str], str]:
+    """Import a function from texts to texts, named as ``module:name``.
+
+    Raises
+    ------
+    TierError
+        If there is none.
+    """
+    found = _imported(spec, "redact", "a function from a text to a text")
+    if not callable(found):
+        raise TierError(f"{spec!r} is {type(found).__name__}, not a function from a text to a text.")
+    made: Callable[[str], str] = found
+    return made
+
+
+def _imported(spec: str, usual: str, what: str) -> Any:
     module, _, name = spec.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: Any = getattr(importlib.import_module(module), name or "models")
+        return getattr(importlib.import_module(module), name or usual)
     except (ImportError, AttributeError, ValueError) as error:
-        raise TierError(
-            f"{spec!r} cannot be imported ({error}): write module:name of a dict from a tier's name to a function."
-        ) from error
-    if not isinstance(found, Mapping):
-        raise TierError(f"{spec!r} is {type(found).__name__}, not a dict from a tier's name to a function.")
-    return found
+        raise TierError(f"{spec!r} cannot be imported ({error}): write module:name of {what}.") from error
 
 
 def _check_same_job(parts: Path, job: Job, source: Sequence[Piece]) -> None:

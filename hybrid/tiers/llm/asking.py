@@ -25,6 +25,10 @@ class Asked(NamedTuple):
     answers: Answers
     failures: tuple[str | None, ...]  # a kind, as `hybrid.tiers.llm.client.MEANING` explains; None: answered
     gates: tuple[GateSaid | None, ...]
+    tokens: tuple[tuple[int, int], ...]  # of the prompt and of the reply; 0 where no answer came
+
+
+_One = tuple[Answers, str | None, GateSaid | None, tuple[int, int]]
 
 
 class LLMAsker:
@@ -58,9 +62,10 @@ class LLMAsker:
             `time.monotonic` at which calls are given up; None, never.
         """
         found = await asyncio.gather(*(self._one(text, until) for text in texts))
-        answers = [a for a, _, _ in found]
+        answers = [one[0] for one in found]
         columns = [np.concatenate([getattr(a, f) for a in answers]) for f in ("label", "confidence", "cost", "latency")]
-        return Asked(Answers(*columns), tuple(f for _, f, _ in found), tuple(g for _, _, g in found))
+        failures, gates, tokens = (tuple(one[k] for one in found) for k in (1, 2, 3))
+        return Asked(Answers(*columns), failures, gates, tokens)  # type: ignore[arg-type]
 
     async def close(self) -> None:
         """Close the connections of the running loop."""
@@ -68,7 +73,7 @@ class LLMAsker:
         if opened is not None:
             await opened[0].close()
 
-    async def _one(self, text: str, until: float | None) -> tuple[Answers, str | None, GateSaid | None]:
+    async def _one(self, text: str, until: float | None) -> _One:
         start = time.monotonic()
         request = self.model.request(text)
         client, room = self._connection()
@@ -85,10 +90,11 @@ class LLMAsker:
             said = self.model.answers([reply])
             waited = np.array([time.monotonic() - start])
             answers = Answers(said.label, said.confidence, said.cost, waited)
-            return answers, None, self.model.gate_said(reply)
+            spent = (1 + reply.lost) * reply.prompt_tokens, (1 + reply.lost) * reply.completion_tokens
+            return answers, None, self.model.gate_said(reply), spent
         cost = np.array([lost * self.model.settings.most(request)])
         nothing = np.array([UNKNOWN], dtype=np.int64)
-        return Answers(nothing, np.zeros(1), cost, np.array([time.monotonic() - start])), failure, None
+        return Answers(nothing, np.zeros(1), cost, np.array([time.monotonic() - start])), failure, None, (0, 0)
 
     def _connection(self) -> tuple[LLMClient, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,304 @@
+"""Log: every decision of a server, appended off the request's path, in files that rotate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hybrid.errors import HybridError
+from hybrid.production.runtime import Decision
+
+Texts = Literal["hash", "full"]
+"""What of a text is kept: a hash with a secret salt, which only tells equal texts from others, or the text too."""
+Redact = Callable[[str], str]
+"""What a text is turned into before it is kept: names, numbers and addresses taken out."""
+
+QUEUE = 10_000  # decisions that wait to be written; a kill loses no more than these
+AT_ONCE = 500  # decisions in one transaction
+ROWS_PER_FILE = 200_000
+RETRY, LAST_TRIES = 0.5, 4  # seconds between attempts to write, and how many there are once the server stops
+PATIENCE = 1.0  # seconds that a decision waits for room in the queue
+CURRENT, SALT = "current.sqlite", "salt"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decision as it is kept.
+
+    Parameters
+    ----------
+    at
+        Seconds since 1970, UTC.
+    id
+        Of the answer, as the client got it.
+    bundle
+        First digits of its SHA-256.
+    mode
+        ``live``: the client got the policy's answer. ``shadow``: it got the LLM's.
+    text_hash, text
+        As `Texts` says.
+    label, confidence, tier, cost, latency, fallback
+        What the policy decided; `label` is None where no tier knew.
+    trace
+        JSON: every tier that was asked.
+    llm_label
+        What the LLM said in shadow mode; None where it was not asked.
+    """
+
+    at: float
+    id: str
+    bundle: str
+    mode: str
+    text_hash: str
+    text: str | None
+    label: str | None
+    confidence: float
+    tier: str
+    cost: float
+    latency: float
+    fallback: bool
+    trace: str
+    llm_label: str | None = None
+
+
+COLUMNS = tuple(f.name for f in fields(Entry))
+SCHEMA = pa.schema(
+    [
+        (name, pa.float64() if name in ("at", "confidence", "cost", "latency") else pa.string())
+        if name != "fallback"
+        else (name, pa.bool_())
+        for name in COLUMNS
+    ]
+)
+
+
+class DecisionLog:
+    """Appends decisions to a folder: to SQLite, transaction by transaction, and to Parquet once a file is full.
+
+    A request only puts its decisions into a queue; a thread of its own writes. `close` writes what is left; a kill
+    loses at most what was in the queue. Where the queue is full for longer than a second, decisions are dropped and
+    counted in `dropped`, since a disk that is slow must not stop answers.
+
+    Parameters
+    ----------
+    folder
+        Made where it is not there. One process writes to it.
+    texts, redact
+        What of a text is kept.
+    rows_per_file
+        Decisions in one Parquet file.
+
+    Raises
+    ------
+    HybridError
+        If the folder cannot be written, or another process writes to it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        texts: Texts = "hash",
+        redact: Redact | None = None,
+        rows_per_file: int = ROWS_PER_FILE,
+    ) -> None:
+        self.folder = Path(folder)
+        self.dropped = self.written = 0
+        self.problem: str | None = None  # what the last attempt to write failed at
+        self._full = texts == "full"
+        self._redact = redact
+        self._rows_per_file = rows_per_file
+        self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE)
+        self._closing = threading.Event()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.folder / "lock")
+            self._salt = _salt(self.folder)
+            self._file = _open(self.folder / CURRENT)
+            (self._in_file,) = self._file.execute("SELECT count(*) FROM decisions").fetchone()
+        except (OSError, sqlite3.Error) as error:
+            raise HybridError(f"The log folder {str(self.folder)!r} cannot be written to: {error}.") from error
+        self._thread = threading.Thread(target=self._write_all, name="decision log", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many decisions are not written yet."""
+        return self._queue.qsize()
+
+    def entry(self, text: str, decision: Decision, *, id: str, bundle: str, mode: str, llm: str | None = None) -> Entry:
+        """Return a decision as it is kept."""
+        said = text if self._redact is None else self._redact(text)
+        return Entry(
+            time.time(),
+            id,
+            bundle,
+            mode,
+            hashlib.blake2b(text.encode(errors="replace"), key=self._salt, digest_size=16).hexdigest(),
+            said if self._full else None,
+            decision.label,
+            decision.confidence,
+            decision.tier,
+            decision.cost,
+            decision.latency,
+            decision.fallback,
+            json.dumps([asdict(step) for step in decision.trace], ensure_ascii=False),
+            llm,
+        )
+
+    def put(self, entries: Sequence[Entry]) -> bool:
+        """Put decisions into the queue if there is room now; returns whether there was."""
+        if self._queue.qsize() + len(entries) > QUEUE:
+            return False
+        for entry in entries:
+            self._queue.put_nowait(entry)
+        return True
+
+    def put_patiently(self, entries: Sequence[Entry]) -> None:
+        """Put decisions into the queue, waiting a moment for room; what finds none is dropped and counted."""
+        until = time.monotonic() + PATIENCE
+        for number, entry in enumerate(entries):
+            try:
+                self._queue.put(entry, timeout=max(0.0, until - time.monotonic()))
+            except queue.Full:
+                self.dropped += len(entries) - number
+                return
+
+    def close(self) -> None:
+        """Write what is left, and let another process write to the folder."""
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join()
+        self._lock.close()
+
+    def _write_all(self) -> None:
+        going = True
+        while going:
+            batch = [self._queue.get()]
+            while len(batch) < AT_ONCE and batch[-1] is not None and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            going = batch[-1] is not None
+            rows = [tuple(getattr(e, c) for c in COLUMNS) for e in batch if e is not None]
+            tries = 0
+            while not self._write(rows):  # a full disk: said by the server, and tried again while the queue has room
+                tries += 1
+                if self._closing.is_set() and tries >= LAST_TRIES:
+                    self.dropped += len(rows)
+                    break
+                time.sleep(RETRY)
+        self._file.close()
+
+    def _write(self, rows: list[tuple[object, ...]]) -> bool:
+        try:
+            with self._file:
+                self._file.executemany(_INSERT, rows)
+            self._in_file += len(rows)
+            self.written += len(rows)
+        except (sqlite3.Error, OSError) as error:
+            self.problem = f"{type(error).__name__}: {error}"
+            return False
+        try:
+            if self._in_file >= self._rows_per_file:
+                self._rotate()
+            self.problem = None
+        except (sqlite3.Error, OSError, pa.ArrowException) as error:  # the rows are safe where they are
+            self.problem = f"{type(error).__name__}: {error}"
+        return True
+
+    def _rotate(self) -> None:
+        """Move what is in SQLite into a Parquet file: whole or not at all."""
+        table = _table(self._file)
+        ids = self._file.execute("SELECT max(rowid) FROM decisions").fetchone()
+        target = self.folder / f"decisions-{time.time_ns()}.parquet"
+        unfinished = target.with_suffix(".tmp")
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.rename(target)
+        with self._file:
+            self._file.execute("DELETE FROM decisions WHERE rowid <= ?", ids)
+        self._in_file = 0
+
+
+def read_log(folder: str | Path) -> pa.Table:
+    """Return every decision in a folder, from old to new; each once, even after a kill between two steps of a rotation.
+
+    Raises
+    ------
+    HybridError
+        If there is no log.
+    """
+    folder = Path(folder)
+    tables = [pq.read_table(p, schema=SCHEMA) for p in sorted(folder.glob("decisions-*.parquet"))]
+    if (folder / CURRENT).exists():
+        with closing(sqlite3.connect(f"file:{folder / CURRENT}?mode=ro", uri=True)) as file:
+            tables.append(_table(file))
+    if not tables:
+        raise HybridError(f"There is no log in {str(folder)!r}: name the folder that was given as --log.")
+    whole = pa.concat_tables(tables)
+    return whole.filter(pa.array(list(_new(whole["id"].to_pylist())), pa.bool_()))
+
+
+def _new(ids: Iterable[str]) -> Iterator[bool]:
+    seen: set[str] = set()
+    for one in ids:
+        yield one not in seen
+        seen.add(one)
+
+
+def _table(file: sqlite3.Connection) -> pa.Table:
+    rows = file.execute(f"SELECT {', '.join(COLUMNS)} FROM decisions ORDER BY rowid").fetchall()
+    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    arrays = [
+        pa.array([bool(v) for v in values] if name == "fallback" else list(values), SCHEMA.field(name).type)
+        for name, values in zip(COLUMNS, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+_INSERT = f"INSERT INTO decisions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    file = sqlite3.connect(path, check_same_thread=False, timeout=1.0)
+    file.execute("PRAGMA journal_mode = WAL")
+    file.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; a power cut, a second
+    with file:
+        file.execute(f"CREATE TABLE IF NOT EXISTS decisions ({', '.join(COLUMNS)})")
+    return file
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Return a file that this process has locked; the lock ends with the process, however that ends."""
+    file = open(path, "wb")  # noqa: SIM115 - open as long as the log is
+    try:
+        import fcntl
+    except ImportError:  # Windows: one process is not kept from writing beside another
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise OSError("another process writes its log there; give each its own folder") from None
+    return file
+
+
+def _salt(folder: Path) -> bytes:
+    path = folder / SALT
+    if not path.exists():
+        unfinished = path.with_suffix(".tmp")
+        unfinished.touch(mode=0o600)
+        unfinished.write_bytes(secrets.token_bytes(32))
+        unfinished.rename(path)
+    return path.read_bytes()
