@@ -16,11 +16,14 @@ import hybrid
 from hybrid.errors import BundleError, TierError
 from hybrid.production.bundle import PolicyConfig, save
 from hybrid.production.bundle import load as load_bundle
+from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Policy, defaults, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
 from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.tiers import KINDS
 from hybrid.tiers.calibration import Calibrator
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.tier import LLMTier
 
 OLD = Path(__file__).parent / "old_bundles"
 
@@ -442,3 +445,53 @@ def test_two_tiers_of_a_kind_keep_files_of_their_own(recording):
     models = load_bundle(content).models
     assert models["unsure"].calibrator.temperature == 5.0
     assert models["classifier"].calibrator == one.calibrator
+
+
+HOSTILE = ('llm": __import__("os")._exit(3) #', "l\nm\\", "what's \u202e up", "{x} % {y}")
+
+
+def test_the_lines_that_run_a_bundle_stand_as_they_are(recording, tmp_path):
+    """Every pattern, in one fresh process; names that would end a quote, and servers that need no key."""
+    table = recording.predictions
+    named = replace(table, tiers=tuple(replace(t, name=HOSTILE[0]) if t.name == "llm" else t for t in table.tiers))
+    gate = replace(
+        named, tiers=tuple(replace(t, name=HOSTILE[1], kind="gate") if t.kind == "gate" else t for t in named.tiers)
+    )
+    classes = (HOSTILE[2], *recording.dataset.classes[1:])
+    settings = LLMSettings(HOSTILE[0], "m", base_url="http://127.0.0.1:9/v1", key_variable="X_API_KEY", retries=0)
+    asked = {HOSTILE[0]: LLMTier(settings, classes)}
+    cheap = ["rules", "classifier", HOSTILE[0]]
+    cases = [
+        ("triage", named, cheap[1:], {}),
+        ("cascade", named, cheap, asked),
+        ("ensemble", named, cheap, {}),
+        ("triage_ensemble", named, cheap, {}),
+        ("router", gate, [HOSTILE[1], *cheap[1:]], {}),
+        ("cascade", named, cheap[:2], {}),
+    ]
+    test = recording.split.test
+    lines = []
+    for number, (name, predictions, tiers, llms) in enumerate(cases):
+        policy = Policy(defaults(PATTERNS[name], tiers), predictions.select(tiers).tiers)
+        content = save(
+            policy=policy,
+            classes=classes,
+            models=recording.models,
+            texts=list(recording.dataset.texts[test]),
+            recorded=predictions.take(test),
+            evidence={},
+            llms=llms,
+        )
+        file = f"{number}{HOSTILE[3]}.zip"
+        (tmp_path / file).write_bytes(content)
+        lines.append(snippet(file, policy, classes=classes, models=recording.models, llms=llms))
+    assert (
+        'servers={\'llm": __import__("os")._exit(3) #\': hybrid.Server("http://127.0.0.1:9/v1", "X_API_KEY")}'
+        in lines[1]
+    )
+    code = (
+        "import sys\nfor lines in " + repr(lines) + ":\n    exec(compile(lines, 'snippet', 'exec'), {})\nprint('done')"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert out.stdout.endswith("done\n"), out.stderr
+    assert "failed" not in out.stderr

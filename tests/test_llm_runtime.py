@@ -10,6 +10,7 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import labelled
 from llm_server import KEY
@@ -258,6 +259,27 @@ def test_a_function_takes_the_place_of_the_llm(server, made, rows):
     )
     assert pipeline(texts_of(made, rows)[0]).label == "billing"
     assert server.served()["calls"] == 0
+
+
+def test_a_bundle_with_an_llm_is_evaluated_by_asking_it_or_by_its_recorded_answers(server, made, rows, tmp_path):
+    from hybrid.data.columns import RecordedColumns
+    from hybrid.production.promise import evaluate
+
+    path = tmp_path / "llm.zip"
+    path.write_bytes(packed(made))
+    truth = [made[0].dataset.classes[c] for c in made[0].dataset.truth[rows]]
+    frame = pd.DataFrame({"text": texts_of(made, rows), "label": truth}, dtype=object)
+    asked = evaluate(str(path), build(frame, Columns("label", text="text")))
+    assert server.served()["calls"] > 0
+    outcomes = asyncio.run(hybrid.load(path).outcomes(texts_of(made, rows)))
+    labels = [made[0].dataset.classes[c] for c in outcomes.label]
+    assert asked.accuracy.value == np.mean([a == b for a, b in zip(labels, truth, strict=True)])
+    server.reset()
+    frame["llm"], frame["sure"] = "billing", "1.0"
+    recorded = Columns("label", text="text", recorded=(RecordedColumns("llm", "llm", confidence="sure"),))
+    read = evaluate(str(path), build(frame, recorded))
+    assert server.served()["calls"] == 0
+    assert read.accuracy.value < asked.accuracy.value
 
 
 def test_the_llm_comes_back_as_it_was(made):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from hybrid.data.dataset import Dataset, build
 from hybrid.data.labels import matcher, most_frequent
 from hybrid.data.notes import listed
 from hybrid.data.read import read
-from hybrid.errors import DatasetError
+from hybrid.errors import DatasetError, TierError
 from hybrid.metrics.summary import Interval, share
-from hybrid.production.bundle import Bundle, decide, load
-from hybrid.production.runtime import Model, Runtime
+from hybrid.production.binding import Servers
+from hybrid.production.bundle import Bundle, load
+from hybrid.production.runtime import Answer, Model, Runtime
 from hybrid.routing.engine import Outcomes
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Labels
 
@@ -63,13 +64,22 @@ def read_labelled(path: str, *, label: str | None = None, text: str | None = Non
     return replace(dataset, notes=(*found.notes, *dataset.notes))
 
 
-def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | None = None) -> Evaluation:
+def evaluate(
+    bundle: str,
+    labelled: Dataset,
+    *,
+    models: Mapping[str, Model] | None = None,
+    servers: Servers | None = None,
+) -> Evaluation:
     """Decide labelled rows with a bundle.
 
     Parameters
     ----------
     models
-        Functions of the external tiers; without them their answers are read from the file.
+        Functions of the external tiers. Without one, a tier's answers are read from the file, where it has them, and
+        an LLM that the bundle can ask is asked otherwise.
+    servers
+        As `hybrid.load` takes them.
 
     Raises
     ------
@@ -88,14 +98,10 @@ def evaluate(bundle: str, labelled: Dataset, *, models: Mapping[str, Model] | No
     code[code == UNKNOWN] = NO_CLASS
     assert labelled.texts is not None
     texts = [str(t) for t in labelled.texts]
-    if models:
-        outcomes: Outcomes = asyncio.run(Runtime(loaded, models).outcomes(texts))
-        rows = np.ones(len(texts), dtype=bool)
-    else:
-        answers, rows = _recorded(loaded, labelled, code)
-        here = [t for t, kept in zip(texts, rows, strict=True) if kept]
-        given = {n: a.take(rows) for n, a in answers.items()}
-        outcomes = decide(loaded.config, loaded.policy, loaded.models, here, given, loaded.confidences)
+    answers, rows = _recorded(loaded, labelled, code, set(models or {}))
+    runtime = Runtime(loaded, {**dict.fromkeys(answers, _not_asked), **(models or {})}, servers=servers)
+    here = [t for t, kept in zip(texts, rows, strict=True) if kept]
+    outcomes: Outcomes = asyncio.run(runtime.outcomes(here, known={n: a.take(rows) for n, a in answers.items()}))
     right = outcomes.label == code[labelled.truth[rows]]
     return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
 
@@ -108,13 +114,19 @@ def _promised(bundle: Bundle) -> float | None:
     return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
 
 
-def _recorded(bundle: Bundle, labelled: Dataset, code: Labels) -> tuple[dict[str, Answers], Bools]:
-    """Return the external tiers' answers in the bundle's codes, and the rows that all of them answered."""
+def _not_asked(texts: Sequence[str]) -> list[Answer]:
+    raise TierError("The file has this tier's answers, so nobody is asked.")
+
+
+def _recorded(bundle: Bundle, labelled: Dataset, code: Labels, functions: set[str]) -> tuple[dict[str, Answers], Bools]:
+    """Return the answers that the file has, in the bundle's codes, and the rows that all of these tiers answered."""
     table = labelled.recorded
     names = [t.name for t in table.tiers]
     rows = np.ones(labelled.n_rows, dtype=bool)
     found = {}
-    for name in bundle.external:
+    for name in (*bundle.external, *bundle.llms):
+        if name in functions or (name in bundle.llms and name not in names):
+            continue
         if name not in names:
             raise DatasetError(
                 f"The bundle asks {name!r}, which it does not hold: add columns with its answers to the file "

@@ -251,9 +251,18 @@ class Runtime:
         for asker in self._askers.values():
             await asker.close()
 
-    async def outcomes(self, texts: Sequence[str]) -> Outcomes:
-        """Decide texts; returns arrays, as `replay` does."""
-        return (await self._decide(texts))[0]
+    async def outcomes(self, texts: Sequence[str], *, known: Mapping[str, Answers] | None = None) -> Outcomes:
+        """Decide texts; returns arrays, as `replay` does.
+
+        Parameters
+        ----------
+        known
+            By tier: its own answers about every text, which are not asked for again.
+        """
+        names, given = self.policy.names, {}
+        for name, said in (known or {}).items():
+            given[names.index(name)] = await self._learned(name, list(texts), said), Notes({}, {})
+        return (await self._decide(texts, given))[0]
 
     async def _once(self, texts: Sequence[str]) -> list[Decision]:
         try:
