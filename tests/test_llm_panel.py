@@ -4,12 +4,21 @@ import json
 import time
 
 import pytest
+from conftest import labelled
 from llm_server import KEY
 from test_dashboard import open_page, press
 
 from hybrid.dashboard.data import llm_session
+from hybrid.dashboard.state import Loaded
+from hybrid.data.columns import Columns
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.metrics.summary import break_even_share
+from hybrid.study.evidence import record as fit
 from hybrid.tiers.llm import answer_store
+from hybrid.tiers.rules import NO_EDITS
+
+pytestmark = pytest.mark.xdist_group("llm_server")  # one server and one fitted table for all of them
 
 
 @pytest.fixture
@@ -37,10 +46,26 @@ def price(at, inwards, outwards):
     return at.run()
 
 
+@pytest.fixture(scope="module")
+def fitted():
+    """Data as they are once they were loaded, fitted once for all tests."""
+    frame, columns = labelled(240, seed=4), Columns("label", text="text")
+    dataset = build(frame, columns)
+    return Loaded("tickets", frame, columns, fit(dataset, split(dataset)), (), NO_EDITS, 0.0)
+
+
 @pytest.fixture
-def filled(server):
-    """The sample loaded, and the fields of a new tier filled."""
-    at = press(open_page(), "Use the sample data")
+def opened(server, fitted):
+    """The Data page with data loaded."""
+    at = open_page()
+    at.session_state["loaded"] = fitted
+    return at.run()
+
+
+@pytest.fixture
+def filled(server, opened):
+    """The fields of a new tier filled."""
+    at = opened
     return price(fill(at, model="mock-1", url=server.url, key=KEY), 1.0, 2.0)
 
 
@@ -68,7 +93,7 @@ def test_connect_record_and_tune(server, filled):
     table = at.session_state["loaded"].recording.predictions
     assert table.tiers[table.index("llm")].kind == "llm"
     assert table.asked[:, table.index("llm")].sum() == 200
-    assert "answered 200 of" in said(at)
+    assert "asked about 200 of" in said(at)
     assert server.served()["calls"] == 200
     at.switch_page("pages/1_Tune.py")
     at.run()
@@ -119,13 +144,12 @@ def test_a_bad_answer_of_a_test_call_is_explained(server, filled):
     assert "cut off" in at.warning[0].value
 
 
-def test_an_unknown_model_asks_for_its_price(server):
-    at = press(open_page(), "Use the sample data")
-    at = fill(at, model="mock-1", url=server.url)
+def test_an_unknown_model_asks_for_its_price(server, opened):
+    at = fill(opened, model="mock-1", url=server.url)
     assert "No list price is known for mock-1" in said(at)
     assert next(b for b in at.button if b.label == "Connect").disabled
     at = fill(at, model="gpt-4o-mini", url="https://api.openai.com/v1")
-    assert [w.value for w in at.number_input if ".price." in str(w.key)] == [0.15, 0.6]
+    assert [w.value for w in at.number_input if ".price." in str(w.key)] == [0.15, 0.6, 0.075]
     assert not next(b for b in at.button if b.label == "Connect").disabled
 
 
@@ -134,7 +158,7 @@ def test_a_bad_address_or_prompt_says_so(server, filled):
     at = price(at, 1.0, 1.0)
     assert "user, a password" in at.error[0].value
     at = price(fill(at, url=server.url, prompt="Say something."), 1.0, 1.0)
-    assert "{classes}" in at.error[0].value
+    assert "{classes}" in at.error[0].value.replace("\\", "")
 
 
 def test_the_cap_stops_a_recording_and_the_page_says_so(server, filled):
@@ -237,12 +261,14 @@ def test_a_key_that_was_typed_goes_to_its_own_server_alone(server, filled):
     assert "llm" not in at.session_state["llm.keys"]
 
 
-def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(server, monkeypatch):
+def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(server, fitted, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_MODEL", "mock-1")
     server.control(key=KEY)
-    at = press(open_page(), "Use the sample data")
+    at = open_page()
+    at.session_state["loaded"] = fitted
+    at = at.run()
     assert at.text_input(key="llm.new.model").value == "mock-1"
     assert at.text_input(key="llm.new.url").value == server.url
     assert at.text_input(key="llm.new.key").value == ""
@@ -250,11 +276,13 @@ def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(serve
     assert at.success
 
 
-def test_a_server_from_the_secrets_is_offered(server, monkeypatch):
+def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
     secrets = {"llm": {"house": {"base_url": server.url, "model": "mock-1", "key": KEY}}}
     monkeypatch.setattr(llm_session.st, "secrets", secrets)
     server.control(key=KEY)
-    at = press(open_page(), "Use the sample data")
+    at = open_page()
+    at.session_state["loaded"] = fitted
+    at = at.run()
     assert at.text_input(key="llm.new.url").value == server.url
     at = press(price(at, 1.0, 1.0), "Test it")
     assert at.success
@@ -293,3 +321,84 @@ def test_a_recording_is_watched_while_it_runs(server, filled):
     assert any(b.label == "Pause" for b in at.button)
     at.session_state["llm.job"].cancel()
     at.session_state["llm.job"].wait(5)
+
+
+def test_what_was_typed_stays_when_the_page_is_left(server, filled):
+    at = fill(filled, prompt="Sort into {classes}, please", examples=2, parameters='{"seed": 1}')
+    at = at.switch_page("pages/1_Tune.py").run()
+    at = at.switch_page("app.py").run()
+    assert not at.exception
+    assert (at.text_input(key="llm.new.model").value, at.text_input(key="llm.new.url").value) == ("mock-1", server.url)
+    assert [w.value for w in at.number_input if ".price." in str(w.key)] == [1.0, 2.0, None]
+    assert at.text_area(key="llm.new.prompt.llm").value == "Sort into {classes}, please"
+    assert at.number_input(key="llm.new.examples").value == 2
+    assert at.text_input(key="llm.new.key").value == ""
+    form = at.session_state["llm_form"]
+    assert KEY not in json.dumps(form)  # plain JSON, and no secret in it
+    at = press(at, "Connect")
+    assert at.session_state["llm.tiers"]["llm"].parameters == {"seed": 1}
+    assert "llm.new" not in at.session_state["llm_form"]
+
+
+def test_parameters_that_cannot_be_sent_say_so(server, filled):
+    at = fill(filled, parameters="reasoning_effort: low")
+    assert "JSON object" in at.error[0].value
+    at = fill(at, parameters="", headers='{"Authorization": "Bearer sk-1"}')
+    assert "secret" in at.error[0].value
+
+
+def test_what_the_model_refuses_is_said(server, filled):
+    server.control(always={"status": 403, "body": {"error": "![x](http://a) no logprobs"}, "having": "logprobs"})
+    at = press(filled, "Test it")
+    assert "refuses logprobs" in at.success[0].value
+    at = record(press(at, "Connect"))
+    assert "refuses logprobs" in said(at)
+
+
+def test_refused_rows_are_counted_and_a_servers_words_are_only_words(server, filled):
+    blocked = {
+        "status": 400,
+        "body": {"error": {"code": "content_filter", "message": "![x](http://a) no"}},
+        "in": "card",
+    }
+    server.control(always=blocked)
+    at = record(press(filled, "Connect"))
+    assert "refusal), which count as wrong if final" in said(at)
+    server.control(always={**blocked, "in": ""})
+    at = press(fill(at, tier="llm", prompt="Anew: {classes}"), "Test it")
+    assert "![x](http" not in said(at)
+    assert "x" in at.warning[0].value
+
+
+def test_damaged_answers_are_said_and_can_be_asked_again(server, filled):
+    import sqlite3
+
+    at = record(press(filled, "Connect"))
+    with sqlite3.connect(answer_store.default_path()) as db:
+        db.execute("UPDATE answers SET reply = 'x' WHERE key IN (SELECT key FROM answers LIMIT 3)")
+    at = at.run()
+    assert not at.exception
+    assert "3 kept answers cannot be read" in said(at)
+    at = record(press(at, "Ask them again"))
+    assert server.served()["calls"] == 203
+    assert "cannot be read" not in said(at)
+
+
+def test_a_price_that_depends_on_length_or_hour_says_so(server, opened):
+    at = fill(opened, model="claude-sonnet-4-5", url="https://api.anthropic.com/v1")
+    assert [w.value for w in at.number_input if ".price." in str(w.key)] == [3.0, 15.0, 0.3]
+    assert "more than 200,000 tokens" in said(at)
+    at = fill(at, model="deepseek-chat", url="https://api.deepseek.com")
+    assert "depends on the hour" in said(at)
+
+
+def test_a_gate_of_four_tiers_says_what_it_would_ask_and_why(server, opened):
+    at = opened.selectbox(key="llm.new.role").set_value("gate").run()
+    at = price(fill(at, model="mock-gate", url=server.url, tiers="regex, classifier, small_llm, large_llm"), 0.1, 0.2)
+    said_ = {"tier": "small_llm", "reasoning": "two matters", "estimated_difficulty": 4}
+    body = {"choices": [{"message": {"content": json.dumps(said_)}, "finish_reason": "stop"}]}
+    server.control(always={"body": body})
+    at = press(at, "Test it")
+    assert "small\\_llm, difficulty 4 of 5: two matters" in at.success[0].value
+    schema = server.served()["bodies"][-1]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["tier"]["enum"] == ["regex", "classifier", "small_llm", "large_llm"]

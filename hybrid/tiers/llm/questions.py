@@ -260,6 +260,9 @@ def check_parameters(parameters: Mapping[str, Any], headers: Mapping[str, str], 
             json.dumps([name, value], allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError):
             raise TierError(f"The parameter {name!r} is no JSON value.") from None
+    for name, value in (*headers.items(), *query.items()):
+        if not isinstance(value, str):
+            raise TierError(f"The value of {name!r} must be a string: put it in quotation marks.")
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not re.fullmatch(r"[ -~]{1,2000}", str(value)):
             raise TierError(f"The header {name!r} is none: a name of letters, digits and hyphens, a value in ASCII.")
@@ -301,6 +304,28 @@ def settings_from(values: Mapping[str, Any]) -> LLMSettings:
         if isinstance(error, TierError):
             raise
         raise TierError(f"The settings of an LLM tier cannot be read: {error}.") from error
+
+
+def parameters_from(text: str) -> dict[str, Any]:
+    """Return the JSON object that somebody typed; empty where nothing is.
+
+    Raises
+    ------
+    TierError
+        If it is none.
+
+    Examples
+    --------
+    >>> parameters_from('{"seed": 1}'), parameters_from(" ")
+    ({'seed': 1}, {})
+    """
+    try:
+        value = foreign.parse(text) if text.strip() else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TierError('What is sent along must be a JSON object, such as {"reasoning_effort": "low"}.')
+    return value
 
 
 def schema_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
