@@ -13,14 +13,15 @@ from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
-from hybrid.tuning import Goal, Labelled, one_way, per_class_thresholds, recommend, stability
+from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
+from hybrid.tuning.explore import from_cheap
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
 from hybrid.tuning.search import search, search_by_class, with_classes
-from hybrid.tuning.states import States
+from hybrid.tuning.states import States, of_replay, states_of
 
 WRONG = ((0.0, 0.01, 0.5), (0.02, 0.0, 0.03), (0.001, 0.2, 0.0))
 
@@ -396,3 +397,134 @@ def test_the_router_is_searched_over_both_of_its_thresholds():
     found = search(policy, predictions, truth, goal)
     brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(policy, predictions)]
     assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+
+
+@given(cases())
+def test_where_rows_end_is_where_the_replay_ends_them(case):
+    policy, predictions, truth = case
+    policy = with_classes(policy, ())
+    goal = Goal("least_total", seconds=0.3, wrong=0.002)
+    states = states_of(policy, predictions, truth, goal)
+    values = [line.value for line in policy.thresholds() if line.value is not None]
+    np.testing.assert_allclose(states.rows_at(values), of_replay(policy, predictions, truth, goal), atol=1e-12)
+    for k in range(len(values)):
+        thresholds, sums = states.scan(k, values)
+        for at in (0, len(thresholds) // 2, len(thresholds) - 1):
+            moved = states.placed([thresholds[at] if j == k else v for j, v in enumerate(values)])
+            expected = of_replay(moved, predictions, truth, goal).sum(axis=1)
+            np.testing.assert_allclose(sums[:, at], expected, atol=1e-9)
+
+
+def small(seed, n_tiers=3, n=30):
+    """Make up a small problem with ties: tiers of rising skill and price, the first of them rules, and a gate."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, n)
+    tiers = (Tier("rules", "rules"), *tiers_of(n_tiers)[1:], Tier("gate", "gate"))
+    confidence = np.round(rng.random((n, n_tiers + 1)) * 5) / 5
+    right = rng.random((n, n_tiers + 1)) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, n_tiers + 1)
+    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, (n, n_tiers + 1))) % 3)
+    label[:, -1] = UNKNOWN
+    cost = np.array([*(0.001 * rng.integers(0, 6, n_tiers)), 0.0]) * rng.choice([1.0, 1.5], (n, n_tiers + 1))
+    return Predictions(tiers, CLASSES, label, confidence, cost, np.zeros(cost.shape)), truth
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_over_everything_brute_force_finds_nothing_better(seed):
+    predictions, truth = small(seed)
+    accuracy = float(np.max(np.mean(predictions.label == truth[:, None], axis=0)))
+    goal = Goal("cheapest", floor=accuracy) if seed % 2 else Goal("most_accurate", budget=2.0)
+    found = recommend(predictions, truth, replace(goal, by_class=False))
+    ways = list(every_way(from_cheap(predictions, None)))
+    assert found.effort.tried + found.effort.dropped == found.effort.ways == len(ways)
+    assert not found.effort.left
+    brute = [aim_and_violation(p, predictions, truth, goal) for way in ways for p in every_threshold(way, predictions)]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+    assert found.exact
+    # the front is that of all points: none of them lies before it
+    front = np.array([(p.cost_per_1000, p.accuracy) for p in found.front])
+    for p in (p for way in ways for p in every_threshold(way, predictions)):
+        o = replay(p, predictions)
+        cost, right = 1000 * o.cost.mean(), np.mean(o.label == truth)
+        assert ((front[:, 0] <= cost + 1e-9) & (front[:, 1] >= right - 1e-12)).any()
+
+
+def test_no_way_ends_at_rules_or_at_a_gate_and_no_tier_stands_in_one_that_is_never_asked():
+    predictions, truth = small(3, n=60)
+    ways = list(every_way(predictions.tiers))
+    assert {type(w.pattern) for w in ways} == set(PATTERNS.values())
+    assert len(set(ways)) == len(ways)
+    sizes = [len(w.tiers) for w in ways]
+    assert sizes == sorted(sizes)
+    votes = Ensemble, TriageEnsemble
+    assert all(w.tiers[-1].kind == "recorded" for w in ways if not isinstance(w.pattern, votes) or _judged(w))
+    for floor in (0.0, 0.5, 0.9):
+        found = recommend(predictions, truth, Goal("cheapest", floor=floor))
+        assert replay(found.policy, predictions).asked.any(axis=0).all()
+
+
+def _judged(policy):
+    return isinstance(policy.pattern, Ensemble) and policy.pattern.agreement is not None
+
+
+def test_a_search_that_is_broken_off_says_so_and_returns_the_best_so_far():
+    predictions, truth = small(1, n_tiers=4, n=60)
+    seen = []
+    found = recommend(predictions, truth, Goal("most_accurate"), progress=seen.append, cancel=lambda: len(seen) > 9)
+    assert found.effort.left > 0
+    assert not found.exact
+    assert "left out" in found.method
+    assert [p.done for p in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1].best is not None
+
+
+def test_ways_are_measured_on_the_rows_of_their_own_tiers():
+    tune = made(600)
+    third = replace(TIERS[1], name="other", price=0.001)
+    whole = Predictions.from_answers(
+        (*TIERS, third), tune.predictions.classes, [tune.predictions.answers(j) for j in (0, 1, 1)]
+    )
+    whole.confidence[:, 2], whole.label[:, 2] = np.where(np.arange(600) < 200, 1.0, np.nan), tune.truth
+    for values in (whole.cost, whole.latency):
+        values[200:, 2] = np.nan
+    whole.cost[:200, 2] = 0.001
+    whole.label[200:, 2] = UNKNOWN
+    found = recommend(whole, tune.truth, Goal("cheapest", floor=1.0))
+    assert found.policy.names[-1] == "other"  # it alone is always right, where it was asked
+    assert found.tune.n_rows == found.n_common == 200
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_thresholds_per_class_are_chosen_only_where_they_pay_on_held_out_rows(pays):
+    tune = made(3000, n_classes=6) if pays else flat(3000, n_classes=6)
+    found = suggested([POLICY], tune, Goal("cheapest", floor=0.9))
+    assert bool(found.policy.pattern.by_class) == pays
+    assert (found.pull is not None) == pays
+    assert found.selection.finalists == 5
+    assert found.selection.saved_on_tune == pytest.approx(found.selection.saved_held_out, abs=0.1)
+
+
+def flat(n, *, seed=0, n_classes=4):
+    """Predictions as `made`, of a weak tier that is as good in every class."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, n_classes, n)
+    confidence = np.clip(rng.beta(4, 1.5, n), 0.01, 1.0)
+    label = [
+        np.where(rng.random(n) < right, truth, (truth + rng.integers(1, n_classes, n)) % n_classes)
+        for right in (confidence, 0.92)
+    ]
+    made_up = made(n, seed=seed, n_classes=n_classes).predictions
+    return Labelled(
+        replace(made_up, label=np.column_stack(label), confidence=np.column_stack([confidence, np.ones(n)])), truth
+    )
+
+
+def test_a_floor_that_test_misses_is_said_and_a_shift_is_told_from_optimism():
+    tune = made(1500)
+    goal = Goal("cheapest", floor=0.9, by_class=False)
+    assert suggested([POLICY], tune, goal, test=made(1500, seed=1)).contradiction is None
+    test = made(1500, seed=2)
+    wrong = np.random.default_rng(0).random(1500) < 0.15
+    worse = np.where(wrong[:, None], (test.truth[:, None] + 1) % 4, test.predictions.label)
+    found = suggested([POLICY], tune, goal, test=Labelled(replace(test.predictions, label=worse), test.truth))
+    assert found.contradiction.shift
+    assert "below the floor of 90.0%" in found.contradiction.what

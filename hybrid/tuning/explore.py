@@ -23,7 +23,7 @@ from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows, Tier
 from hybrid.tuning.fronts import Front
 from hybrid.tuning.goals import COST, WRONG, Goal
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.search import Found, best_of, key_of, path_of, search
+from hybrid.tuning.search import Found, best_of, key_of, search, sketch
 from hybrid.tuning.states import placed, states_of
 
 SAMPLE = 4_000  # rows that ways are tried on first, where there are more
@@ -249,7 +249,7 @@ class Explorer:
         if not on.sampled and not self._may_add(way, on, front):
             self.dropped += 1
             return
-        self._search(way, name, on, sample=on.sampled, refine=False)
+        self._search(way, name, on, sample=on.sampled)
 
     def _may_add(self, way: Policy, on: RowSet, front: Front) -> bool:
         """Whether some thresholds of a way may lie before a front.
@@ -267,7 +267,7 @@ class Explorer:
         price = float(on.least[later].min()) if later else 0.0
         return front.may_take(float(on.mean[now].sum()), on.right(now), price, on.right(columns))
 
-    def _search(self, way: Policy, name: str, on: RowSet, *, sample: bool, refine: bool) -> None:
+    def _search(self, way: Policy, name: str, on: RowSet, *, sample: bool) -> None:
         """Search a way and put its points on the front of its pattern."""
         table, truth = on.predictions, on.truth
         if sample:
@@ -279,10 +279,9 @@ class Explorer:
             found = search(way, table, truth, self.goal)
             self.tries.append(Try(way, name, on, found, self._key(found, n), n, False))
             return
-        found = best_of(states, self.goal, caps, refine=refine, starts=(0.0, 0.5) if n <= SAMPLE else (0.5,))
+        found, values, sums = sketch(states, self.goal, caps)
         done = Try(way, name, on, found, self._key(found, n), n, found.exact)
         self.tries.append(done)
-        values, sums = path_of(states)
         self.fronts.setdefault((name, id(on)), Front()).add(sums[COST] / n, sums[WRONG] / n, done, values)
 
     def _key(self, found: Found, n_rows: int) -> tuple[float, float, float]:
@@ -302,21 +301,24 @@ class Explorer:
                 if self.over:
                     break
                 self.tries.remove(t)
-                self._search(t.policy, t.pattern, t.on, sample=False, refine=False)
+                self._search(t.policy, t.pattern, t.on, sample=False)
                 if self.progress is not None:
                     self.progress(self)
+        best: dict[int, Try] = {}
+        for t in sorted((t for t in self.tries if t.whole), key=_key):
+            best.setdefault(id(t.on), t)
         for t in sorted((t for t in self.tries if t.whole and not t.settled), key=_key):
             if self.over:
                 break
-            self._prove(t)
+            self._prove(t, best[id(t.on)].found.totals)
+            best[id(t.on)] = min(best[id(t.on)], t, key=_key)
             if self.progress is not None:
                 self.progress(self)
 
-    def _prove(self, t: Try) -> None:
+    def _prove(self, t: Try, rival: Floats) -> None:
         """Find the best of a way exactly, or show that it cannot beat the best way so far."""
         on, goal = t.on, self.goal
         caps = goal.caps(len(on))
-        rival = min((x for x in self.tries if x.whole and x.on is on), key=_key).found.totals
         states = states_of(t.policy, on.predictions, on.truth, goal)
         if states is None:
             return

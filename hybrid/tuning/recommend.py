@@ -25,7 +25,7 @@ from hybrid.tuning.choosing import (
 )
 from hybrid.tuning.explore import Effort, Explorer, Try, every_way, from_cheap
 from hybrid.tuning.fronts import Front
-from hybrid.tuning.goals import COST, LEAST_TOTAL, WRONG, Goal, violation
+from hybrid.tuning.goals import COST, LEAST_TOTAL, TOLERANCE, WRONG, Goal, violation
 from hybrid.tuning.search import Found, search, search_by_class
 
 FINALISTS = 24  # ways that are compared on held-out rows
@@ -291,15 +291,15 @@ def recommend(
                 hold_out(f, fold, goal)
         champion = judge.champion(finalists)
         exact &= champion.tried.key <= finalists[0].tried.key
-    tried = champion.tried
+    tried = champion.tried = _trimmed(explorer, champion)
     exact &= tried.found.exact
     on = Labelled(tried.on.predictions, tried.on.truth)
     fronts = _fronts(explorer, champion, goal)
     caps = goal.caps(len(on))
-    policy = tried.policy if tried.found is None else tried.found.policy
+    policy = tried.found.policy
     reported = test.answered(policy.names) if test is not None else None
     measured = _measure(policy, reported) if reported is not None and len(reported) else None
-    tune = _measure(policy, on)
+    tune = summarize(replay(policy, on.predictions), on.truth, groups=None if groups is None else groups[tried.on.rows])
     feasible = not violation(tried.found.totals[:, None], caps)[0]
     return Recommendation(
         goal,
@@ -330,7 +330,7 @@ def _progress(explorer: Explorer) -> Progress:
 
 def _cost_and_accuracy(t: Try) -> tuple[float, float]:
     """Return USD per 1,000 and the share right, on the rows that a way was tried on."""
-    return 1000 * t.mean[COST], 1 - t.mean[WRONG]
+    return 1000 * float(t.mean[COST]), 1 - float(t.mean[WRONG])
 
 
 def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
@@ -352,6 +352,19 @@ def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
                 if own is not None:
                     found.append(Finalist(own, pull))
     return sorted(found, key=lambda f: f.tried.key)
+
+
+def _trimmed(explorer: Explorer, champion: Finalist) -> Try:
+    """Return the way of fewest tiers that does on tune what a champion does: one that is never asked is not in it."""
+    tried = champion.tried
+    over, aim, tie = tried.key
+    for t in explorer.tries:  # those of few tiers first
+        if t.on is tried.on and t.whole and set(t.policy.names) < set(tried.policy.names):
+            same = t.key[0] <= over + TOLERANCE and t.key[1] <= aim + TOLERANCE * max(1e-9, abs(aim))
+            if same and t.key[2] <= tie + TOLERANCE * max(1e-9, abs(tie)):
+                champion.pull = None
+                return t
+    return tried
 
 
 def _proven(explorer: Explorer) -> bool:
@@ -456,8 +469,8 @@ def _selection(
         reference,
         len(rows),
         len(finalists),
-        1000 * champion.tried.mean[COST],
-        1 - champion.tried.mean[WRONG],
+        1000 * float(champion.tried.mean[COST]),
+        1 - float(champion.tried.mean[WRONG]),
         1000 * float(measures[COST].mean()),
         1 - float(measures[WRONG].mean()),
         1000 * float(table.cost[rows, j].mean()),

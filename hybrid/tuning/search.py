@@ -18,8 +18,8 @@ from hybrid.tuning.states import States, of_replay, placed, scan, states_of
 
 MIN_CLASS_ROWS = 50  # predicted rows below which a class shares the common threshold
 ROUNDS = 20  # of the coordinate search
-PRICES = 10  # of a wrong answer, that a front of three thresholds and more is made from
-STARTS = (0.0, 0.5, 0.8, NEVER)
+PRICES = 7  # of a wrong answer, that a front of three thresholds and more is made from
+STARTS = (0.0, 0.5, 0.8, NEVER)  # of all thresholds alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,8 @@ def search(
     states = states_of(policy, predictions, truth, goal)
     caps = goal.caps(float(len(truth) if weights is None else weights.sum()))
     if states is None:
-        return _descend(_Replays(policy, predictions, truth, goal, weights), goal, caps)
+        replays = _Replays(policy, predictions, truth, goal, weights)
+        return _descend(replays, goal, caps, [[s] * len(replays.lines) for s in STARTS])
     if weights is not None:
         states = states.weighted(weights)
     return best_of(states, goal, caps, refine=weights is None)
@@ -98,7 +99,7 @@ def best_of(
         return Found(states.placed([thresholds[i]]), totals[:, i], totals[goal.rows, i], method, True)
     if len(states.lines) == 2:
         return _two(states, goal, caps, refine=refine, beat=beat)
-    return _descend(states, goal, caps, starts)
+    return _descend(states, goal, caps, [[s] * len(states.lines) for s in starts])
 
 
 def _two(states: States, goal: Goal, caps: Floats, *, refine: bool, beat: Floats | None) -> Found:
@@ -153,11 +154,11 @@ class _Replays:
         return scan(gauge, edges[0], edges[1])
 
 
-def _descend(on: _Scanned, goal: Goal, caps: Floats, starts: Sequence[float] = STARTS) -> Found:
+def _descend(on: _Scanned, goal: Goal, caps: Floats, starts: Sequence[Sequence[float]]) -> Found:
     """Move one threshold after the other to its best, from several starts, until none moves."""
     found: list[tuple[tuple[float, float, float], list[float], Floats]] = []
     for start in starts:
-        values, before = [start] * len(on.lines), None
+        values, before = list(start), None
         for _ in range(ROUNDS):
             for k in range(len(values)):
                 thresholds, totals = on.scan(k, values)
@@ -169,39 +170,59 @@ def _descend(on: _Scanned, goal: Goal, caps: Floats, starts: Sequence[float] = S
             before = now
         found.append((now, values, sums))
     _, values, sums = min(found, key=lambda f: f[0])
-    method = f"one threshold after the other over all distinct values, from {len(found)} starts; not proven best"
+    begun = f"{len(found)} starts" if len(found) > 1 else "a point of the front"
+    method = f"one threshold after the other over all distinct values, from {begun}; not proven best"
     return Found(placed(on.policy, on.lines, values), sums, sums[goal.rows], method, False)
 
 
-def path_of(states: States) -> tuple[Floats, Floats]:
-    """Return thresholds from cheap to accurate, shape ``(n_points, n_lines)``, and the measures' sums there.
+def sketch(states: States, goal: Goal, caps: Floats) -> tuple[Found, Floats, Floats]:
+    """Set the thresholds for a goal, quickly, and follow the front of cost and wrong answers on the way.
 
-    Of one threshold every point of the front; of two the front of a lattice; of more the points that a rising price of
-    a wrong answer leads to, each threshold in turn at its best.
+    Returns
+    -------
+    found
+        As of `best_of`, two thresholds on a lattice.
+    values, sums
+        Thresholds from cheap to accurate, shape ``(n_points, n_lines)``, and the measures' sums there. Of one threshold
+        every point of the front; of two the front of a lattice; of more the points that a rising price of a wrong
+        answer leads to, each threshold in turn at its best.
     """
     if not states.lines:
-        return np.zeros((1, 0)), states.terms[0].sum(axis=1)[:, None]
+        found = best_of(states, goal, caps)
+        return found, np.zeros((1, 0)), found.sums[:, None]
+    if len(states.lines) > 2:
+        return _sketch_many(states, goal, caps)
     if len(states.lines) == 1:
-        thresholds, totals = scan(states.gauges[0], states.terms[0], states.terms[1])
-        kept = pareto(totals[COST], totals[WRONG])
-        return thresholds[kept, None], totals[:, kept]
-    if len(states.lines) == 2:
-        axes, totals, _ = PairSearch(states, [COST, WRONG], np.zeros(0)).on_lattice()
-        flat = totals.reshape(len(totals), -1)
-        kept = pareto(flat[COST], flat[WRONG])
-        i, j = np.unravel_index(kept, totals.shape[1:])
-        return np.column_stack([axes[0][i], axes[1][j]]), flat[:, kept]
+        thresholds, sums = scan(states.gauges[0], states.terms[0], states.terms[1])
+        values, exact = thresholds[:, None], True
+        method = f"exact over all {len(thresholds):,} distinct thresholds"
+    else:
+        pairs = PairSearch(states, goal.rows, caps)
+        axes, totals, exact = pairs.on_lattice()
+        values = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+        sums = totals.reshape(len(totals), -1)
+        method = f"exact over all {pairs.n_pairs:,} pairs of distinct thresholds"
+        if not exact:
+            method = f"best of {len(values):,} pairs of thresholds; not proven best"
+    at = best(sums[goal.rows], caps)
+    found = Found(states.placed(values[at].tolist()), sums[:, at], sums[goal.rows, at], method, exact)
+    kept = pareto(sums[COST], sums[WRONG])
+    return found, values[kept], sums[:, kept]
+
+
+def _sketch_many(states: States, goal: Goal, caps: Floats) -> tuple[Found, Floats, Floats]:
     dearest = float(states.terms[:, COST].max()) or 1.0
     values, found, sums = [0.0] * len(states.lines), [], []
-    for price in dearest * np.geomspace(0.05, 100, PRICES):
-        for _ in range(2):
-            for k in range(len(values)):
-                thresholds, totals = states.scan(k, values)
-                at = int(np.argmin(totals[COST] + price * totals[WRONG]))
-                values[k] = float(thresholds[at])
+    for price in dearest * np.geomspace(0.1, 50, PRICES):
+        for k in range(len(values)):
+            thresholds, totals = states.scan(k, values)
+            at = int(np.argmin(totals[COST] + price * totals[WRONG]))
+            values[k] = float(thresholds[at])
         found.append(list(values))
         sums.append(totals[:, at])
-    return np.array(found), np.stack(sums, axis=1)
+    along = np.stack(sums, axis=1)
+    start = found[best(along[goal.rows], caps)]
+    return _descend(states, goal, caps, [start]), np.array(found), along
 
 
 def search_by_class(

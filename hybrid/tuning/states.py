@@ -47,11 +47,13 @@ def scan(gauge: Floats, kept: Floats, passed: Floats) -> tuple[Floats, Floats]:
     """
     order = np.argsort(gauge, kind="stable")
     ascending = gauge[order]
-    thresholds = levels(ascending)
-    below = np.searchsorted(ascending, thresholds, side="left")
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(order)), dtype=bool), ascending[1:] != ascending[:-1]]))
+    thresholds = np.append(ascending[starts], above(float(ascending[-1]) if len(order) else 0.0))
+    below = np.append(starts, len(order))
     change = np.cumsum((passed - kept)[:, order], axis=1)
     moved = np.concatenate([np.zeros((len(kept), 1)), change], axis=1)
-    return thresholds, kept.sum(axis=1)[:, None] + moved[:, below]
+    sums: Floats = kept.sum(axis=1)[:, None] + moved[:, below]
+    return thresholds, sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
