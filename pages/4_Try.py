@@ -71,6 +71,10 @@ for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
             column_config={"Confidence": st.column_config.NumberColumn(format="%.3f")},
             key=f"trace.{number}",
         )
+        for step in decision.trace:
+            gate = step.gate or trying.gate_said(data, step.tier, text)
+            if gate is not None:  # it is paid for
+                st.text(f"{step.tier} would ask {gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning}")
         said = next((s.label for s in decision.trace if s.tier == CLASSIFIER and s.label), None)
         if said is not None:
             words = trying.words_for(data, text, said)

@@ -1,6 +1,7 @@
 """What real servers say instead of an answer, by kind: a class comes out, a refusal, or a failure in their words."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from llm_server import KEY, completion
@@ -9,8 +10,11 @@ from test_llm import ask, settings
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.llm.client import CallError
 from hybrid.tiers.llm.completions import read_body, read_reply
+from hybrid.tiers.llm.prices import known_models, price
+from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.refusals import error_in, read_refusal, status_in
-from hybrid.tiers.llm.replies import OK, check_label, read_gate, read_label
+from hybrid.tiers.llm.replies import OK, Reply, check_label, read_gate, read_label
+from hybrid.tiers.llm.tier import cost_of
 
 CLASSES = ["billing", "shipping", "technical"]
 SHIPPING = '{"label": "shipping"}'
@@ -386,3 +390,40 @@ def test_free_parameters_are_in_the_question(server):
     one, other = settings(server), settings(server, query={"api-version": "2"})
     request = one.request("x", CLASSES)
     assert one.question_key(request) != other.question_key(request)
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "base"),
+    [
+        ("claude-sonnet-4-5", "https://api.anthropic.com/v1", (3.0, 15.0)),
+        ("gemini-2.5-pro", "https://generativelanguage.googleapis.com/v1beta/openai/", (1.25, 10.0)),
+        ("gpt-4o-mini", "https://api.openai.com/v1", (0.15, 0.6)),
+    ],
+)
+def test_a_price_is_that_of_a_call_of_real_size(model, url, base):
+    found = price(model, url)
+    assert (found.input, found.output) == base
+    assert found == price(model)
+    long = LLMSettings("llm", model, base_url=url, input_price=base[0], output_price=base[1], steps=found.steps)
+    assert long.cost(1_000, 10) == pytest.approx((1_000 * base[0] + 10 * base[1]) / 1e6)
+    if found.steps:
+        above, inwards, outwards, _ = found.steps[0]
+        assert long.cost(above, 10) == pytest.approx((above * base[0] + 10 * base[1]) / 1e6)
+        assert long.cost(above + 1, 10) == pytest.approx(((above + 1) * inwards + 10 * outwards) / 1e6)
+        assert f"{above:,}" in found.note
+
+
+def test_cached_tokens_cost_what_they_cost():
+    llm = LLMSettings("llm", "m", input_price=1.0, cached_price=0.1, output_price=2.0)
+    assert llm.cost(2_000, 10, 1_500) == pytest.approx((500 + 150 + 20) / 1e6)
+    assert replace(llm, cached_price=None).cost(2_000, 10, 1_500) == pytest.approx(2_020 / 1e6)
+    assert cost_of(llm, Reply(OK, "", None, 2_000, 10, cached_tokens=1_500)) == llm.cost(2_000, 10, 1_500)
+
+
+def test_a_picker_finds_the_models_that_have_a_price():
+    here = known_models("https://api.deepseek.com")
+    assert "deepseek-chat" in here
+    assert all(price(model, "https://api.deepseek.com") is not None for model in here)
+    assert "depends on the hour" in price("deepseek-chat").note
+    assert len(known_models()) > 300
+    assert (price("no-such-model"), known_models("http://127.0.0.1:1/v1")) == (None, [])

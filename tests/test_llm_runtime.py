@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import labelled
 from llm_server import KEY
+from test_llm_recording import POISON
 
 import hybrid
 from hybrid.data.columns import Columns
@@ -23,6 +24,7 @@ from hybrid.errors import BundleError, TierError
 from hybrid.production import bundle as bundles
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns.cascade import Cascade
+from hybrid.routing.patterns.router import Router
 from hybrid.routing.patterns.triage import Triage
 from hybrid.routing.table import Predictions
 from hybrid.study.answers import answered, joined
@@ -30,6 +32,7 @@ from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions, replies
+from hybrid.tiers.llm.replies import Reply
 
 N = 120
 
@@ -58,13 +61,18 @@ def made(llm_process, tmp_path_factory):
         concurrency=4,
         input_price=1.0,
         key_variable="MOCK_API_KEY",
+        parameters={"seed": 7},
+        query={"api-version": "1"},
     )
     path = tmp_path_factory.mktemp("store") / "answers.sqlite"
     asked = questions(llm, dataset, fitted.split, N)
     RecordingJob(asked, KEY, cap=1.0, path=path).run()
     with AnswerStore(path) as store:
         found = answered(llm, fitted, asked.rows, replies(asked, store), cheap=CLASSIFIER)
-    return joined(fitted, [found]), asked
+    gate = LLMSettings("LLM gate", "mock-gate", role="gate", base_url=llm_process.url, key_variable="MOCK_API_KEY")
+    easy = Reply("ok", '{"tier": "cheap", "reasoning": "plain", "difficulty": 1}', latency=0.1)
+    judged = answered(gate, fitted, asked.rows, [easy] * N, cheap=CLASSIFIER)
+    return joined(fitted, [found, judged]), asked
 
 
 def policy_of(made, pattern=None):
@@ -95,6 +103,47 @@ def rows(made):
 
 def texts_of(made, rows):
     return [str(t) for t in made[0].dataset.texts[rows]]
+
+
+def test_what_was_set_free_goes_into_the_bundle_and_along(server, made, rows):
+    pipeline = hybrid.load(packed(made, policy_of(made, Triage(1.0))))
+    pipeline(texts_of(made, rows)[0])
+    assert server.served()["bodies"][-1]["seed"] == 7
+    assert server.served()["heads"][-1]["path"].endswith("?api-version=1")
+
+
+def test_what_the_model_refused_when_it_was_measured_production_does_not_try(server, made, rows):
+    recording, asked = made
+    model = replace(recording.llms["llm"], without=("logprobs",))
+    content = packed((replace(recording, llms={"llm": model}), asked), policy_of(made, Triage(1.0)))
+    hybrid.load(content)(texts_of(made, rows)[0])
+    assert ["logprobs" in body for body in server.served()["bodies"]] == [False]
+
+
+def test_one_bad_reply_costs_its_own_row_in_batch_and_stream(server, made, rows):
+    pipeline, texts = hybrid.load(packed(made, policy_of(made, Triage(1.0)))), texts_of(made, rows)[:12]
+
+    async def streamed():
+        found = [d async for d in pipeline.stream(iter(texts), chunk=3)]
+        await pipeline.close()
+        return found
+
+    for decide in (lambda: pipeline.decide(texts), lambda: asyncio.run(streamed())):
+        server.control(script=[{"body": body} for body in POISON.values()])
+        decisions = decide()
+        asked = [d for d in decisions if len(d.trace) > 1]
+        assert len(decisions) == 12
+        assert sum(d.trace[1].label is None for d in asked) == 4  # two of the six name a class
+        assert all(d.cost < 1 for d in decisions)
+
+
+def test_a_gates_choice_and_reason_are_in_the_trace(server, made, rows):
+    table = made[0].predictions
+    policy = Policy(Router((0.5,)), tuple(table.tiers[table.index(n)] for n in ("LLM gate", CLASSIFIER, "llm")))
+    decision = hybrid.load(packed(made, policy))(texts_of(made, rows)[0])
+    said = decision.trace[0].gate
+    assert (said.tier, said.difficulty, said.reasoning) in (("llm", 4, "by length"), ("cheap", 1, "by length"))
+    assert all(step.gate is None for step in decision.trace[1:])
 
 
 def test_production_decides_as_the_table_did(server, made, rows):

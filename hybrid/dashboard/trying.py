@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
 
 from hybrid.dashboard.export import export
@@ -11,6 +12,7 @@ from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.production.runtime import Answer, Decision, Model, Runtime, load
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.classifier import FastClassifier
+from hybrid.tiers.llm.replies import GateSaid
 
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner="Loading the bundle …")
@@ -39,6 +41,14 @@ def known(data: Loaded, text: str) -> bool:
     """Whether the data hold this very text."""
     texts = data.recording.dataset.texts
     return texts is not None and bool((texts == text).any())
+
+
+def gate_said(data: Loaded, name: str, text: str) -> GateSaid | None:
+    """Return what an LLM gate gave as its choice and reason for a text of the data; None where it gave none."""
+    texts, one = data.recording.dataset.texts, next((a for a in data.llms if a.tier.name == name), None)
+    if one is None or texts is None:
+        return None
+    return next((said for row in np.flatnonzero(texts == text) if (said := one.gate_said(int(row)))), None)
 
 
 def words_for(data: Loaded, text: str, label: str) -> dict[str, float]:

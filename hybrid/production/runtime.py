@@ -31,6 +31,7 @@ from hybrid.tiers.confidence import SAID
 from hybrid.tiers.embedders import EndpointEmbedder
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.asking import LLMAsker
+from hybrid.tiers.llm.replies import GateSaid
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Notes(NamedTuple):
 
     failures: dict[Cell, str]  # why a call gave no answer
     tokens: dict[Cell, tuple[int, int]]  # of the prompt and of the reply, where an LLM counted them
+    gates: dict[Cell, GateSaid]  # what an LLM gate gave as its choice and reason
 
 
 Known = Mapping[int, tuple[Answers, Notes]]  # by column: a tier's answers about every text, asked before
@@ -86,6 +88,7 @@ class Step:
     failure: str | None = None  # why there is no answer, where the call itself failed
     prompt_tokens: int = 0  # of an LLM that the bundle asked, as its server counted them
     completion_tokens: int = 0
+    gate: GateSaid | None = None  # what an LLM gate chose, how hard it finds the text, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +264,7 @@ class Runtime:
         """
         names, given = self.policy.names, {}
         for name, said in (known or {}).items():
-            given[names.index(name)] = await self._learned(name, list(texts), said), Notes({}, {})
+            given[names.index(name)] = await self._learned(name, list(texts), said), Notes({}, {}, {})
         return (await self._decide(texts, given))[0]
 
     async def _once(self, texts: Sequence[str]) -> list[Decision]:
@@ -280,7 +283,7 @@ class Runtime:
         decisions
             What the policy decides.
         """
-        texts, j, notes = _checked(texts), self.policy.names.index(name), Notes({}, {})
+        texts, j, notes = _checked(texts), self.policy.names.index(name), Notes({}, {}, {})
         answers = await self._ask(Ask(j, np.arange(len(texts))), texts, self._until(), notes)
         seen = Predictions.unasked(self.policy.tiers, (), len(texts))
         for column in ("label", "confidence", "cost", "latency"):
@@ -295,7 +298,7 @@ class Runtime:
         encoded = self._encode(name, [(range(len(texts)), list(answers))], len(texts), why)
         known = await self._learned(name, list(texts), encoded)
         return self._explain(
-            *await self._decide(texts, {j: (known, Notes({(k, j): reason for k, reason in why.items()}, {}))})
+            *await self._decide(texts, {j: (known, Notes({(k, j): reason for k, reason in why.items()}, {}, {}))})
         )
 
     def _until(self) -> float | None:
@@ -304,7 +307,7 @@ class Runtime:
     async def _decide(self, texts: Sequence[str], known: Known | None = None) -> tuple[Outcomes, Notes]:
         texts = _checked(texts)
         until = self._until()
-        notes = Notes({}, {})
+        notes = Notes({}, {}, {})
         steps = rounds(self.policy, len(texts))
         try:
             asks = next(steps)
@@ -317,7 +320,7 @@ class Runtime:
 
     def explain(self, outcomes: Outcomes) -> list[Decision]:
         """Turn outcomes into decisions with names and traces."""
-        return self._explain(outcomes, Notes({}, {}))
+        return self._explain(outcomes, Notes({}, {}, {}))
 
     def _explain(self, outcomes: Outcomes, notes: Notes) -> list[Decision]:
         names, seen = self.policy.names, outcomes.seen
@@ -347,6 +350,7 @@ class Runtime:
                         waited[j],
                         failures.get((i, j)),
                         *tokens.get((i, j), none),
+                        notes.gates.get((i, j)),
                     )
                     for j, was_asked in enumerate(asked[i])
                     if was_asked
@@ -379,6 +383,7 @@ class Runtime:
         cells = [(int(i), ask.tier) for i in ask.rows]
         notes.failures.update((c, noted.failures[c]) for c in cells if c in noted.failures)
         notes.tokens.update((c, noted.tokens[c]) for c in cells if c in noted.tokens)
+        notes.gates.update((c, noted.gates[c]) for c in cells if c in noted.gates)
         return answers.take(ask.rows)
 
     async def _ask(self, ask: Ask, texts: Sequence[str], until: float | None, notes: Notes) -> Answers:
@@ -390,6 +395,7 @@ class Runtime:
             cells = [(int(i), ask.tier) for i in ask.rows]
             notes.failures.update((c, f) for c, f in zip(cells, said.failures, strict=True) if f is not None)
             notes.tokens.update((c, t) for c, t in zip(cells, said.tokens, strict=True) if any(t))
+            notes.gates.update((c, g) for c, g in zip(cells, said.gates, strict=True) if g is not None)
             return await self._learned(name, asked, tier.priced(said.answers))
         start = time.perf_counter()
         local = self._local.get(name)

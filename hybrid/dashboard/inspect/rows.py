@@ -84,5 +84,18 @@ def frame_of(
             f"{cheap} said": classes[found.cheap_label[rows]],
             f"{cheap} confidence": found.cheap_confidence[rows],
             "cost": found.cost[rows],
+            **_gates(data, at, names),
         }
     )
+
+
+def _gates(data: Loaded, rows: Rows, names: Sequence[str]) -> dict[str, list[object]]:
+    """Return what LLM gates of a policy said of rows, as columns: their choice, the difficulty, and why."""
+    columns: dict[str, list[object]] = {}
+    for one in data.llms:
+        if one.tier.kind == "gate" and one.tier.name in names:
+            said = [one.gate_said(int(row)) for row in rows]
+            columns[f"{one.tier.name} would ask"] = [s and s.tier for s in said]
+            columns[f"{one.tier.name} difficulty"] = [s and s.difficulty for s in said]
+            columns[f"{one.tier.name} reasoning"] = [s and s.reasoning for s in said]
+    return columns
