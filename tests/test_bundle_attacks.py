@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_bundle import export, policy_of, rewrite
+from test_bundle import OLD, export, policy_of, rewrite
 
 import hybrid
 from hybrid.errors import BundleError, HybridError
@@ -30,11 +30,16 @@ def files(content):
 
 @pytest.fixture(autouse=True)
 def nobody_is_asked(monkeypatch):
+    reached = []
+
     def refuse(*arguments, **more):
-        raise AssertionError("a bundle reached for the network")
+        reached.append(arguments)
+        raise OSError("a bundle reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert reached == []
 
 
 def zipped(members):
@@ -286,6 +291,43 @@ def stranger(recording, url, variable):
         evidence={},
         llms={"llm": llm},
     )
+
+
+@pytest.mark.parametrize(
+    ("says", "change"),
+    [
+        ("retries = 1000000000 must be .* at most", lambda m: m["settings"].update(retries=10**9)),
+        ("concurrency = 100000 must be .* at most", lambda m: m["settings"].update(concurrency=10**5)),
+        ("temperature = nan|damaged", lambda m: m["settings"].update(temperature=float("nan"))),
+        ("must be the name|end in _API_KEY", lambda m: m["settings"].update(key_variable="HOME")),
+        ("not an address", lambda m: m["settings"].update(base_url="file:///etc/passwd")),
+        ("usual = 7.0 must be in", lambda m: m.update(usual=7)),
+        ("calls itself 'other'", lambda m: m["settings"].update(name="other")),
+    ],
+)
+def test_an_llm_that_cannot_be_is_refused_in_words(recording, says, change):
+    bundle = stranger(recording, "http://127.0.0.1:9/v1", "X_API_KEY")
+    with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
+        policy = json.loads(opened.read("policy.json"))
+    change(policy["tiers"][1]["llm"])
+    with pytest.raises(BundleError, match=says):
+        load_bundle(rewrite(bundle, {"policy.json": json.dumps(policy).encode()}))
+
+
+def test_an_endpoint_of_embeddings_is_not_asked_before_it_is_allowed():
+    bundle = (OLD / "embedding.zip").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
+        golden, about = json.loads(opened.read("golden.json")), json.loads(opened.read("embedding.json"))
+    assert about["kind"] == "endpoint"
+    assert load_bundle(bundle).golden  # exported before, and proved by what the endpoint said then
+    with pytest.raises(BundleError, match=rf"asks 'small' at {about['base_url']}, which is not allowed here"):
+        hybrid.load(bundle)
+    tiers = ("small", "small + classifier")
+    assert hybrid.load(bundle, servers=dict.fromkeys(tiers, about["base_url"])).policy.names[1:] == tiers
+    for row in golden["rows"]:
+        del row["answers"]["small"]
+    with pytest.raises(BundleError, match="names tiers or classes that the policy does not have"):
+        load_bundle(rewrite(bundle, {"golden.json": json.dumps(golden).encode()}))
 
 
 def test_a_bundle_chooses_neither_the_server_nor_the_key(recording, monkeypatch, tmp_path):
