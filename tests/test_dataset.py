@@ -239,6 +239,8 @@ def test_a_split_is_stratified_balanced_and_seeded():
     assert len(s.test) == pytest.approx(90, abs=4)
     sizes = np.bincount(s.fold[s.tune])
     assert sizes.max() - sizes.min() <= 2
+    assert len(sizes) == 20  # few rows: those that grade are fitted on 95 % of what ships
+    assert split(d, n_folds=4).fold.max() == 3
     for code in range(3):
         assert (d.truth[s.test] == code).mean() == pytest.approx((d.truth == code).mean(), abs=0.02)
     np.testing.assert_array_equal(split(d).fold, s.fold)

@@ -139,14 +139,25 @@ def test_the_gap_recovered_has_the_interval_of_resampled_rows_or_none_where_ther
     assert gap_intervals(confidence, strong, weak, policy) is None
 
 
-def test_more_confidences_than_the_bootstrap_keeps_apart_change_little():
+def test_where_the_gap_is_small_the_share_of_it_is_bounded_or_unsaid():
     rng = np.random.default_rng(1)
-    n = 5000
-    confidence = rng.random(n)
-    weak, strong = rng.random(n) < 0.5 + confidence / 2, rng.random(n) < 0.95
-    fine, coarse = (gap_intervals(c, weak, strong, strong, n=100) for c in (confidence, np.round(confidence, 2)))
-    assert fine[0].value == pytest.approx(1)
-    assert fine[1].value == pytest.approx(coarse[1].value, abs=0.005)
+    for _ in range(300):
+        n = int(rng.integers(10, 200))
+        weak, strong, policy = (rng.random(n) < p for p in (0.75, 0.8, 0.78))
+        found = gap_intervals(rng.choice(4, n) / 4, weak, strong, policy)
+        for i in found or ():
+            assert i.low <= i.value <= i.high
+            assert i.high - i.low < 12
+
+
+def test_a_gap_that_few_groups_show_is_not_sure():
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(12), 20)
+    weak, strong = (rng.random(12) < 0.5)[groups], (rng.random(12) < 0.8)[groups]
+    policy = np.where(rng.random(240) < 0.5, weak, strong)
+    confidence = rng.random(240)
+    assert gap_intervals(confidence, weak, strong, policy) is not None
+    assert gap_intervals(confidence, weak, strong, policy, groups=groups) is None
 
 
 @given(cases(names=("triage",)))
@@ -225,6 +236,39 @@ def test_a_reliability_diagram_of_an_honest_and_of_an_overconfident_tier():
     assert np.mean((honest.low <= honest.confidence) & (honest.confidence <= honest.high)) > 0.7
     expected = np.mean(said * (1 - said))  # of an honest tier
     assert honest.brier.low < expected < honest.brier.high
+
+
+def test_an_error_of_calibration_stands_beside_what_an_honest_tier_shows():
+    rng = np.random.default_rng(6)
+    said = rng.uniform(0.5, 1.0, 400)
+    honest = [reliability(said, rng.random(400) < said) for _ in range(100)]
+    assert np.mean([r.ece.value for r in honest]) == pytest.approx(honest[0].chance.value, rel=0.1)
+    assert 90 <= sum(r.ordinary for r in honest) <= 100
+    assert not reliability(said, rng.random(400) < said - 0.2).ordinary
+    spotless = reliability(np.full(100, 0.999), np.ones(100, dtype=bool))
+    assert spotless.ece.value < 0.002 < 0.03 < spotless.ece.high  # no mistake in 100 is not none at all
+    assert spotless.brier.high > 0.03
+
+
+def test_dependent_rows_have_wider_areas_errors_and_drifts():
+    rng = np.random.default_rng(7)
+    groups = np.repeat(np.arange(60), 10)
+    said = rng.uniform(0.6, 1.0, 60)[groups]
+    right = rng.random(60)[groups] < said
+    plain, grouped = (reliability(said, right, groups=g) for g in (None, groups))
+    assert grouped.chance.value > 1.5 * plain.chance.value
+    plain, grouped = (risk_coverage(said, right, groups=g) for g in (None, groups))
+    assert grouped.aurc.half_width > 1.5 * plain.aurc.half_width
+    again = np.where(rng.random(60) < 0.8, right[::10], rng.random(60) < 0.8)[groups]
+    label, truth = again.astype(int), np.tile([0, 1], 300)
+    assert macro_f1_interval(label, truth, groups=groups).half_width >= macro_f1_interval(label, truth).half_width
+    alarms = {"rows": 0, "groups": 0}
+    for _ in range(60):
+        a, b = rng.random(60)[groups], rng.random(60)[groups]
+        alarms["rows"] += drift(side(a), side(b), n_classes=1).level != STEADY
+        alarms["groups"] += drift(side(a), side(b), n_classes=1, groups=(groups, groups)).level != STEADY
+    assert alarms["rows"] > 20
+    assert alarms["groups"] <= 6
 
 
 def test_few_and_no_rows_have_a_diagram_too():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import kolmogorov
 from scipy.stats import ks_2samp
 
 from hybrid.errors import TierError
-from hybrid.metrics.intervals import LEVEL, wilson
-from hybrid.metrics.summary import Interval
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import LEVEL, Interval
+from hybrid.metrics.summary import share
 from hybrid.routing.table import Bools, Floats, Labels
 
 STEADY, WATCH, ALARM = "steady", "watch", "alarm"
@@ -49,7 +51,16 @@ class Drift:
     reason: str
 
 
-def drift(labelled: tuple[Floats, Bools, Labels], production: tuple[Floats, Bools, Labels], *, n_classes: int) -> Drift:
+Side = tuple[Floats, Bools, Labels]
+
+
+def drift(
+    labelled: Side,
+    production: Side,
+    *,
+    n_classes: int,
+    groups: tuple[Labels | None, Labels | None] = (None, None),
+) -> Drift:
     """Compare confidence, escalation and predicted classes of labelled rows and of production.
 
     The alarm goes off where even the cautious end of an interval is far: the distributions of confidence differ by
@@ -60,6 +71,8 @@ def drift(labelled: tuple[Floats, Bools, Labels], production: tuple[Floats, Bool
     ----------
     labelled, production
         Confidence of the cheap tier, whether the row is escalated, and the predicted class; each ``(n_rows,)``.
+    groups
+        Codes of what belongs together on either side; None: every row is a group of its own.
 
     Raises
     ------
@@ -82,32 +95,45 @@ def drift(labelled: tuple[Floats, Bools, Labels], production: tuple[Floats, Bool
     n, m = len(labelled[0]), len(production[0])
     if not n or not m:
         raise TierError("There is no row to compare: the production file, or the labelled side, is empty.")
+    worth = [_worth(side[0], Groups.of(codes)) for side, codes in zip((labelled, production), groups, strict=True)]
     test = ks_2samp(labelled[0], production[0])
-    distance = float(test.statistic)
-    slack = float(np.sqrt(np.log(2 / ((1 - LEVEL) / 2)) / 2) * (n**-0.5 + m**-0.5))  # half of the error to each side
+    distance, p_value = float(test.statistic), float(test.pvalue)
+    if worth != [n, m]:
+        p_value = float(kolmogorov(distance * np.sqrt(worth[0] * worth[1] / sum(worth))))
+    # half of the error to each side
+    slack = float(np.sqrt(np.log(2 / ((1 - LEVEL) / 2)) / 2) * (worth[0] ** -0.5 + worth[1] ** -0.5))
     gap = Interval(distance, max(0.0, distance - slack), min(1.0, distance + slack))
-    escalation = difference_of_shares(int(production[1].sum()), m, int(labelled[1].sum()), n)
-    share = [np.bincount(x[2][x[2] >= 0], minlength=n_classes) / len(x[2]) for x in (labelled, production)]
-    level, reason = _judge(gap, float(test.pvalue), escalation)
-    return Drift(n, m, gap, float(test.pvalue), escalation, tuple((share[1] - share[0]).tolist()), level, reason)
+    before, now = (share(side[1], codes) for side, codes in zip((labelled, production), groups, strict=True))
+    escalation = difference_of_shares(now, before)
+    predicted = [np.bincount(x[2][x[2] >= 0], minlength=n_classes) / len(x[2]) for x in (labelled, production)]
+    level, reason = _judge(gap, p_value, escalation)
+    more = tuple((predicted[1] - predicted[0]).tolist())
+    return Drift(n, m, gap, p_value, escalation, more, level, reason)
 
 
-def difference_of_shares(hits_a: int, n_a: int, hits_b: int, n_b: int) -> Interval:
+def _worth(confidence: Floats, groups: Groups | None) -> float:
+    """Return how many independent rows the rows are worth to a distribution: the least of nine shares below a value."""
+    if groups is None:
+        return float(len(confidence))
+    levels = np.quantile(confidence, np.arange(1, 10) / 10)
+    return min(groups.worth_of_flags(confidence <= level) for level in levels)
+
+
+def difference_of_shares(a: Interval, b: Interval) -> Interval:
     """Return share A minus share B of independent rows, with Newcombe's hybrid score interval.
 
     Examples
     --------
     Newcombe's example (a): 56/70 against 48/80.
 
-    >>> found = difference_of_shares(56, 70, 48, 80)
+    >>> from hybrid.metrics.summary import share_of
+    >>> found = difference_of_shares(share_of(56, 70), share_of(48, 80))
     >>> round(found.low, 4), round(found.high, 4)
     (0.0524, 0.3339)
     """
-    a, b = hits_a / n_a, hits_b / n_b
-    (low_a, high_a), (low_b, high_b) = ((float(x) for x in wilson(*each)) for each in ((hits_a, n_a), (hits_b, n_b)))
-    below = float(np.hypot(a - low_a, high_b - b))
-    above = float(np.hypot(high_a - a, b - low_b))
-    return Interval(a - b, a - b - below, a - b + above)
+    below = float(np.hypot(a.value - a.low, b.high - b.value))
+    above = float(np.hypot(a.high - a.value, b.value - b.low))
+    return Interval(a.value - b.value, a.value - b.value - below, a.value - b.value + above)
 
 
 def _judge(gap: Interval, p_value: float, escalation: Interval) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri
 
 from hybrid.routing.table import Floats
 
@@ -105,20 +105,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = so_far
     return adjusted
-
-
-def expanded_tail(n: int, freedom: int, *, level: float = LEVEL) -> float:
-    """Return the lower percentile of a bootstrap, as a share, that makes up for few rows varying less than the truth.
-
-    Parameters
-    ----------
-    n
-        Rows that vary, 2 or more.
-    freedom
-        Degrees of freedom of Student's t.
-
-    References
-    ----------
-    Hesterberg 2015, What Teachers Should Know About the Bootstrap (expanded percentiles).
-    """
-    return float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(freedom, (1 - level) / 2)))

@@ -18,7 +18,7 @@ from scipy.stats import binom
 from hybrid.metrics.confidence import reliability
 from hybrid.metrics.drift import difference_of_shares
 from hybrid.metrics.ranking import gap_intervals, macro_f1_interval, risk_coverage, routing_gain
-from hybrid.metrics.summary import mean_interval, paired_difference, share
+from hybrid.metrics.summary import mean_interval, paired_difference, share, share_of
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Predictions, Tier
@@ -176,9 +176,7 @@ def coverage(world_, n, *, runs, names=(*QUICK, *SLOW, *GAINS), seed=0):
                 found[name].count(intervals[name](), truths[name])
         if "PGR" in names:
             right = predictions.label == truth[:, None]
-            gap = gap_intervals(
-                predictions.confidence[:, 0], right[:, 0], right[:, 2], b.label == truth, n=400, seed=run
-            )
+            gap = gap_intervals(predictions.confidence[:, 0], right[:, 0], right[:, 2], b.label == truth)
             for name, i in zip(("PGR", "APGR"), gap or (), strict=False):
                 found[name].count(i, truths[name])
         if set(names) & set(GAINS):
@@ -200,8 +198,8 @@ def _intervals(predictions, truth, a, b, run):
         "difference": lambda: paired_difference(a, b, truth).accuracy,
         "cost difference": lambda: paired_difference(a, b, truth).cost_per_1000,
         "Brier": lambda: mean_interval((said - right) ** 2),
-        "drift": lambda: difference_of_shares(int(right_b.sum()), n, others, 2 * n),
-        "macro-F1": lambda: macro_f1_interval(b.label, truth, n=400, seed=run),
+        "drift": lambda: difference_of_shares(share(right_b), share_of(others, 2 * n)),
+        "macro-F1": lambda: macro_f1_interval(b.label, truth),
         "ECE": lambda: reliability(said, right, n_bins=BINS, seed=run).ece,
         "AURC": lambda: risk_coverage(said, right).aurc,
         "E-AURC": lambda: risk_coverage(said, right).e_aurc,
@@ -235,7 +233,7 @@ def _truths(world_, cheap, other, *, f1, seed):
     }
     if f1:
         big, big_truth = world_.draw(400_000, np.random.default_rng(10_000 + seed))
-        found["macro-F1"] = macro_f1_interval(replay(other, big).label, big_truth, n=2).value
+        found["macro-F1"] = macro_f1_interval(replay(other, big).label, big_truth).value
     return found
 
 

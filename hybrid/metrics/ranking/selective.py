@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 from hybrid.errors import TierError
-from hybrid.metrics.intervals import LEVEL, wilson
-from hybrid.metrics.summary import Interval
-from hybrid.routing.table import Bools, Floats, Rows
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import LEVEL, Interval, wilson
+from hybrid.routing.table import Bools, Floats, Labels, Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +39,15 @@ class RiskCoverage:
     e_aurc: Interval
 
 
-def risk_coverage(confidence: Floats, right: Bools) -> RiskCoverage:
+def risk_coverage(confidence: Floats, right: Bools, *, groups: Labels | None = None) -> RiskCoverage:
     """Measure the selective risk at every coverage.
 
     Parameters
     ----------
     confidence, right
         Shape ``(n_rows,)``.
+    groups
+        Codes of what belongs together, same shape; None: every row is a group of its own.
 
     Raises
     ------
@@ -78,13 +80,14 @@ def risk_coverage(confidence: Floats, right: Bools) -> RiskCoverage:
     error = float(np.mean(~right))
     best = error + (1 - error) * float(np.log1p(-error)) if error < 1 else 1.0
     pull = _influence(kept, size, wrong)[group] + (~right) * _weight(kept, size)[group]
+    together = Groups.of(groups)
     rarer = -float(np.log1p(-error)) if error < 1 else 0.0  # how fast the best area grows with the error
     return RiskCoverage(
         -values,
         kept / n,
         mistakes / kept,
-        _interval(aurc, pull, right),
-        _interval(aurc - best, pull - rarer * ~right, right),
+        _interval(aurc, pull, right, together),
+        _interval(aurc - best, pull - rarer * ~right, right, together),
     )
 
 
@@ -103,10 +106,13 @@ def _influence(kept: Rows, size: Rows, wrong: Floats) -> Floats:
     return found
 
 
-def _interval(area: float, pull: Floats, right: Bools) -> Interval:
+def _interval(area: float, pull: Floats, right: Bools, groups: Groups | None) -> Interval:
     n, n_wrong = len(right), int((~right).sum())
+    worth = n if groups is None else groups.worth(pull - pull.mean())
     if area <= 0 or n_wrong < 2:
-        return Interval(area, 0.0, float(wilson(n_wrong, n)[1]))  # no order of rows does worse than the error rate
-    error = float(np.std(pull, ddof=1)) / np.sqrt(n) / area
-    factor = float(np.exp(stdtrit(max(n_wrong / 2, 1.0), (1 + LEVEL) / 2) * error))
+        # no order of rows does worse than the error rate
+        return Interval(area, 0.0, float(wilson(n_wrong * worth / n, worth)[1]))
+    error = float(np.std(pull, ddof=1)) / np.sqrt(worth) / area
+    freedom = n_wrong / 2 if groups is None else min(n_wrong / 2, groups.freedom)
+    factor = float(np.exp(stdtrit(max(freedom, 1.0), (1 + LEVEL) / 2) * error))
     return Interval(area, area / factor, min(1.0, area * factor))
