@@ -232,7 +232,7 @@ def test_an_llm_gate_breaks_even_somewhere(server, filled):
     share = break_even_share(table.tiers[-1].price, 0.0, table.tiers[table.index("llm")].price)
     by_gate = dict(zip(shown["Gate"], shown["Breaks even at"], strict=True))
     assert by_gate["LLM gate"] == f"{share:.1%}"
-    assert by_gate["heuristic gate"] == "0.0%"
+    assert by_gate["trained gate"] == "0.0%"
 
 
 def test_a_disconnected_tier_leaves_the_table_and_comes_back_for_nothing(server, filled):

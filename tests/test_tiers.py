@@ -13,13 +13,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.dataset import build
+from hybrid.data.split import split
 from hybrid.errors import TierError
 from hybrid.metrics.summary import expected_calibration_error
 from hybrid.routing.table import UNKNOWN
+from hybrid.study.evidence import record
 from hybrid.tiers import classifier
 from hybrid.tiers.calibration import fit_calibrator
 from hybrid.tiers.classifier import FastClassifier, fit_classifier
-from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.gate import HeuristicGate, KeyWords, fit_gate
 from hybrid.tiers.rules import Edits, Rules, check_phrase, fit_rules
 from hybrid.tiers.softmax import StoppedError, fit_softmax, passes
 from hybrid.tiers.whatif import WhatIf
@@ -347,3 +351,48 @@ def test_texts_without_spaces_are_learned():
     assert check_phrase("退款") == "退款"
     with pytest.raises(TierError, match="up to three characters"):
         check_phrase("你好请问")
+
+
+def test_each_tier_has_a_gate_that_learned_whether_that_very_tier_is_right(gated):
+    """Two LLMs that fail on different words: the gate of one says nothing about the other."""
+    table, of = gated.predictions, gated.gate_auroc
+    for name, other in (("left", "right"), ("right", "left")):
+        gate, wrong_gate = (table.answers(table.index(f"trained gate for {n}")) for n in (name, other))
+        answers = table.answers(table.index(name))
+        for side in ("tune", "test"):
+            own, others = of(gate, answers, side), of(wrong_gate, answers, side)
+            assert own.low > max(0.5, others.high)
+
+
+@pytest.fixture(scope="module")
+def gated():
+    frame = labelled(300, seed=8)
+    rng = np.random.default_rng(9)
+    for name, word in (("left", "amber"), ("right", "cobalt")):
+        hard = rng.random(len(frame)) < 0.4
+        frame["text"] = [f"{word} {t}" if h else t for t, h in zip(frame["text"], hard, strict=True)]
+        wrong = hard & (rng.random(len(frame)) < 0.9)
+        frame[name] = np.where(wrong, "none of these", frame["label"])
+    tiers = tuple(RecordedColumns(n, n, price=0.001) for n in ("left", "right"))
+    dataset = build(frame, Columns("label", text="text", recorded=tiers))
+    words = KeyWords(hard=("Amber ", "cobalt"))
+    return record(dataset, split(dataset), key_words=words)
+
+
+def test_the_heuristic_gate_knows_the_users_words_and_is_left_out_where_it_knows_nothing(gated, recording):
+    table = gated.predictions
+    rated = table.answers(table.index("heuristic gate"))
+    assert gated.gate_auroc(rated, table.answers(table.index("left")), "test").low > 0.5
+    again = HeuristicGate.from_files("x", gated.models["heuristic gate"].to_files("x"))
+    texts = list(gated.dataset.texts)
+    assert (again.score(texts) == rated.confidence).all()
+    assert (HeuristicGate().score(texts) != rated.confidence).any()
+    assert "heuristic gate" not in [t.name for t in recording.predictions.tiers]
+    assert any("heuristic gate is left out" in p for p in recording.problems)
+
+
+def test_a_key_word_is_one_or_two_words_and_not_both_hard_and_easy():
+    with pytest.raises(TierError, match="one word or two"):
+        KeyWords(hard=("as a last resort",)).checked()
+    with pytest.raises(TierError, match="both hard and easy"):
+        KeyWords(("refund",), ("Refund",)).checked()

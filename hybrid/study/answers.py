@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Predictions, Rows, Tier
-from hybrid.study.evidence import Recording
+from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
+from hybrid.study.evidence import Recording, spread
 from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
 from hybrid.tiers.llm.examples import Examples
 from hybrid.tiers.llm.questions import GATE, LLMSettings
@@ -87,7 +87,7 @@ def answered(
     model = LLMTier(settings, dataset.classes, calibrator, usual, bank, without)
     price = round(float(answers.cost.mean()), 12) if len(got) else 0.0
     tier = Tier(settings.name, "gate" if settings.role == GATE else "llm", price=price)
-    return AnsweredLLM(tier, model, _spread(answers, at, dataset.n_rows), dict(got))
+    return AnsweredLLM(tier, model, spread(answers, at, dataset.n_rows), dict(got))
 
 
 def join(recording: Recording, found: Sequence[AnsweredLLM]) -> Predictions:
@@ -123,15 +123,3 @@ def _usual(right: Bools, tune: Bools, raw: Floats) -> float:
     mute = tune & np.isnan(raw)
     usable = mute if mute.any() else tune & (raw > 0)
     return round(float(right[usable].mean()), 9) if usable.any() else 0.5
-
-
-def _spread(answers: Answers, at: Rows, n: int) -> Answers:
-    """Lay the answers of some rows out over all."""
-    label = np.full(n, UNKNOWN, dtype=np.int64)
-    label[at] = answers.label
-    columns = []
-    for values in (answers.confidence, answers.cost, answers.latency):
-        column = np.full(n, np.nan)
-        column[at] = values
-        columns.append(column)
-    return Answers(label, *columns)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hybrid.routing.engine import Pattern, Policy, defaults
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Tier
-from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE
+from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, gate_for
 
 MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
 LLM_KINDS = ("llm", "recorded", "whatif")  # what asking everything about everything is compared with
@@ -69,6 +69,7 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
     if not every:
         return tuple(gate)
     cheap = cheap_of(every)
+    gate = [next((t for t in gates if t.name == gate_for(cheap.name)), gate[0])] if gate else []
     strong = strongest([t for t in every if t != cheap], accuracy)
     if kind.max_tiers == 2 or kind.gate_first:
         pair = [cheap, *([strong] if strong else [])]

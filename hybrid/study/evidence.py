@@ -11,15 +11,16 @@ import numpy as np
 from hybrid.data.dataset import Dataset
 from hybrid.data.split import Split
 from hybrid.errors import TierError
-from hybrid.metrics.auroc import Worth, worth
-from hybrid.routing.table import UNKNOWN, Answers, Floats, Predictions, Tier
+from hybrid.metrics.auroc import Worth, auroc, worth
+from hybrid.metrics.summary import Interval
+from hybrid.routing.table import UNKNOWN, Answers, Floats, Predictions, Rows, Tier
 from hybrid.tiers import LocalModel
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
 from hybrid.tiers.confidence import Chances, FittedConfidence, Reader, fit_confidence
 from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
-from hybrid.tiers.gate import HeuristicGate, fit_gate
+from hybrid.tiers.gate import NO_WORDS, HeuristicGate, KeyWords, TrainedGate, fit_gate
 from hybrid.tiers.human import Human
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
@@ -28,9 +29,15 @@ from hybrid.tiers.whatif import WhatIf
 RULES, CLASSIFIER = "rules", "classifier"
 TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
 LEARNS = ("recorded", "llm")  # kinds of tiers whose confidence is learned; what runs here is calibrated already
+CHANCE = 0.5  # the AUROC of scores that tell nothing
 MAX_WHATIFS = 4  # tables kept for what-if settings
 
 Progress = Callable[[float, str], None]
+
+
+def gate_for(tier: str) -> str:
+    """Return the name of the trained gate that tells whether a tier is right."""
+    return TRAINED_GATE if tier == CLASSIFIER else f"{TRAINED_GATE} for {tier}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +99,23 @@ class Recording:
             self._learned[name] = self.learn(self.predictions.answers(self.predictions.index(name)))
         return self._learned[name]
 
+    def gate_auroc(self, gate: Answers, answers: Answers, side: str) -> Interval:
+        """Return how well a gate's scores tell whether a tier's answers are right, on "tune" or "test"."""
+        rows = self.split.tune if side == "tune" else self.split.test
+        return _gate_auroc(self.dataset, rows, gate, answers)
+
+    def train_gate(self, tier: str, answers: Answers) -> tuple[TrainedGate, Answers]:
+        """Learn from the words whether a tier is right; scores are nan where it was not asked.
+
+        Raises
+        ------
+        TierError
+            If there is too little to learn from, or what was learned is no better than chance.
+        """
+        model, scores = _train_gate(self.dataset, self.split, tier, answers)
+        _check_gate(self.dataset, self.split, tier, scores, answers)
+        return model, scores
+
     def learn(self, answers: Answers) -> TierConfidence:
         """Learn how likely answers about all rows are right; nan where nothing was asked."""
         truth, fold, group = self.dataset.truth, self.split.fold, self.dataset.group
@@ -135,6 +159,7 @@ def record(
     split: Split,
     *,
     edits: Edits = NO_EDITS,
+    key_words: KeyWords = NO_WORDS,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
 ) -> Recording:
@@ -144,6 +169,8 @@ def record(
     ----------
     edits
         What the user changed about the mined rules.
+    key_words
+        Of the user's, for the heuristic gate.
     embedder
         Makes the small-model tiers; None: there are none. Where it fails, `problems` says so and they are left out.
     progress
@@ -174,13 +201,8 @@ def record(
     fitted = fit_classifier(
         texts, truth, fold, n_classes=n_classes, progress=lambda share, doing: report(0.1 + fast_share * share, doing)
     )
-    heuristic = HeuristicGate()
-    models: dict[str, LocalModel] = {
-        RULES: rules.model,
-        CLASSIFIER: fitted.model,
-        HEURISTIC_GATE: heuristic,
-    }
-    gates = [(Tier(HEURISTIC_GATE, "gate"), heuristic.answer(list(texts)))]
+    heuristic = HeuristicGate(key_words=key_words.checked())
+    models: dict[str, LocalModel] = {RULES: rules.model, CLASSIFIER: fitted.model}
     local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
     problems: tuple[str, ...] = ()
     reader, chances = CLASSIFIER, fitted.probabilities
@@ -194,13 +216,30 @@ def record(
                 reader, chances = small.columns[1][0].name, small.fitted.averaged_probabilities
         except TierError as error:
             problems = (f"The small-model tiers are left out. {error}",)
-    report(0.8, "Training the gate")
-    try:
-        gate = fit_gate(texts, fitted.answers.label == truth, fold)
-        models[TRAINED_GATE] = gate.model
-        gates.insert(0, (Tier(TRAINED_GATE, "gate"), gate.answers))
-    except TierError as error:
-        problems = (*problems, str(error))
+    gates: list[tuple[Tier, Answers]] = []
+    guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules"]
+    for k, (tier, said) in enumerate(guarded):
+        report(0.8 + 0.14 * k / len(guarded), f"Training the gate for {tier.name}")
+        try:
+            trained = _train_gate(dataset, split, tier.name, said)
+            if tier.name != CLASSIFIER:  # that one stays whatever it is worth: the router needs a gate to start with
+                _check_gate(dataset, split, tier.name, trained[1], said)
+            models[gate_for(tier.name)] = trained[0]
+            gates.append((Tier(gate_for(tier.name), "gate"), trained[1]))
+        except TierError as error:
+            problems = (*problems, str(error))
+    rated = heuristic.answer(list(texts))
+    of_use = any(_gate_auroc(dataset, split.tune, rated, said).low > CHANCE for _, said in guarded)
+    if not of_use:
+        verdict, also = ("is left out", ", or use a trained gate") if gates else ("is of no use here", "")
+        problems = (
+            *problems,
+            f"The heuristic gate {verdict}: on tune its scores tell of no tier better than chance whether it is right. "
+            f"Give it key words of your own{also}.",
+        )
+    if of_use or not gates:  # without any gate there is no router to try
+        models[HEURISTIC_GATE] = heuristic
+        gates.append((Tier(HEURISTIC_GATE, "gate"), rated))
     answering = sorted([*local, *columns], key=lambda column: column[0].price)  # stable: what runs here comes first
     table = _table([*answering, *gates], dataset.classes)
     found = Recording(
@@ -218,6 +257,42 @@ def record(
         found.confidence(tier.name)
     report(1.0, "Done")
     return found
+
+
+def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> tuple[TrainedGate, Answers]:
+    asked = np.flatnonzero(~np.isnan(answers.confidence))
+    if dataset.texts is None:
+        raise TierError("A gate reads texts, and there are none.")
+    said = answers.take(asked)
+    fitted = fit_gate(dataset.texts[asked], said.label == dataset.truth[asked], split.fold[asked], tier=tier)
+    return fitted.model, spread(fitted.answers, asked, dataset.n_rows)
+
+
+def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answers: Answers) -> None:
+    found = _gate_auroc(dataset, split.tune, scores, answers)
+    if not found.low > CHANCE:
+        raise TierError(
+            f"The gate for {tier} is left out: on tune its scores tell right from wrong no better than chance (AUROC "
+            f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f})."
+        )
+
+
+def _gate_auroc(dataset: Dataset, rows: Rows, gate: Answers, answers: Answers) -> Interval:
+    both = rows[~np.isnan(gate.confidence[rows]) & ~np.isnan(answers.confidence[rows])]
+    right = answers.label[both] == dataset.truth[both]
+    return auroc(gate.confidence[both], right, group=dataset.group[both])
+
+
+def spread(answers: Answers, at: Rows, n: int) -> Answers:
+    """Lay the answers of some rows out over all; the others were not asked."""
+    label = np.full(n, UNKNOWN, dtype=np.int64)
+    label[at] = answers.label
+    columns = []
+    for values in (answers.confidence, answers.cost, answers.latency):
+        column = np.full(n, np.nan)
+        column[at] = values
+        columns.append(column)
+    return Answers(label, *columns)
 
 
 class _Small(NamedTuple):

@@ -35,6 +35,7 @@ from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, is_installed
+from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.rules import Edits
@@ -203,6 +204,7 @@ def _write_data(study: Study, folder: Path, name: str) -> None:
         "notes": [asdict(n) for n in study.joined],
         "embedder": _plain_embedder(study.embedder),
         "edits": [sorted(study.edits.removed), list(study.edits.added)],
+        "key_words": study.key_words,
         "seconds": study.seconds,
         "fitted": None,
         "llms": [],
@@ -267,7 +269,9 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
             arrays = {name: packed[name] for name in packed.files}
         removed, added = said["edits"]
         edits = Edits(frozenset((p, int(c)) for p, c in removed), tuple((p, int(c)) for p, c in added))
-        study.keep(_read_fitted(study, said["fitted"], data, arrays), embedder=_embedder(said["embedder"]), edits=edits)
+        words = KeyWords(*(tuple(side) for side in said.get("key_words", NO_WORDS)))
+        fitted = _read_fitted(study, said["fitted"], data, arrays)
+        study.keep(fitted, embedder=_embedder(said["embedder"]), edits=edits, key_words=words)
         study.seconds = float(said["seconds"])
         study.add(list(_read_llms(study, said["llms"], data, arrays)))
         study.terms = Terms.from_plain(stored["terms"])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from hybrid.data.dataset import Dataset, build
 from hybrid.data.notes import Note
 from hybrid.data.read import read
 from hybrid.data.split import Split, split
-from hybrid.errors import DatasetError, StudyError
+from hybrid.errors import DatasetError, StudyError, TierError
 from hybrid.metrics.curve import Curve
 from hybrid.metrics.rows import Inspection
 from hybrid.metrics.summary import Baselines, PairedDifference, Summary, paired_difference
@@ -26,11 +26,12 @@ from hybrid.routing.engine import Outcomes, Policy, Threshold
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, record
+from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, gate_for, record
 from hybrid.study.graded import Graded, Memo, alone, in_mix
 from hybrid.study.terms import OWN, Terms
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
+from hybrid.tiers.gate import NO_WORDS, KeyWords, TrainedGate
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
@@ -117,6 +118,14 @@ class Measurement:
         return self.graded.curve(self.policy, line)
 
 
+class _Gate(NamedTuple):
+    """A gate for an LLM tier, and the key of the answers that it was trained on."""
+
+    of: str
+    model: TrainedGate
+    answers: Answers
+
+
 class Study:
     """Labelled data, the answers of every tier, what is assumed, and the policy that was chosen.
 
@@ -154,6 +163,7 @@ class Study:
         self.edits: Edits = NO_EDITS
         self.embedder: Embedder | None = None
         self.seconds = 0.0  # that fitting took
+        self.key_words: KeyWords = NO_WORDS
         self.fitted: Recording | None = None
         self.llms: tuple[AnsweredLLM, ...] = ()
         self.pins: list[Pin] = []
@@ -166,6 +176,8 @@ class Study:
         self._tiers: tuple[Tier, ...] | None = None
         self._columns: dict[str, tuple[Tier, Answers]] = {}
         self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
+        self._gates: dict[str, _Gate] = {}  # that tell whether an LLM tier is right; by their names
+        self.no_gate: dict[str, str] = {}  # by LLM tier: why there is none that does
         self._graded = Memo(24)
         self._orders = Memo(24)
 
@@ -214,7 +226,12 @@ class Study:
         return study
 
     def fit(
-        self, *, embedder: Embedder | None = None, edits: Edits | None = None, progress: Progress | None = None
+        self,
+        *,
+        embedder: Embedder | None = None,
+        edits: Edits | None = None,
+        key_words: KeyWords | None = None,
+        progress: Progress | None = None,
     ) -> Study:
         """Validate the table, split it, fit what runs here, and lay every tier's answers beside the rows.
 
@@ -226,6 +243,8 @@ class Study:
             Makes the small-model tiers; None: there are none.
         edits
             What the user changed about the mined rules; None: as before.
+        key_words
+            That make a text hard or easy for the heuristic gate; None: as before.
         progress
             Called with the share done and what is being done; what it raises ends the work.
 
@@ -237,22 +256,45 @@ class Study:
         start = time.perf_counter()
         edits = self.edits if edits is None else edits
         dataset = build(self.table, self.columns)
-        fitted = record(dataset, split(dataset), edits=edits, embedder=embedder, progress=progress)
-        self.keep(fitted, embedder=embedder, edits=edits)
+        words = self.key_words if key_words is None else key_words
+        fitted = record(dataset, split(dataset), edits=edits, key_words=words, embedder=embedder, progress=progress)
+        self.keep(fitted, embedder=embedder, edits=edits, key_words=words)
         self.seconds = time.perf_counter() - start
         return self
 
-    def keep(self, fitted: Recording, *, embedder: Embedder | None = None, edits: Edits = NO_EDITS) -> None:
+    def keep(
+        self,
+        fitted: Recording,
+        *,
+        embedder: Embedder | None = None,
+        edits: Edits = NO_EDITS,
+        key_words: KeyWords = NO_WORDS,
+    ) -> None:
         """Take over what was fitted on the table."""
-        self.fitted, self.embedder, self.edits = fitted, embedder, edits
+        self.fitted, self.embedder, self.edits, self.key_words = fitted, embedder, edits, key_words
         self._learned.clear()
+        self._gates.clear()
         self._forget()
 
     def add(self, llms: Sequence[AnsweredLLM]) -> None:
         """Replace the columns of the LLM tiers that were asked here."""
         self.llms = tuple(llms)
         self._learned.clear()
+        self._train_gates()
         self._forget()
+
+    def _train_gates(self) -> None:
+        """Train a gate for each LLM tier; one whose answers are as they were is kept."""
+        kept, self._gates, self.no_gate = self._gates, {}, {}
+        for one in self.llms:
+            name = gate_for(one.tier.name)
+            if name in kept and kept[name].of == one.key:
+                self._gates[name] = kept[name]
+            elif one.tier.kind != "gate":
+                try:
+                    self._gates[name] = _Gate(one.key, *self.evidence.train_gate(one.tier.name, one.answers))
+                except TierError as error:
+                    self.no_gate[one.tier.name] = str(error)
 
     def split_again(self) -> None:
         """Split the rows here instead of as the file says; fit again for it to count."""
@@ -291,7 +333,7 @@ class Study:
     @property
     def models(self) -> Mapping[str, Any]:
         """The models that run here, by tier name."""
-        return self.evidence.models
+        return self.evidence.models | {name: gate.model for name, gate in self._gates.items()}
 
     @property
     def llm_models(self) -> dict[str, LLMTier]:
@@ -301,7 +343,7 @@ class Study:
     @property
     def key(self) -> str:
         """Tell these data, with their split, rules and answers, from any other."""
-        columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added))
+        columns, edits = repr(self.columns), repr((sorted(self.edits.removed), self.edits.added, self.key_words))
         small = self.embedder and self.embedder.identity
         llms = "".join(f" {one.key}" for one in self.llms)
         return f"{self.dataset.fingerprint} {columns} {edits} {small}{llms}"
@@ -338,6 +380,7 @@ class Study:
         taken = [t.name for t in table.tiers]
         yield from taken
         yield from (one.tier.name for one in self.llms)
+        yield from self._gates
         for made_up in (self._terms.whatif, self._terms.human):
             if made_up is not None:
                 if made_up.tier.name in taken:
@@ -373,6 +416,8 @@ class Study:
         for one in self.llms:
             if one.tier.name == name:
                 return one.tier, one.answers
+        if name in self._gates:
+            return Tier(name, "gate"), self._gates[name].answers
         table = self.evidence.predictions
         j = table.index(name)
         return table.tiers[j], table.answers(j)

@@ -1,11 +1,12 @@
-"""Gates: a text → how likely the cheap tier gets it right, before any tier is asked."""
+"""Gates: a text → how likely a tier gets it right, before any tier is asked."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,40 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
 from hybrid.tiers.classifier import DECIMALS, FastClassifier, fit_classifier
+from hybrid.tiers.rules import check_phrase
+from hybrid.tiers.words import terms
 
 WRONG, RIGHT = 0, 1
-MIN_EACH = 10  # rows that the cheap tier got right, and wrong, to learn the difference from
+MIN_EACH = 10  # rows that the tier got right, and wrong, to learn the difference from
+KEY_WORD = 1.0  # difficulty that a key word of the user's adds or takes away
 
 _CLAUSE = re.compile(r"[,;:]|\b(?:and|but|or|because|although|while|which|when|if)\b", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|no|never|none|cannot|without)\b|n't\b", re.IGNORECASE)
 _SEVERAL = re.compile(r"\b(?:also|another|both|besides|however|instead|except|unless|second|secondly)\b", re.IGNORECASE)
+
+
+class KeyWords(NamedTuple):
+    """Words and pairs of neighbouring words that make a text hard, or easy, as the user knows them."""
+
+    hard: tuple[str, ...] = ()
+    easy: tuple[str, ...] = ()
+
+    def checked(self) -> KeyWords:
+        """Return them as they are looked for: lower case, and each once.
+
+        Raises
+        ------
+        TierError
+            If one is not one or two words.
+        """
+        hard, easy = (tuple(dict.fromkeys(check_phrase(w) for w in side)) for side in self)
+        both = [w for w in hard if w in easy]
+        if both:
+            raise TierError(f"Key word {both[0]!r} cannot be both hard and easy: leave it out of one list.")
+        return KeyWords(hard, easy)
+
+
+NO_WORDS = KeyWords()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +55,24 @@ class HeuristicGate:
     """Score a text by its looks: short, one question, few clauses and no negation is easy.
 
     The score is ``exp(-difficulty / 4)``; difficulty adds 0.05 for each word beyond 10, 0.5 for each question
-    beyond the first, 0.2 a clause, 0.3 a negation and 0.5 a word that announces a second matter. The weights are
-    a rule of thumb and are not fitted: use the trained gate where there are enough labelled rows.
+    beyond the first, 0.2 a clause, 0.3 a negation and 0.5 a word that announces a second matter. Each key word of the
+    user's that occurs adds 1, or takes 1 away. The weights are a rule of thumb and are not fitted: use a trained gate
+    where there are enough labelled rows.
+
+    Parameters
+    ----------
+    latency
+        Seconds for one text.
+    key_words
+        Lower case, as `KeyWords.checked` returns them.
 
     Examples
     --------
     >>> scores = HeuristicGate().score(["Where is my parcel?", "I never got it, and also: why was I not told?"])
     >>> bool(scores[0] > scores[1])
     True
+    >>> HeuristicGate(key_words=KeyWords(hard=("chargeback",))).score(["A chargeback", "A parcel"]).round(2).tolist()
+    [0.78, 1.0]
     """
 
     kind: ClassVar[str] = "heuristic_gate"
@@ -42,6 +80,12 @@ class HeuristicGate:
     answers_alike: ClassVar[bool] = True
 
     latency: float = 0.0
+    key_words: KeyWords = NO_WORDS
+    _weight: dict[str, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        weight = dict.fromkeys(self.key_words.hard, KEY_WORD) | dict.fromkeys(self.key_words.easy, -KEY_WORD)
+        object.__setattr__(self, "_weight", weight)
 
     def score(self, texts: Sequence[str]) -> Floats:
         """Return scores in [0, 1], shape ``(n_texts,)``; high is easy."""
@@ -51,9 +95,10 @@ class HeuristicGate:
             + 0.2 * len(_CLAUSE.findall(t))
             + 0.3 * len(_NEGATION.findall(t))
             + 0.5 * len(_SEVERAL.findall(t))
+            + self._known(t)
             for t in texts
         ]
-        scores = np.exp(-np.array(difficulty, dtype=np.float64) / 4)
+        scores = np.exp(-np.maximum(np.array(difficulty, dtype=np.float64), 0.0) / 4)
         return np.asarray(np.round(scores, DECIMALS), dtype=np.float64)
 
     def answer(self, texts: Sequence[str]) -> Answers:
@@ -61,18 +106,28 @@ class HeuristicGate:
         return _scores(self.score(texts), self.latency)
 
     def to_files(self, name: str) -> dict[str, bytes]:
-        """Return nothing: there are no numbers."""
-        return {}
+        """Return the key words as JSON; nothing without any."""
+        if self.key_words == NO_WORDS:
+            return {}
+        return {f"{name}.json": json.dumps(self.key_words._asdict(), indent=1).encode()}
 
     @classmethod
     def from_files(cls, name: str, files: Mapping[str, bytes]) -> Self:
-        """Return the gate."""
-        return cls()
+        """Read what `to_files` wrote."""
+        if f"{name}.json" not in files:
+            return cls()
+        stored = json.loads(files[f"{name}.json"])
+        return cls(key_words=KeyWords(tuple(stored["hard"]), tuple(stored["easy"])).checked())
+
+    def _known(self, text: str) -> float:
+        if not self._weight:
+            return 0.0
+        return sum(self._weight.get(term, 0.0) for term in sorted(set(terms(text))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedGate:
-    """The probability that the cheap tier is right, read from the words alone."""
+    """The probability that a tier is right, read from the words alone."""
 
     kind: ClassVar[str] = "trained_gate"
     waits: ClassVar[bool] = False
@@ -102,28 +157,30 @@ class FittedGate:
     answers: Answers
 
 
-def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels) -> FittedGate:
-    """Learn from the words whether the cheap tier is right.
+def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels, *, tier: str = "the cheap tier") -> FittedGate:
+    """Learn from the words whether a tier is right.
 
     Parameters
     ----------
     texts
         Shape ``(n_rows,)``.
     right
-        Whether the cheap tier's out-of-fold answer is right, shape ``(n_rows,)``.
+        Whether the tier's answer, out of fold where it was fitted here, is right, shape ``(n_rows,)``.
     fold
         Fold in which a row is held out, -1 for test rows, which are never fitted on.
+    tier
+        What it is called in messages.
 
     Raises
     ------
     TierError
-        If the cheap tier got too few tune rows right or wrong to learn the difference.
+        If the tier got too few tune rows right or wrong to learn the difference.
     """
     tune = fold >= 0
     fewest = min(int(right[tune].sum()), int((~right[tune]).sum()))
     if fewest < MIN_EACH:
         raise TierError(
-            f"A gate cannot be trained: it needs {MIN_EACH} tune rows that the cheap tier gets right and {MIN_EACH} "
+            f"A gate cannot be trained: it needs {MIN_EACH} tune rows that {tier} gets right and {MIN_EACH} "
             f"that it gets wrong, and there are only {fewest} of one kind. Use the heuristic gate or add rows."
         )
     fitted = fit_classifier(texts, right.astype(np.int64), fold, n_classes=2)
