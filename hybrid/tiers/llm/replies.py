@@ -23,7 +23,7 @@ SEED_TIERS = ("regex", "classifier", "small_llm", "large_llm")
 
 LABEL_KEYS = (
     "label", "class", "category", "classification", "intent", "prediction", "answer",
-    "predicted_label", "predicted_class", "class_name", "class_label", "result",
+    "predicted_label", "predicted_class", "class_name", "class_label", "labels", "categories", "topic", "result",
 )  # fmt: skip
 _STARTS = 200  # braces at which an object is looked for
 _LONGEST = 200_000  # characters of a reply that are read
@@ -31,10 +31,14 @@ _TAGS = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpa
 _OPENED, _CLOSED = re.compile(rf"<(?:{_TAGS})>", re.IGNORECASE), re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)
 _MARKS = re.compile(r"<\|[\w ]{1,40}\|>|</?s>")  # of a chat template, left in by servers that should not
 _QUOTES = str.maketrans("“”„«»‘’‚", '"""""\'\'\'')
-_LOOSE = re.compile(
-    rf"""["']?\b(?:{"|".join(LABEL_KEYS)})\b["']?\s*[:=]\s*(?:"([^"\n]{{1,300}})"|'([^'\n]{{1,300}})')""", re.IGNORECASE
+_KEYS = "|".join(LABEL_KEYS)
+_LOOSE = re.compile(  # "key": "value" where JSON is broken; a value without quotes ends where the next thing begins
+    rf"""(?:^|[\s{{,*])["']?(?:{_KEYS})["']?\**\s*[:=]\s*(?:"([^"\n]{{1,300}})"|'([^'\n]{{1,300}})'|([^"'\s,}}\]\[{{]"""
+    r"""[^"',}\]\n]{0,200}))""",
+    re.IGNORECASE,
 )
-_PREFIX = re.compile(rf"^(?:the\s+)?(?:{'|'.join(LABEL_KEYS)})\s*(?::|=|\bis\b)\s*", re.IGNORECASE)
+_FRAMED = re.compile(rf"<({_KEYS})>([^<>]{{1,300}})</\1>|\\boxed\{{(?:\\text\{{)?([^{{}}]{{1,300}})\}}", re.IGNORECASE)
+_PREFIX = re.compile(rf"^(?:the\s+)?(?:{_KEYS})\s*(?::|=|\bis\b)\s*", re.IGNORECASE)
 _QUOTED = re.compile(r"\"([^\"\n]{1,300})\"|`([^`\n]{1,300})`|\*\*([^*\n]{1,300})\*\*")
 _DENIED = re.compile(r"\b(?:not|no|never|neither|nor|rather|instead|except|unlike|without)\b|n['’]t\b", re.IGNORECASE)
 _SORRY = re.compile(
@@ -289,31 +293,27 @@ def without_thoughts(content: str) -> str:
 
 
 def _names(said: str) -> Iterator[str]:
-    """Yield the names that an answer gives, by the strictest reading that gives any."""
-    objects = _objects(said)
-    if objects:
-        for value in objects:
-            yield from _named(value)
-        return
-    try:
-        whole = foreign.parse(said)
-    except ValueError:
-        whole = None
-    if whole is not None and (names := list(_named(whole))):
-        yield from names
-        return
-    loose = [m[1] or m[2] for m in _LOOSE.finditer(said.translate(_QUOTES))]
-    if loose:
-        yield from (n.strip() for n in loose)
-        return
+    """Yield the names that an answer may give, by the strictest reading that gives any."""
+    strict = [name for value in _objects(said) for name in _named(value)]
+    if not strict:
+        try:
+            strict = list(_named(foreign.parse(said)))
+        except ValueError:
+            strict = []
+    yield from strict or _loose_names(said)
+
+
+def _loose_names(said: str) -> Iterator[str]:
+    """Yield the names in an answer that is no JSON: broken JSON, a frame, the bare name, words in quotation marks."""
+    plain = said.translate(_QUOTES)
+    pieces = [m for pattern in (_LOOSE, _FRAMED) for m in pattern.finditer(plain)]
+    if not said.startswith("{") and not _DENIED.search(said):
+        pieces += _QUOTED.finditer(plain)
     if len(said) <= 500 and not said.startswith("{"):
-        bare = said.strip().strip("`\"'*.").strip()
-        yield bare
-        shorter = _PREFIX.sub("", bare).strip("`\"'*. ")
-        if shorter != bare:
-            yield shorter
-        if not _DENIED.search(said):
-            yield from (next(filter(None, m.groups())).strip(" .:") for m in _QUOTED.finditer(said.translate(_QUOTES)))
+        yield said.strip("`\"'*. \n")
+        yield _PREFIX.sub("", said.strip("`\"'*. \n")).strip("`\"'*. ")
+    for found in pieces:
+        yield (found[found.lastindex or 0] or "").strip("`\"'* .:")
 
 
 def _named(value: Any, depth: int = 4) -> Iterator[str]:
@@ -329,6 +329,9 @@ def _named(value: Any, depth: int = 4) -> Iterator[str]:
         key = next((k for k in LABEL_KEYS if k in by_key), next(iter(by_key)) if len(by_key) == 1 else None)
         if key is not None:
             yield from _named(by_key[key], depth - 1)
+        elif all(type(v) in (int, float) for v in value.values()):  # a probability for each class
+            most = max(value.values(), default=0)
+            yield from (name for name, share in value.items() if share == most)
 
 
 def _objects(said: str) -> list[dict[str, Any]]:
