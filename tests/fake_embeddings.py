@@ -9,6 +9,14 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SIZE = 48
+BAD = {
+    "deep": "[" * 5000,
+    "words": {"data": [{"index": i, "embedding": "AAAA"} for i in range(2)]},
+    "huge": {"data": [{"index": i, "embedding": [10**400]} for i in range(2)]},
+    "nested": {"data": [{"index": i, "embedding": [[1.0]]} for i in range(2)]},
+    "twice": {"data": [{"index": 0, "embedding": [1.0]}] * 2},
+    "none": {"data": [{"index": i, "embedding": [None]} for i in range(2)]},
+}
 seen = {"texts": 0, "key": "", "busy": 0}
 
 
@@ -36,6 +44,8 @@ class Handler(BaseHTTPRequestHandler):
         if model == "busy" and not seen["busy"]:
             seen["busy"] = 1
             return self.reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
+        if model in BAD:
+            return self.reply(200, BAD[model])
         if model == "short":
             texts = texts[:-1]
         seen["texts"] += len(texts)
@@ -46,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.reply(200, {"object": "list", "data": rows[::-1], "model": model, "usage": usage})
 
     def reply(self, status, body, headers=None):
-        content = json.dumps(body).encode()
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {
             "Content-Type": "application/json",

@@ -188,6 +188,13 @@ def test_long_work_tells_its_progress_and_can_be_stopped(endpoint):
         ("missing", "answered 404"),
         ("short", "2 texts were sent and 1 vectors came back"),
         ("changes", "different lengths"),
+        ("missing", "It says: no such model"),
+        ("deep", "no embedding"),
+        ("words", "finite numbers"),
+        ("huge", "finite numbers"),
+        ("nested", "finite numbers"),
+        ("twice", "2 vectors came back"),
+        ("none", "finite numbers"),
     ],
 )
 def test_what_an_endpoint_does_wrong_is_said_without_the_key(endpoint, monkeypatch, model, says):

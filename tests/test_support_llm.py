@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from llm_server import completion
 from test_bundle import part
+from test_llm_recording import POISON
 from test_support import CLASSES, keyword_bundle, say
 
 import hybrid
@@ -24,6 +26,17 @@ READING = {
     "requires_human": True,
     "entities": [{"field": "order", "text": "NV-1"}, {"field": "amount", "text": "49,99 EUR"}],
 }
+
+
+@pytest.mark.parametrize("body", POISON.values(), ids=POISON)
+def test_one_bad_reply_costs_its_own_ticket(llm_process, body):
+    llm_process.reset()
+    llm_process.control(script=[{"body": body}, {"body": completion(json.dumps(READING))}])
+    llm = LLMExtractor(reader_settings("mock", base_url=llm_process.url, retries=0, concurrency=1))
+    bad, good = asyncio.run(llm.extract(["a bad ticket", TICKET]))
+    assert bad.problem
+    assert bad.insight is None
+    assert good.insight is not None
 
 
 class Server:

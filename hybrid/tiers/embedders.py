@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import BundleError, TierError
+from hybrid.tiers.llm import foreign
+from hybrid.tiers.llm.client import MEANING
+from hybrid.tiers.llm.refusals import read_refusal
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, connect_blocking, key_for
 
 if TYPE_CHECKING:
@@ -183,28 +186,43 @@ class EndpointEmbedder:
         TierError
             If the endpoint cannot be asked or answers something else; the message never holds the key.
         """
+        import httpx2
         import openai
 
         for part in _parts(texts):
+            body = {
+                "model": self.model,
+                "input": [foreign.encodable(t) if t.strip() else " ." for t in part],  # endpoints refuse an empty text
+                "encoding_format": "float",  # base64 is not served everywhere
+            }
             try:
-                answer = self._connect().embeddings.create(
-                    model=self.model,
-                    input=[t if t.strip() else " ." for t in part],  # endpoints refuse an empty text
-                    encoding_format="float",  # the client's default, base64, is not served everywhere
-                )
-            except openai.AuthenticationError as error:
-                raise TierError(
-                    f"{self.model}: the endpoint refuses the key ({error.status_code}). It is read from "
-                    f"{KEY_VARIABLE}, and sent to OpenAI and to the server that {URL_VARIABLE} names only."
-                ) from None
+                raw = self._connect().post("/embeddings", body=body, cast_to=httpx2.Response)
+                answer = foreign.parse(raw.content)
+            except ValueError:
+                raise TierError(f"{self.model}: what came back is no embedding: check the endpoint.") from None
             except openai.APIStatusError as error:
-                raise TierError(
-                    f"{self.model}: the endpoint answered {error.status_code}: check its address, the model's name, "
-                    "and that it serves embeddings."
-                ) from None
+                raise self._refused(error.status_code, error.response.content) from None
             except openai.APIError as error:
                 raise TierError(f"{self.model}: the endpoint cannot be asked ({type(error).__name__}).") from None
             yield self._vectors(answer, len(part))
+
+    def _refused(self, status: int, raw: bytes) -> TierError:
+        """Return what an endpoint's no means, in its own words, without the key."""
+        try:
+            said = foreign.parse(raw)
+        except ValueError:
+            said = raw.decode("utf-8", errors="replace")
+        no = read_refusal(status, said, {})
+        key = key_for(self.base_url, self.key_variable)
+        says = no.says.replace(key, "***") if key else no.says
+        hint = (
+            f" The key is read from {self.key_variable}; {KEY_VARIABLE} goes to OpenAI and to the server that "
+            f"{URL_VARIABLE} names only."
+            if no.kind == "auth"
+            else ""
+        )
+        told = f" It says: {says}" if says else ""
+        return TierError(f"{self.model}: the endpoint answered {status}. {MEANING[no.kind]}{hint}{told}")
 
     def _connect(self) -> OpenAI:
         if not self._client:
@@ -214,13 +232,17 @@ class EndpointEmbedder:
         return client
 
     def _vectors(self, answer: Any, n: int) -> Vectors:
-        rows = sorted(answer.data or (), key=lambda d: d.index)
-        sizes = {len(d.embedding) for d in rows}
-        if len(rows) != n or len(sizes) != 1 or 0 in sizes:
+        data = answer.get("data") if isinstance(answer, dict) else None
+        rows = [d for d in data if isinstance(d, dict)] if isinstance(data, list) else []
+        found = {d.get("index"): d.get("embedding") for d in rows if isinstance(d.get("index"), int)}
+        if set(found) != set(range(n)):
             raise TierError(f"{self.model}: {n} texts were sent and {len(rows)} vectors came back: check the endpoint.")
-        vectors = np.array([d.embedding for d in rows], dtype=np.float64)
-        if not np.isfinite(vectors).all():
-            raise TierError(f"{self.model}: the endpoint's vectors hold numbers that are not finite.")
+        try:
+            vectors = np.array([found[i] for i in range(n)], dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            vectors = np.full((n, 1), np.nan)
+        if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+            raise TierError(f"{self.model}: the endpoint's vectors are not rows of as many finite numbers each.")
         return _unit(vectors)
 
 
