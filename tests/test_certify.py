@@ -22,8 +22,9 @@ from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.routing.table import NEVER
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
+from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
-from hybrid.tuning.walks import SYSTEM, enough_to_start, upper_bound
+from hybrid.tuning.walks import KEEP_ALL, SYSTEM, starts, upper_bound
 
 DELTA = 0.1
 
@@ -67,10 +68,13 @@ def test_walks_of_two_thresholds_count_what_replay_counts():
     for risk in ("selective", "system"):
         for ratio in (0.25, 1.0, 4.0):
             path = [_ladder(CASCADE, t, ratio) for t in PATH[::-1]]
-            for fast, plain in zip(
-                _down_two(path, predictions, truth, risk), _down(path, predictions, truth, risk), strict=True
-            ):
-                assert fast == pytest.approx(plain)
+            for groups in (None, np.arange(300) // 4):
+                fast, plain = (down(path, predictions, truth, risk, groups) for down in (_down_two, _down))
+                for one, other in zip(fast.counts(), plain.counts(), strict=True):
+                    assert one == pytest.approx(other)
+                assert (fast.rows == plain.rows).all()
+                assert (fast.wrong == plain.wrong).all()
+                assert fast.share == pytest.approx(plain.share)
 
 
 @pytest.mark.parametrize("risk", ["selective", "system"])
@@ -78,20 +82,18 @@ def test_the_certified_threshold_keeps_its_bound_and_the_range_reaches_one(risk)
     predictions, truth = world().draw(1500, np.random.default_rng(1))
     found = certify(TRIAGE, predictions, truth, alpha=0.12, delta=DELTA, risk=risk)
     (part,) = found.parts
-    assert found.lowest == found.policy.pattern.threshold < found.highest <= 1
+    assert found.lowest == found.policy.pattern.threshold < found.highest <= NEVER
     for threshold in (found.lowest, (found.lowest + found.highest) / 2, found.highest):
         assert covers(found, Policy(Triage(threshold), TRIAGE.tiers))
     for threshold in (np.nextafter(found.lowest, 0), np.nextafter(found.highest, 2)):
         # below, the first mistake too many; above, too few rows are kept to have been tested
-        assert threshold > 1 or not covers(found, Policy(Triage(threshold), TRIAGE.tiers))
+        assert threshold > NEVER or not covers(found, Policy(Triage(threshold), TRIAGE.tiers))
     assert not covers(found, Policy(Triage(found.lowest), TRIAGE.tiers[::-1]))
     assert not covers(found, Policy(Triage(found.lowest, by_class=(0.0, 0.0)), TRIAGE.tiers))
     o = replay(found.policy, predictions)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
     assert (part.n, part.wrong) == (tested.sum(), (o.label != truth)[tested].sum())
     assert part.wrong / part.n < part.bound <= 0.12
-    if risk != SYSTEM:
-        assert (predictions.confidence[:, 0] >= found.highest).sum() >= enough_to_start(0.12, DELTA, 1500)
     below = np.unique(predictions.confidence[:, 0])
     o = replay(Policy(Triage(below[below < found.lowest][-1]), TRIAGE.tiers), predictions)
     tested = np.ones(len(truth), dtype=bool) if risk == SYSTEM else ~o.asked[:, -1]
@@ -103,7 +105,6 @@ def test_a_cascade_is_certified_as_a_whole():
     predictions, truth = world(strong=0.97).draw(1500, np.random.default_rng(1))
     found = certify(CASCADE, predictions, truth, alpha=0.1, risk="system")
     assert len(found.policy.pattern.thresholds) == 2
-    assert found.parts[0].delta == pytest.approx(0.1 / 3 / 4)
     assert found.parts[0].bound <= 0.1
 
 
@@ -183,10 +184,16 @@ def test_permuting_rows_changes_no_certificate():
         assert certify(policy, predictions.take(order), truth[order], alpha=0.15) == a
 
 
-def test_labels_do_not_decide_where_a_walk_starts():
-    assert enough_to_start(0.05, 0.1, 50) == 45  # ln 0.1 / ln 0.95: a spotless record
-    assert 45 < enough_to_start(0.05, 0.1, 10_000) < 1000
-    assert enough_to_start(0.05, 0.1, 200) <= 100
+@pytest.mark.parametrize("n", [20, 60, 120, 500, 5000])
+def test_starts_spend_no_more_than_delta_and_begin_where_a_record_can_pass(n):
+    trials, share = np.arange(n + 1), np.arange(n + 1) / n
+    for risk in ("selective", SYSTEM):
+        found = starts(risk, trials, share, alpha=0.05, delta=DELTA)
+        assert sum(part for _, part in found) <= 1 + 1e-9
+        assert found == sorted(found)
+        if risk != SYSTEM:
+            assert found[-1] == (n, KEEP_ALL)
+            assert all(least_trials(0.05, DELTA * part) <= trials[at] for at, part in found[:-1])
 
 
 def test_one_dip_does_not_end_everything_and_every_walk_has_its_share_of_delta():

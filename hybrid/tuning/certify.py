@@ -8,16 +8,17 @@ import numpy as np
 
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
-from hybrid.routing.engine import Outcomes, Policy, replay
+from hybrid.metrics.flips import known
+from hybrid.metrics.groups import Groups
+from hybrid.routing.engine import Outcomes, Policy, Threshold, replay
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions, Rows
-from hybrid.tuning.search import MIN_CLASS_ROWS
-from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Part, Walks
+from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate, Part, Track, Walks, least_class_rows
 
 RISKS = (SELECTIVE, SYSTEM)
 RATIOS = (0.25, 1.0, 4.0)  # of 1 − threshold, from one tier of a cascade to the next
-# of a cascade, fixed before any data are seen: two hundredths of 1, and ever finer towards 1, where confidences crowd
-PATH = np.unique(np.round(np.concatenate([np.arange(201) / 200, 1 - 10 ** -np.linspace(3, 9, 25)]), 12))
+# of a cascade, fixed before any data are seen: two hundredths of 1, ever finer towards 1, where confidences crowd
+PATH = np.unique([*np.round([*np.arange(201) / 200, *1 - 10 ** -np.linspace(3, 9, 25)], 12), NEVER])
 
 
 def certify(
@@ -28,6 +29,7 @@ def certify(
     alpha: float,
     delta: float = 0.1,
     risk: str = SELECTIVE,
+    groups: Labels | None = None,
 ) -> Certificate:
     """Find the cheapest thresholds of a policy that certify, along walks that were fixed beforehand.
 
@@ -42,6 +44,9 @@ def certify(
         Risk at most `alpha` with probability at least ``1 − delta``.
     risk
         ``selective`` or ``system``.
+    groups
+        Codes of groups of rows that are not independent of each other, shape ``(n_rows,)``: of one customer, of one
+        conversation, copies of one text. The promise is then over the draw of groups, and each group counts once.
 
     Raises
     ------
@@ -50,37 +55,35 @@ def certify(
 
     References
     ----------
-    Angelopoulos et al. 2021, Learn then Test; Geifman & El-Yaniv 2017, Selective Classification for DNNs;
-    Clopper & Pearson 1934.
+    Angelopoulos et al. 2021, Learn then Test; Wiens 2003 and Bretz et al. 2009 for several starts; Geifman & El-Yaniv
+    2017, Selective Classification for DNNs; Clopper & Pearson 1934.
     """
     _check(alpha, delta, risk)
     if isinstance(policy.pattern, Triage) and policy.pattern.by_class:
-        return certify_by_class(policy, predictions, truth, alpha=alpha, delta=delta, risk=risk)
+        return certify_by_class(policy, predictions, truth, alpha=alpha, delta=delta, risk=risk, groups=groups)
     lines = [line for line in policy.thresholds() if line.value is not None]
     if not lines:
         raise TierError(f"{policy.pattern.title} has no threshold that is switched on: there is nothing to certify.")
-    walks = Walks(alpha, delta, risk, len(truth))
+    codes = _codes(groups, len(truth))
     if len(lines) == 1:
-        gauge = policy.pattern.gauge(predictions.select(policy.names), lines[0].name, lines[0].index)
-        kept, passed = (
-            replay(with_threshold(policy, lines[0].name, lines[0].index, edge), predictions) for edge in (0.0, NEVER)
-        )
-        falling, n, wrong, share = _along(gauge, kept, passed, truth, risk)
-        walks.add("all", n, wrong, share)
+        line, walks = lines[0], Walks(alpha, delta, risk)
+        gauge, kept, passed = _sides(policy, line, predictions)
+        falling, track = _along(gauge, kept.label != truth, passed.label != truth, risk, codes)
+        walks.add("all", track)
         chosen = walks.cheapest()
         if chosen is None:
             return walks.certificate(None, None)
-        lowest = float(falling[chosen.at])
-        found = with_threshold(policy, lines[0].name, lines[0].index, lowest)
+        found = with_threshold(policy, line.name, line.index, float(falling[chosen.at]))
         return walks.certificate(found, walks.part(chosen, falling))
-    for ratio in RATIOS:
-        path = [_ladder(policy, t, ratio) for t in PATH[::-1]]
-        counts = _down_two(path, predictions, truth, risk) if len(lines) == 2 else _down(path, predictions, truth, risk)
-        walks.add(f"ratio {ratio:g}", *counts, of=len(RATIOS))
+    walks = Walks(alpha, delta, risk, of=len(RATIOS))
+    paths = [[_ladder(policy, float(t), ratio) for t in PATH[::-1]] for ratio in RATIOS]
+    for ratio, path in zip(RATIOS, paths, strict=True):
+        down = _down_two if len(lines) == 2 else _down
+        walks.add(f"ratio {ratio:g}", down(path, predictions, truth, risk, codes))
     chosen = walks.cheapest()
     if chosen is None:
         return walks.certificate(None, None)
-    certified = [_ladder(policy, float(t), RATIOS[chosen.walk]) for t in PATH[::-1][chosen.start : chosen.at + 1]]
+    certified = paths[chosen.walk][chosen.run.first : chosen.at + 1]
     return walks.certificate(certified[-1], walks.part(chosen), path=tuple(_values(p) for p in certified))
 
 
@@ -92,53 +95,67 @@ def certify_by_class(
     alpha: float,
     delta: float = 0.1,
     risk: str = SELECTIVE,
-    min_rows: int = MIN_CLASS_ROWS,
+    groups: Labels | None = None,
+    min_rows: int | None = None,
 ) -> Certificate:
     """Certify a threshold of triage for each predicted class, with δ divided by their number.
 
-    Every class keeps the promise by itself, and all together with probability ≥ 1 − δ. Classes with fewer than
-    `min_rows` predicted rows share one threshold. The system risk has no such parts: certify it with one threshold.
+    Every class keeps the promise by itself, and all together with probability ≥ 1 − δ. Where a class is certified down
+    to its last row, its part of δ goes to the others in equal parts (Holm). Classes with fewer than `min_rows`
+    predicted rows share one threshold; a class for which nothing certifies keeps nothing. The system risk has no such
+    parts: certify it with one threshold.
+
+    Parameters
+    ----------
+    min_rows
+        None: as many as have power; see `hybrid.tuning.walks.least_class_rows`.
 
     Raises
     ------
     TierError
         If the policy is not triage, or the system risk is asked for.
+
+    References
+    ----------
+    Holm 1979, A simple sequentially rejective multiple test procedure; Bretz et al. 2009.
     """
     _check(alpha, delta, risk)
     if not isinstance(policy.pattern, Triage):
         raise TierError(f"Only triage has a threshold for each predicted class, {policy.pattern.title} has not.")
     if risk == SYSTEM:
         raise TierError("Thresholds per class certify the selective risk; for the system risk use one threshold.")
-    weak = predictions.answers(predictions.index(policy.names[0]))
-    sizes = np.bincount(weak.label[weak.label >= 0], minlength=len(predictions.classes))
-    own = np.flatnonzero(sizes >= min_rows)
-    rest = ~np.isin(weak.label, own)
-    groups: list[tuple[str, int | None, Bools]] = [(predictions.classes[c], int(c), weak.label == c) for c in own]
+    codes = _codes(groups, len(truth))
+    policy = replace(policy, pattern=Triage())
+    gauge, kept, passed = _sides(policy, policy.thresholds()[0], predictions)
+    said = predictions.label[:, predictions.index(policy.names[0])]
+    sizes = np.bincount(said[said >= 0], minlength=len(predictions.classes))
+    least = least_class_rows(sizes, alpha=alpha, delta=delta) if min_rows is None else min_rows
+    own = np.flatnonzero(sizes >= least)
+    rest = ~np.isin(said, own)
+    members: list[tuple[str, int | None, Bools]] = [(predictions.classes[c], int(c), said == c) for c in own]
     if rest.any():
-        groups.append((f"{int((sizes < min_rows).sum())} classes with few rows", None, rest))
-    each = delta / max(len(groups), 1)
+        members.append((f"{int((sizes < least).sum())} classes with few rows", None, rest))
+    walks, ends = Walks(alpha, delta, SELECTIVE, of=max(len(members), 1)), []
+    for name, _, rows in members:
+        inside = None if codes is None else codes[rows]
+        falling, track = _along(gauge[rows], (kept.label != truth)[rows], (passed.label != truth)[rows], risk, inside)
+        walks.add(name, track)
+        ends.append(falling)
+    walks.share_out()
     parts: list[Part] = []
-    left_out, needed, values = [], [], []
-    kept, passed = (replay(replace(policy, pattern=Triage(edge)), predictions) for edge in (0.0, NEVER))
-    for name, code, rows in groups:
-        walks = Walks(alpha, each, SELECTIVE, int(rows.sum()))
-        falling, n, wrong, share = _along(
-            weak.confidence[rows], _take(kept, rows), _take(passed, rows), truth[rows], SELECTIVE
-        )
-        walks.add(name, n, wrong, share)
-        chosen = walks.cheapest()
-        values.append(NEVER if chosen is None else float(falling[chosen.at]))
+    left_out, values = [], []
+    for walk, (name, code, _) in enumerate(members):
+        chosen = walks.cheapest(walk)
+        values.append(NEVER if chosen is None else float(ends[walk][chosen.at]))
         if chosen is None:
             left_out.append(name)
-            more = walks.rows_needed()
-            if more is not None:
-                needed.append(int(np.ceil(more * len(truth) / max(int(rows.sum()), 1))))
         else:
-            parts.append(replace(walks.part(chosen, falling), of=code))
+            parts.append(replace(walks.part(chosen, ends[walk]), of=code))
     by_class: list[float | None] = [None] * len(predictions.classes)
     for c, value in zip(own, values, strict=False):
         by_class[c] = value
     pattern = Triage(values[-1] if rest.any() else NEVER, tuple(by_class))
+    needed = [] if parts else [walks.rows_needed(walk, n_rows=len(truth)) for walk in range(len(members))]
     return Certificate(
         SELECTIVE,
         alpha,
@@ -146,9 +163,10 @@ def certify_by_class(
         replace(policy, pattern=pattern) if parts else None,
         tuple(parts),
         tuple(left_out),
-        min(needed) if needed and not parts else None,
+        min((n for n in needed if n is not None), default=None),
         len(truth),
         per_class=True,
+        n_groups=None if codes is None else int(np.count_nonzero(np.bincount(codes))),
     )
 
 
@@ -212,66 +230,95 @@ def _values(policy: Policy) -> tuple[float, ...]:
     return tuple(float(x.value) for x in policy.thresholds() if x.value is not None)
 
 
+def _codes(groups: Labels | None, n_rows: int) -> Labels | None:
+    """Return codes of groups; None where every row is a group of its own."""
+    if groups is not None and len(groups) != n_rows:
+        raise TierError(f"There are {len(groups):,} codes of groups for {n_rows:,} rows: give one for each row.")
+    found = Groups.of(groups)
+    return None if found is None else found.code
+
+
+def _sides(policy: Policy, line: Threshold, predictions: Predictions) -> tuple[Floats, Outcomes, Outcomes]:
+    """Return what a threshold is compared with, and what is decided where it keeps every row, and none."""
+    kept, passed = (replay(with_threshold(policy, line.name, line.index, edge), predictions) for edge in (0.0, NEVER))
+    return policy.pattern.gauge(known(predictions.select(policy.names)), line.name, line.index), kept, passed
+
+
 def _along(
-    gauge: Floats, kept: Outcomes, passed: Outcomes, truth: Labels, risk: str
-) -> tuple[Floats, Rows, Rows, Floats]:
-    """Return every threshold at which something changes, falling, with rows tested, mistakes and the share kept."""
-    order = np.argsort(gauge, kind="stable")
-    ascending = gauge[order]
-    falling = np.union1d(ascending, [0.0, 1.0])[::-1]
-    below = np.searchsorted(ascending, falling, side="left")
-    n_kept = len(gauge) - below
-
-    def mistakes(o: Outcomes) -> Rows:
-        found: Rows = np.concatenate([[0], np.cumsum((o.label != truth)[order])]).astype(np.intp)
-        return found
-
-    of_kept, of_passed = mistakes(kept), mistakes(passed)
-    wrong_kept = of_kept[-1] - of_kept[below]
-    share = n_kept / max(len(gauge), 1)
+    gauge: Floats, wrong_kept: Bools, wrong_passed: Bools, risk: str, groups: Labels | None
+) -> tuple[Floats, Track]:
+    """Return every threshold at which something changes, falling, and what is tested at each."""
+    rising, kept = np.unique(np.concatenate([gauge, [0.0, NEVER]]), return_counts=True)
+    kept[[0, -1]] -= 1  # the ends, which are no rows
+    n, row = len(gauge), np.arange(len(gauge))
+    share = np.cumsum(kept[::-1]) / max(n, 1)
+    at = _since(rising, gauge)
     if risk == SELECTIVE:
-        return falling, n_kept, wrong_kept, share
-    return falling, np.full(len(falling), len(gauge)), wrong_kept + of_passed[below], share
+        changes = row, at, np.ones(n), wrong_kept.astype(np.float64)
+    else:
+        moved = np.flatnonzero(wrong_kept != wrong_passed)
+        zero = np.zeros(len(moved))
+        changes = _both(
+            (row, np.zeros(n, dtype=np.intp), np.ones(n), wrong_passed.astype(np.float64)),
+            (moved, at[moved], zero, wrong_kept[moved].astype(np.float64) - wrong_passed[moved]),
+        )
+    return rising[::-1], Track.of(*changes, share=share, groups=groups, n_rows=n)
 
 
-def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str) -> tuple[Rows, Rows, Floats]:
-    """Return rows tested, mistakes, and the share kept for each policy of a path."""
-    found = [_counts(replay(p, predictions), truth, risk).sum(axis=1) for p in path]
-    kept, tested, wrong = np.array(found).T
-    return tested.astype(np.intp), wrong.astype(np.intp), kept / len(truth)
+def _since(rising: Floats, gauge: Floats) -> Rows:
+    """Return from which of the thresholds on, when they fall, each row is kept."""
+    found: Rows = len(rising) - np.searchsorted(rising, gauge, side="right")
+    return found
 
 
-def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk: str) -> tuple[Rows, Rows, Floats]:
+_Changes = tuple[Rows, Rows, Floats, Floats]  # row, point of the walk, tested, wrong
+
+
+def _both(*parts: _Changes) -> _Changes:
+    row, at, tested, wrong = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return row, at, tested, wrong
+
+
+def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str, groups: Labels | None) -> Track:
+    """Return what is tested along a path of policies, by a replay of each."""
+    before, shares, changes = np.zeros((3, len(truth))), [], []
+    for point, policy in enumerate(path):
+        now = _counts(replay(policy, predictions), truth, risk)
+        shares.append(now[0].mean())
+        rows = np.flatnonzero((now[1:] != before[1:]).any(axis=0))
+        _, tested, wrong = (now - before)[:, rows]
+        changes.append((rows, np.full(len(rows), point), tested, wrong))
+        before = now
+    return Track.of(*_both(*changes), share=np.array(shares), groups=groups, n_rows=len(truth))
+
+
+def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk: str, groups: Labels | None) -> Track:
     """Return the same for policies that differ in two thresholds, both falling along the path, by four replays."""
     lines = path[0].thresholds()
-    seen = predictions.select(path[0].names)
-    steps_down = []
-    for k, line in enumerate(lines):
-        rising = np.array([p.thresholds()[k].value for p in path])[::-1]
-        gauge = path[0].pattern.gauge(seen, line.name, line.index)
-        steps_down.append(len(path) - np.searchsorted(rising, gauge, side="right"))  # policies that pass the row on
-    first, second = steps_down
+    seen = known(predictions.select(path[0].names))
+    first, second = (
+        _since(
+            np.array([p.thresholds()[k].value for p in path])[::-1], path[0].pattern.gauge(seen, line.name, line.index)
+        )
+        for k, line in enumerate(lines)
+    )
 
     def corner(a: float, b: float) -> Floats:
         policy = with_threshold(path[0], lines[0].name, lines[0].index, a)
         policy = with_threshold(policy, lines[1].name, lines[1].index, b)
         return _counts(replay(policy, predictions), truth, risk)
 
-    corners = [[corner(a, b) for b in (0.0, NEVER)] for a in (0.0, NEVER)]
-    until, since = np.minimum(first, second), np.maximum(first, second)
-    middle_way = np.where(first > second, corners[1][0], corners[0][1])
-    steps = len(path) + 1
-
-    def at(places: Rows, values: Floats) -> Floats:
-        found: Floats = np.cumsum(np.bincount(places, values, minlength=steps))[:-1].astype(np.float64)
-        return found
-
-    totals = [
-        both.sum() + at(until, middle - both) + at(since, neither - middle)
-        for both, middle, neither in zip(corners[1][1], middle_way, corners[0][0], strict=True)
-    ]
-    kept, tested, wrong = (np.round(t).astype(np.intp) for t in totals)
-    return tested, wrong, kept / len(truth)
+    neither, both = corner(0.0, 0.0), corner(NEVER, NEVER)
+    middle = np.where(first > second, corner(NEVER, 0.0), corner(0.0, NEVER))
+    row = np.arange(len(truth))
+    ends = np.zeros_like(row), np.minimum(first, second), np.maximum(first, second)
+    steps = both, middle - both, neither - middle
+    kept = sum(
+        np.bincount(at, step[0], minlength=len(path) + 1)[: len(path)] for at, step in zip(ends, steps, strict=True)
+    )
+    changes = _both(*((row, at, step[1], step[2]) for at, step in zip(ends, steps, strict=True)))
+    share = np.round(np.cumsum(kept)) / len(truth)
+    return Track.of(*changes, share=share, groups=groups, n_rows=len(truth))
 
 
 def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
@@ -283,12 +330,9 @@ def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
 
 def _ladder(policy: Policy, threshold: float, ratio: float) -> Policy:
     for i, line in enumerate(x for x in policy.thresholds() if x.value is not None):
-        policy = with_threshold(policy, line.name, line.index, max(0.0, 1 - (1 - threshold) * ratio**i))
+        value = NEVER if threshold > 1 else max(0.0, 1 - (1 - threshold) * ratio**i)
+        policy = with_threshold(policy, line.name, line.index, value)
     return policy
-
-
-def _take(o: Outcomes, rows: Bools) -> Outcomes:
-    return replace(o, label=o.label[rows])
 
 
 def _check(alpha: float, delta: float, risk: str) -> None:

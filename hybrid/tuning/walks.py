@@ -1,16 +1,21 @@
 """Walks: fixed-sequence tests along policies, and the certificate that comes of them.
 
 Policies stand in an order that is fixed before any label is looked at, from the safest to the cheapest. Each is tested
-by an exact binomial p-value, and the first that fails ends the walk. Which policy a walk starts with may depend on
-confidences, never on labels. Where several walks are made, δ is divided by their number.
+by an exact binomial p-value from several starts (`hybrid.tuning.certificates.fallback`). Where a walk starts depends on
+how many rows a policy keeps, never on labels. Where several walks are made, δ is divided by their number.
 
-The length of a fixed sequence costs nothing, so the walk of one threshold goes through every number from 1 down to 0
-that a computer can hold. Between two confidences that occur all of them keep the same rows, hence have the same
+The length of a fixed sequence costs nothing, so the walk of one threshold goes through every number from `NEVER` down
+to 0 that a computer can hold. Between two confidences that occur all of them keep the same rows, hence have the same
 p-value: one test at each that occurs is a test of them all, and what is certified is a range without gaps.
+
+Rows that belong together (a customer's, a conversation's, copies of a text) are no independent trials: their group is
+one. A group's share of mistakes lies between 0 and 1 and stands for it, so every row is used; each group counts once,
+however many rows it has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +23,21 @@ from scipy.special import bdtr, betaincinv
 
 from hybrid.routing.engine import Policy
 from hybrid.routing.table import Floats, Rows
-from hybrid.tuning.certificates import binomial_p_values, fixed_sequence
-from hybrid.tuning.sizes import rows_to_certify
+from hybrid.tuning.certificates import Run, Start, fallback, least_trials, most_errors
 
 SELECTIVE, SYSTEM = "selective", "system"
-SELECTIVE_STARTS_UNTIL = 0.75  # of the rows kept; none for the selective risk starts beyond
-SYSTEM_STARTS = (0.0, 0.25, 0.5, 0.75)  # shares kept at which a walk for the system risk starts
-TRIED = 100  # places along a walk from which the rows that would certify are estimated
+# of the selective risk; shares of δ were chosen by simulation (`tests/benchmarks/promises.py`)
+FIRST = 0.6  # of δ, at the first start
+KEEP_ALL = 0.1  # of δ, where all is kept: confidences may be worth nothing, and the tier be good
+DEPTH = 0.12  # of the rows: the first start lies no deeper
+STEP = 2.5  # times as many rows at the next start
+UNTIL = 0.75  # of the rows: no further starts beyond
+FEW = 4  # times the least number of rows that can certify: below, one start has what keeping all leaves
+# of the system risk: shares of the rows kept, and of δ
+SYSTEM_STARTS = ((0.0, 0.4), (0.25, 0.2), (0.5, 0.2), (0.75, 0.2))
+POWER = 0.8  # of what would certify
+DRAWS = 40  # of the sample, by which that is estimated
+MOST = 64  # times the sample: beyond, no number is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +51,15 @@ class Part:
     n, wrong
         Rows that it was tested on, and mistakes among them.
     bound
-        Exact upper bound of the risk at this part's share of δ.
+        Exact upper bound of the risk at this part's share of δ; of groups, if rows belong together.
     delta
         That share.
     lowest, highest
         Of one threshold: it holds for all from `lowest` to `highest`, both included; None for others.
     of
         Code of the predicted class that it covers alone; None for anything else.
+    groups
+        Among how many groups those rows are; None where every row is one of its own.
     """
 
     name: str
@@ -55,6 +70,7 @@ class Part:
     lowest: float | None = None
     highest: float | None = None
     of: int | None = None
+    groups: int | None = None
 
     def covers(self, threshold: float) -> bool:
         """Whether the guarantee holds at a threshold, too."""
@@ -78,10 +94,13 @@ class Certificate:
     path
         Of several thresholds: all tuples of them that are certified along the same walk, the safest first.
     rows_needed
-        Where nothing certifies: about how many labelled rows would, if the risk stays as seen; None where no number
-        would, because that risk is not below α.
+        Where nothing certifies: how many labelled rows like these would, four times in five; None where no number
+        would, because the risk is not below α.
     n_rows
         Labelled rows that were used.
+    n_groups
+        Groups that they form; None where every row is one of its own. Then risks are those of a group's rows, each
+        group counting once.
     """
 
     risk: str
@@ -94,6 +113,7 @@ class Certificate:
     n_rows: int
     path: tuple[tuple[float, ...], ...] = ()
     per_class: bool = False
+    n_groups: int | None = None
 
     @property
     def lowest(self) -> float | None:
@@ -114,21 +134,31 @@ class Certificate:
             what += ", for each predicted class by itself,"
         if self.policy is None:
             more = (
-                f"about {self.rows_needed:,} labelled rows would, if mistakes stay as rare as seen"
+                f"about {self.rows_needed:,} labelled rows like these would"
                 if self.rows_needed is not None
                 else "more rows would not either: mistakes are too frequent as seen"
             )
-            return f"No threshold certifies that {what} is at most {self.alpha:.1%} on {self.n_rows:,} rows; {more}."
+            return f"No threshold certifies that {what} is at most {self.alpha:.1%} on {self._on}; {more}."
         return (
-            f"With probability at least {1 - self.delta:.0%} over the draw of the {self.n_rows:,} labelled rows, "
+            f"With probability at least {1 - self.delta:.0%} over the draw of the {self._drawn}, "
             f"{what} is at most {self.alpha:.1%}."
         )
+
+    @property
+    def _on(self) -> str:
+        return f"{self.n_rows:,} rows" + ("" if self.n_groups is None else f" of {self.n_groups:,} groups")
+
+    @property
+    def _drawn(self) -> str:
+        if self.n_groups is None:
+            return f"{self.n_rows:,} labelled rows"
+        return f"{self.n_groups:,} groups with {self.n_rows:,} labelled rows, each group counting once"
 
 
 _BEFORE_THE_LAST = "is answered before the last tier"
 
 
-def upper_bound(wrong: int, n: int, delta: float) -> float:
+def upper_bound(wrong: float, n: float, delta: float) -> float:
     """Return the exact (Clopper–Pearson) upper bound of a risk that holds with probability 1 − δ.
 
     Examples
@@ -141,86 +171,267 @@ def upper_bound(wrong: int, n: int, delta: float) -> float:
     return 1.0 if wrong >= n else float(betaincinv(wrong + 1, n - wrong, 1 - delta))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """What is tested along a walk, as events: from a point on, a row counts or no longer does, right or wrong.
+
+    Parameters
+    ----------
+    unit, at
+        Of each event: the code of the independent unit (a row, or a group), and the point from which on it holds.
+    trials, errors
+        What it adds to the number of units tested and to the sum of their shares of mistakes.
+    rows, wrong
+        Rows tested, and mistakes among them, at every point.
+    share
+        Of the rows that are kept at every point.
+    n_units
+        How many units there are.
+    n_rows
+        How many rows there are.
+    """
+
+    unit: Rows
+    at: Rows
+    trials: Floats
+    errors: Floats
+    rows: Rows
+    wrong: Rows
+    share: Floats
+    n_units: int
+    n_rows: int
+
+    @classmethod
+    def of(
+        cls, row: Rows, at: Rows, tested: Floats, wrong: Floats, *, share: Floats, groups: Rows | None, n_rows: int
+    ) -> Track:
+        """Read what changes for rows, at points of a walk; at one point a row may change several times.
+
+        Parameters
+        ----------
+        row, at
+            Of each change, shape ``(n_changes,)``.
+        tested, wrong
+            What it adds to the row being tested, and a mistake, likewise.
+        groups
+            Codes by row; None where every row is independent of all others.
+        """
+        points = len(share)
+        rows, mistakes = (np.round(_sums(at, values, points)).astype(np.intp) for values in (tested, wrong))
+        if groups is None:
+            return cls(row, at, tested, wrong, rows, mistakes, share, n_rows, n_rows)
+        codes = np.unique(groups, return_inverse=True)[1]
+        unit = codes[row]
+        order = np.lexsort((at, unit))
+        unit, at = unit[order], at[order]
+        first = np.flatnonzero(np.diff(unit, prepend=-1))
+        own = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(unit))))
+        counts = []
+        for values in (tested[order], wrong[order]):
+            running = np.cumsum(values)
+            counts.append(np.round(running - (running[first] - values[first])[own]))
+        some = counts[0] > 0
+        ratio = np.divide(counts[1], counts[0], out=np.zeros(len(unit)), where=some)
+
+        def change(values: Floats) -> Floats:
+            found = np.diff(values, prepend=0.0)
+            found[first] = values[first]
+            return found
+
+        n_units = int(codes.max()) + 1 if len(codes) else 0
+        trials, errors = change(some.astype(np.float64)), change(ratio)
+        return cls(unit, at, trials, errors, rows, mistakes, share, n_units, n_rows)
+
+    def counts(self, times: Rows | None = None) -> tuple[Floats, Floats]:
+        """Return errors and trials at every point; `times`: how often each unit was drawn, None: once."""
+        weight = 1.0 if times is None else times[self.unit]
+        errors, trials = (_sums(self.at, values * weight, len(self.share)) for values in (self.errors, self.trials))
+        return np.round(errors, 9), np.round(trials)
+
+
+def _sums(at: Rows, values: Floats, points: int) -> Floats:
+    found: Floats = np.cumsum(np.bincount(at, values, minlength=points + 1)[:points])
+    return found
+
+
+def starts(risk: str, trials: Floats, share: Floats, *, alpha: float, delta: float) -> list[Start]:
+    """Return where a walk starts, and the shares of δ: by how much a policy keeps, and never by labels.
+
+    Parameters
+    ----------
+    trials, share
+        Units tested, and rows kept, at every point.
+
+    Notes
+    -----
+    The selective risk: the first start lies within `DEPTH` of the rows and may have as many mistakes as that allows;
+    others follow at `STEP` times as many rows each, and where all is kept. Each is moved up to the least number of rows
+    that allows as many mistakes, which can only help. With few rows there is one start, and keeping all.
+    """
+    last = len(share) - 1
+    if risk == SYSTEM:
+        return [Start(min(int(np.searchsorted(share, kept)), last), part) for kept, part in SYSTEM_STARTS]
+    n = int(trials[-1]) if len(trials) else 0
+    if n < FEW * least_trials(alpha, delta):
+        wanted = [(least_trials(alpha, delta * (1 - KEEP_ALL)), 1 - KEEP_ALL)]
+    else:
+        depth = max(int(DEPTH * n), least_trials(alpha, delta * FIRST))
+        allowed = most_errors(depth, alpha, delta * FIRST)
+        wanted = [(least_trials(alpha, delta * FIRST, errors=allowed), FIRST)]
+        deeper = [wanted[0][0] * STEP**i for i in range(1, 64) if wanted[0][0] * STEP**i <= UNTIL * n]
+        for rows in deeper:
+            part = (1 - FIRST - KEEP_ALL) / len(deeper)
+            allowed = max(most_errors(int(rows), alpha, delta * part), 0)
+            wanted.append((least_trials(alpha, delta * part, errors=allowed), part))
+        if not deeper:
+            wanted = [(wanted[0][0], 1 - KEEP_ALL)]
+    found = [Start(int(np.searchsorted(trials, rows)), part) for rows, part in wanted if rows <= n]
+    return sorted([*found, Start(int(np.searchsorted(trials, n)), KEEP_ALL)])
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A certified policy: a place along a walk."""
 
     walk: int
-    at: int  # index along it
-    start: int
+    run: Run
+
+    @property
+    def at(self) -> int:
+        """Its index along the walk."""
+        return self.run.last
 
 
 class Walks:
-    """Fixed-sequence tests along one or more walks, and what came of them."""
+    """Tests along one or more walks, and what came of them.
 
-    def __init__(self, alpha: float, delta: float, risk: str, n_rows: int) -> None:
-        self.alpha, self.delta, self.risk, self.n_rows = alpha, delta, risk, n_rows
-        self.tested: list[tuple[str, Rows, Rows, Floats, float]] = []
+    Parameters
+    ----------
+    of
+        Among how many walks δ is divided; their starts do not move when a walk comes to have more of it.
+    """
+
+    def __init__(self, alpha: float, delta: float, risk: str, *, of: int = 1) -> None:
+        self.alpha, self.delta, self.risk, self.each = alpha, delta, risk, delta / of
+        self.tested: list[tuple[str, Track, list[Start]]] = []
         self.passed: list[Chosen] = []
 
-    def add(self, name: str, n: Rows, wrong: Rows, share: Floats, *, of: int = 1) -> None:
-        """Walk along policies with these rows, mistakes and shares kept, from the safest to the cheapest."""
-        starts = self._starts(n, share)
-        each = self.delta / of / len(starts)
-        self.tested.append((name, n, wrong, share, each))
-        p_values = binomial_p_values(wrong, n, risk=self.alpha)
-        for start in starts:
-            passed = fixed_sequence(p_values, delta=each, start=start)
-            if passed:
-                self.passed.append(Chosen(len(self.tested) - 1, start + passed - 1, start))
+    def add(self, name: str, track: Track) -> None:
+        """Walk along policies, from the safest to the cheapest."""
+        begin = starts(self.risk, track.counts()[1], track.share, alpha=self.alpha, delta=self.each)
+        self.tested.append((name, track, begin))
+        self._walk(len(self.tested) - 1, self.each)
 
-    def _starts(self, n: Rows, share: Floats) -> list[int]:
-        if self.risk == SYSTEM:
-            return sorted({min(int(np.searchsorted(share, s)), len(n) - 1) for s in SYSTEM_STARTS})
-        # one dip must not end everything: further walks start at twice as many rows, and twice that
-        wanted = [enough_to_start(self.alpha, self.delta, self.n_rows)]
-        while 2 * wanted[-1] <= SELECTIVE_STARTS_UNTIL * self.n_rows:
-            wanted.append(2 * wanted[-1])
-        return sorted({min(int(np.searchsorted(n, w)), len(n) - 1) for w in wanted})
+    def _walk(self, walk: int, delta: float) -> None:
+        _, track, begin = self.tested[walk]
+        runs = fallback(*track.counts(), begin, risk=self.alpha, delta=delta)
+        self.passed = [c for c in self.passed if c.walk != walk] + [Chosen(walk, run) for run in runs]
 
-    def cheapest(self) -> Chosen | None:
-        """Return the certified policy that keeps most."""
-        return max(self.passed, key=lambda c: float(self.tested[c.walk][3][c.at]), default=None)
+    def _finished(self, walk: int) -> bool:
+        """Whether all that was to be tested along a walk is certified."""
+        _, track, begin = self.tested[walk]
+        whole = (begin[0].at, len(track.share) - 1)
+        return any(c.walk == walk and (c.run.first, c.run.last) == whole for c in self.passed)
+
+    def share_out(self) -> None:
+        """Give the δ of walks that are finished to the others in equal parts, until no further one is."""
+        open_ = {i for i in range(len(self.tested)) if not self._finished(i)}
+        before = len(self.tested)
+        while 0 < len(open_) < before:
+            before = len(open_)
+            for walk in open_:
+                self._walk(walk, self.each * len(self.tested) / before)
+            open_ = {i for i in open_ if not self._finished(i)}
+
+    def cheapest(self, walk: int | None = None) -> Chosen | None:
+        """Return the certified policy that keeps most, along one of the walks or of all."""
+        passed = [c for c in self.passed if walk is None or c.walk == walk]
+        return max(passed, key=lambda c: float(self.tested[c.walk][1].share[c.at]), default=None)
 
     def part(self, chosen: Chosen, falling: Floats | None = None) -> Part:
         """Return the guarantee of a certified policy; `falling` are the thresholds along the walk, where it has one."""
-        name, n, wrong, _, each = self.tested[chosen.walk]
-        rows, mistakes = int(n[chosen.at]), int(wrong[chosen.at])
-        ends = (None, None) if falling is None else (float(falling[chosen.at]), float(falling[chosen.start]))
-        return Part(name, rows, mistakes, upper_bound(mistakes, rows, each), each, *ends)
+        name, track, _ = self.tested[chosen.walk]
+        errors, trials = (float(x[chosen.at]) for x in track.counts())
+        rows, mistakes = int(track.rows[chosen.at]), int(track.wrong[chosen.at])
+        low, high = (None, None) if falling is None else (float(falling[i]) for i in (chosen.at, chosen.run.first))
+        grouped = None if track.n_units == track.n_rows else int(trials)
+        bound = upper_bound(errors, trials, chosen.run.level)
+        return Part(name, rows, mistakes, bound, chosen.run.level, low, high, groups=grouped)
 
-    def rows_needed(self) -> int | None:
-        """Return how many rows like these would certify the policy that is nearest to it."""
-        found = []
-        for _, n, wrong, _, each in self.tested:
-            places = np.unique(np.linspace(0, len(n) - 1, TRIED).astype(np.intp))
-            most = {int(wrong[i]): int(n[i]) for i in places[np.argsort(n[places], kind="stable")] if n[i]}
-            for mistakes, rows in most.items():  # as many mistakes among more rows need fewer
-                more = rows_to_certify(mistakes / rows, self.alpha, each)
-                if more is not None:
-                    found.append(max(more, 1) * self.n_rows / rows)
-        return int(np.ceil(max(min(found), self.n_rows + 1))) if found else None
+    def rows_needed(self, walk: int | None = None, *, n_rows: int | None = None, seed: int = 0) -> int | None:
+        """Return how many rows like these would certify something four times in five; None where no number would.
+
+        The sample's units are drawn again, as many as are asked about, and walked along as the sample itself.
+
+        Parameters
+        ----------
+        walk
+            The one that is to certify; None: any.
+        n_rows
+            Of the whole sample, where walks are along parts of it.
+        """
+        rng = np.random.default_rng(seed)
+        walks = [track for _, track, _ in self.tested] if walk is None else [self.tested[walk][1]]
+        units, n_rows = walks[0].n_units, walks[0].n_rows if n_rows is None else n_rows
+
+        def enough(n: int) -> bool:
+            certified = 0
+            for left in range(DRAWS, 0, -1):
+                times = rng.multinomial(n, np.full(units, 1 / units))
+                certified += any(self._certifies(track, times) for track in walks)
+                if certified >= POWER * DRAWS or certified + left - 1 < POWER * DRAWS:
+                    break  # it is decided
+            return certified >= POWER * DRAWS
+
+        low, high = units, units
+        while not units or not enough(high):
+            low, high = high, 2 * high
+            if high > MOST * units:
+                return None
+        while high > 1.1 * low:
+            middle = int(np.sqrt(low * high))
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return max(n_rows + 1, int(np.ceil(high * n_rows / units)))
+
+    def _certifies(self, track: Track, times: Rows) -> bool:
+        errors, trials = track.counts(times)
+        begin = starts(self.risk, trials, track.share, alpha=self.alpha, delta=self.each)
+        return bool(fallback(errors, trials, begin, risk=self.alpha, delta=self.each))
 
     def certificate(
         self, policy: Policy | None, part: Part | None, *, path: tuple[tuple[float, ...], ...] = ()
     ) -> Certificate:
         needed = self.rows_needed() if part is None else None
+        track = self.tested[0][1]
+        grouped = None if track.n_units == track.n_rows else track.n_units
         parts = () if part is None else (part,)
-        return Certificate(self.risk, self.alpha, self.delta, policy, parts, (), needed, self.n_rows, path)
+        return Certificate(
+            self.risk, self.alpha, self.delta, policy, parts, (), needed, track.n_rows, path, n_groups=grouped
+        )
 
 
-def enough_to_start(alpha: float, delta: float, n_rows: int) -> int:
-    """Return how many kept rows the first test of a selective risk needs: by numbers that do not depend on labels.
+def least_class_rows(sizes: Sequence[int] | Rows, *, alpha: float, delta: float) -> int:
+    """Return how many rows a predicted class needs for a threshold of its own, when the classes that have it share δ.
 
-    So many that a true risk of half of α passes nine times in ten, at most half of the rows, and never fewer than let a
-    spotless record pass.
+    So many that a true risk of a quarter of α is certified four times in five. Fewer rows would spend δ for nothing:
+    such classes share one threshold. It depends on how many rows are predicted as each class, not on labels.
+
+    Parameters
+    ----------
+    sizes
+        Rows that each class is predicted on.
     """
-    spotless = int(np.ceil(np.log(delta) / np.log1p(-alpha)))
-    n = spotless
-    while n < n_rows // 2:
-        allowed = np.arange(n + 1)
-        passing = allowed[bdtr(allowed, n, alpha) <= delta]
-        if passing.size and bdtr(passing[-1], n, alpha / 2) >= 0.9:
-            break
-        n = int(np.ceil(n * 1.1))
-    return max(spotless, min(n, n_rows // 2))
+    falling = sorted((int(n) for n in sizes), reverse=True)
+
+    def needed(among: int) -> int:
+        each, n = delta / among * (1 - KEEP_ALL), 1
+        while True:
+            n = max(least_trials(alpha, each), int(n * 1.05) + 1)
+            if bdtr(most_errors(n, alpha, each), n, alpha / 4) >= POWER:
+                return n
+
+    for own in range(len(falling), 0, -1):
+        least = needed(own + (own < len(falling)))
+        if falling[own - 1] >= least:
+            return least
+    return needed(1)

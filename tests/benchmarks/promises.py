@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import binom
@@ -24,6 +25,7 @@ from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Predictions, Tier
 from hybrid.tuning import Goal, Labelled, certify, certify_by_class, per_class_thresholds
 from hybrid.tuning.search import search, search_by_class
+from hybrid.tuning.walks import Walks
 
 CHEAP, MIDDLE, STRONG = Tier("cheap", "classifier"), Tier("middle", "recorded", 0.001), Tier("strong", "recorded", 0.01)
 TRIAGE, CASCADE = Policy(Triage(), (CHEAP, STRONG)), Policy(Cascade((0.5, 0.5)), (CHEAP, MIDDLE, STRONG))
@@ -95,6 +97,7 @@ def world(*, n_classes=2, ties=False, bias=0.0, strong=0.93, seed=0):
     return World(confidence, mass / mass.sum(), right, strong)
 
 
+@patch.object(Walks, "rows_needed", lambda *_, **__: None)  # it takes longer than the walk, and is tried elsewhere
 def promises(kind, world_, n, *, alpha, delta, runs, seed=0):
     """Return how often a certificate was given, and how often it was broken, in `runs` labelled sets.
 
