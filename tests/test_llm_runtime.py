@@ -114,10 +114,13 @@ def test_what_was_set_free_goes_into_the_bundle_and_along(server, made, rows):
 
 def test_what_the_model_refused_when_it_was_measured_production_does_not_try(server, made, rows):
     recording, asked = made
-    model = replace(recording.llms["llm"], without=("logprobs",))
+    model = replace(recording.llms["llm"], without=("logprobs", "messages"))
     content = packed((replace(recording, llms={"llm": model}), asked), policy_of(made, Triage(1.0)))
     hybrid.load(content)(texts_of(made, rows)[0])
-    assert ["logprobs" in body for body in server.served()["bodies"]] == [False]
+    hybrid.load(packed(made, policy_of(made, Triage(1.0))))(texts_of(made, rows)[0])
+    bodies = server.served()["bodies"]
+    assert ["logprobs" in body for body in bodies] == [False, True]  # what a bundle says holds for that bundle
+    assert all("messages" in body for body in bodies)
 
 
 def test_one_bad_reply_costs_its_own_row_in_batch_and_stream(server, made, rows):

@@ -93,15 +93,14 @@ class LLMClient:
     key
         Sent to the server, and shown nowhere. A local server may need none.
     without
-        Parameters that the model is known to refuse.
+        Parameters that the model is known to refuse; no other client is told, as a bundle may say so.
     """
 
     def __init__(self, settings: LLMSettings, key: str | None, *, without: tuple[str, ...] = ()) -> None:
         self.settings = settings
         self._key = key or ""
-        known = _KNOWN.setdefault((settings.base_url, settings.model), _Known())
-        known.refused.update(without)
-        self._known = known
+        self._known = _KNOWN.setdefault((settings.base_url, settings.model), _Known())
+        self._told = frozenset(without) - {"model", "messages"}
         self._client: openai.AsyncOpenAI = connect(
             settings.base_url, key, timeout=settings.timeout, headers=settings.headers, query=settings.query
         )
@@ -109,7 +108,7 @@ class LLMClient:
     @property
     def without(self) -> tuple[str, ...]:
         """Parameters that the model refuses, sorted."""
-        return tuple(sorted(self._known.refused))
+        return tuple(sorted(self._known.refused | self._told))
 
     @property
     def beneath(self) -> openai.AsyncOpenAI:
@@ -205,7 +204,7 @@ class LLMClient:
 
     def adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request without what the model turned out to refuse."""
-        refused = self._known.refused
+        refused = self._known.refused | self._told
         body = {k: v for k, v in request.items() if k not in refused}
         if "max_tokens" in refused and "max_tokens" in request and "max_completion_tokens" not in refused:
             body.setdefault("max_completion_tokens", request["max_tokens"])
