@@ -20,6 +20,7 @@ from hybrid.tuning.search import MIN_CLASS_ROWS, best_of, by_class, key_of, of_c
 from hybrid.tuning.states import of_replay, states_of
 
 FOLDS = 5
+SURE = 1.5  # standard errors by which thresholds per class must be better than one
 LEAST = 100  # rows, or groups, below which nothing is held out
 PULLS = (0.0, 20.0, 80.0, 320.0)  # rows of the pool that a class is drawn by, tried beside one threshold for all
 
@@ -190,7 +191,7 @@ class Judge:
         gain = self.value(b) - self.value(a)
         needed = 0.0
         if new.pull is not None and old.pull is None:
-            needed = float(gain.std() / np.sqrt(len(gain)))
+            needed = SURE * float(gain.std() / np.sqrt(len(gain)))
         return bool(gain.mean() > needed + 1e-15)
 
     def champion(self, finalists: Sequence[Finalist], rows: Rows | None = None) -> Finalist:

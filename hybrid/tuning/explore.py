@@ -26,7 +26,9 @@ from hybrid.tuning.pairs import PairSearch
 from hybrid.tuning.search import Found, best_of, key_of, search, sketch
 from hybrid.tuning.states import placed, states_of
 
-SAMPLE = 4_000  # rows that ways are tried on first, where there are more
+MOST, SAMPLE = 4_000, 2_000  # rows up to which ways are tried on all, and of the sample that they are tried on first
+SKETCH, WHOLE, PROOF = 0.55, 0.8, 0.9  # shares of the time until which ways are tried, searched on all rows, and proven
+LEAST_WHOLE = 6  # ways that are searched on all rows even when the time is over
 FULL = 40  # ways that are searched on all rows where there are more, beside those on a front of the sample
 BEAM = 12  # ways of a size that larger ones are made from
 MANY = 150  # ways of a pattern and size up to which all are tried
@@ -85,7 +87,7 @@ class RowSet:
         part, true = predictions.take(rows), truth[rows]
         n = len(rows)
         sample = np.arange(n)
-        if n > SAMPLE:
+        if n > MOST:
             sample = np.sort(np.random.default_rng(seed).choice(n, SAMPLE, replace=False))
         right = [part.label[:, j] == true for j in range(len(part.tiers))]
         code = np.zeros(n, dtype=np.int64)
@@ -186,10 +188,9 @@ class Explorer:
         """Seconds since the start."""
         return time.perf_counter() - self._start
 
-    @property
-    def over(self) -> bool:
-        """Whether to stop: the time is over, or somebody wants it."""
-        return self.elapsed > self.seconds or (self.cancel is not None and self.cancel())
+    def over(self, share: float = 1.0) -> bool:
+        """Whether to stop: this share of the time is over, or somebody wants it."""
+        return self.elapsed > share * self.seconds or (self.cancel is not None and self.cancel())
 
     def run(self, ways: Iterable[Policy]) -> None:
         """Try the ways, then settle the most promising."""
@@ -222,7 +223,7 @@ class Explorer:
     def _try_all(self, by_size: dict[tuple[str, int], list[Policy]]) -> None:
         for (name, size), ways in by_size.items():
             for way in self._beam(name, size, ways):
-                if self.over:
+                if self.tries and self.over(SKETCH):
                     self.left += 1
                     continue
                 self._sketch(way, name)
@@ -297,8 +298,8 @@ class Explorer:
                 del self.fronts[key]
             sketched.sort(key=_key)
             first = sketched[:FULL] + [t for t in sketched[FULL:] if id(t) in on_front]
-            for t in first:
-                if self.over:
+            for k, t in enumerate(first):
+                if k >= LEAST_WHOLE and self.over(WHOLE):
                     break
                 self.tries.remove(t)
                 self._search(t.policy, t.pattern, t.on, sample=False)
@@ -308,7 +309,7 @@ class Explorer:
         for t in sorted((t for t in self.tries if t.whole), key=_key):
             best.setdefault(id(t.on), t)
         for t in sorted((t for t in self.tries if t.whole and not t.settled), key=_key):
-            if self.over:
+            if self.over(PROOF):
                 break
             self._prove(t, best[id(t.on)].found.totals)
             best[id(t.on)] = min(best[id(t.on)], t, key=_key)

@@ -30,7 +30,7 @@ from hybrid.tuning.search import Found, search, search_by_class
 
 FINALISTS = 24  # ways that are compared on held-out rows
 FINAL_ROWS = 400_000  # rows, times finalists, that are held out at most
-CLASS_WAYS = 3  # triages that thresholds per class are tried on
+CLASS_TRIED, CLASS_WAYS = 12, 2  # triages that thresholds per class are tried on, and that are finalists with them
 CANDIDATES = 12  # ways that are named
 POINTS = 120  # of a front that are kept
 RELATED = 0.5  # of the most rows: ways that were measured on fewer are not on the front
@@ -127,6 +127,24 @@ class Selection:
         """The same on rows that had no part in choosing."""
         return 1 - self.cost_held_out / self.reference_cost if self.reference_cost else float("nan")
 
+    @property
+    def words(self) -> str:
+        """Say it in a line."""
+        lost = 100 * (self.accuracy_on_tune - self.accuracy_held_out)
+        again = "when choosing is repeated without the rows that are measured"
+        if not self.reference_cost:
+            return (
+                f"{self.accuracy_on_tune:.1%} right on the rows that it was chosen on, {self.accuracy_held_out:.1%} "
+                f"{again}: {lost:.1f} points are the luck of choosing."
+            )
+        part = 100 * (self.saved_on_tune - self.saved_held_out)
+        return (
+            f"On the rows that it was chosen on it saves {self.saved_on_tune:.1%} of what {self.reference} for all "
+            f"costs, at {self.accuracy_on_tune:.1%} right; {again}, {self.saved_held_out:.1%} at "
+            f"{self.accuracy_held_out:.1%}. So {part:.1f} points of the saving and {lost:.1f} of the accuracy are the "
+            "luck of choosing."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
@@ -143,6 +161,13 @@ class Contradiction:
 
     what: str
     shift: bool
+
+    @property
+    def words(self) -> str:
+        """Say it in a line, with what it means."""
+        if self.shift:
+            return f"{self.what}. The sides differ even where nothing was chosen: the rows have changed, not the luck."
+        return f"{self.what}. No tier alone differs between the sides: what is gone is the luck of choosing on tune."
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +312,7 @@ def recommend(
     champion, exact = finalists[0], _proven(explorer)
     if fold is not None:
         for f in finalists:
-            if not explorer.over or f is finalists[0]:
+            if f is finalists[0] or not explorer.over():
                 hold_out(f, fold, goal)
         champion = judge.champion(finalists)
         exact &= champion.tried.key <= finalists[0].tried.key
@@ -336,7 +361,6 @@ def _cost_and_accuracy(t: Try) -> tuple[float, float]:
 def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
     """Return the ways that are compared on held-out rows, the best on tune first; each pattern's best among them."""
     whole = sorted((t for t in explorer.tries if t.whole), key=lambda t: t.key)
-    whole = whole or sorted(explorer.tries, key=lambda t: t.key)
     most = int(np.clip(FINAL_ROWS / max(1, len(whole[0].on)), 4, FINALISTS))
     first = whole[:most]
     for name in dict.fromkeys(t.pattern for t in whole):
@@ -345,8 +369,11 @@ def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
             first.append(best)
     found = [Finalist(t) for t in first]
     if goal.by_class:
-        triages = [t for t in whole if isinstance(t.policy.pattern, Triage)][:CLASS_WAYS]
-        for t in triages:
+        triages = [t for t in whole if isinstance(t.policy.pattern, Triage)][:CLASS_TRIED]
+        apart = {id(t): own for t in triages if (own := tune_by_class(t, goal, PULLS[1])) is not None}
+        triages = sorted((t for t in triages if id(t) in apart), key=lambda t: apart[id(t)].key)
+        for t in triages[:CLASS_WAYS]:
+            found += [] if t in first else [Finalist(t)]
             for pull in PULLS:
                 own = tune_by_class(t, goal, pull)
                 if own is not None:

@@ -1,0 +1,345 @@
+"""Everything: what the search over every way finds beside routers that learn which tier will be right.
+
+    python tests/benchmarks/everything.py PATH [SEEDS] [--only NAME]
+    python tests/benchmarks/everything.py --time
+    python tests/benchmarks/everything.py --brute PROBLEMS
+    python tests/benchmarks/everything.py --shrink RUNS
+
+PATH holds `frugalml/` and `banking77_llm_mipro.csv`; see `public_data`. Each set is cut in halves by seed: chosen on
+one, measured on the other. The goal is the cheapest policy that is as accurate as the best tier alone on the tune half.
+
+The rivals see what is known before anyone is paid: the free tier's label and confidence, and features of the text. A
+random forest, and nearest neighbours, predict for each tier whether it is right; a row goes to the tier with the best
+prediction less a price times its cost. Beside what each rival does at the price chosen on tune (out of fold), it is
+given the cheapest price that reaches our accuracy on the test half itself, which no user could know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from hybrid.metrics.curve import with_threshold
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import UNKNOWN, Answers, Predictions, Tier
+from hybrid.tuning import Goal, Labelled, every_way, recommend
+from hybrid.tuning.explore import from_cheap
+from hybrid.tuning.search import search, search_by_class
+
+PRICES = np.concatenate([[0.0], np.geomspace(1e-2, 1e6, 400)])  # accuracy a USD
+RIVALS = {
+    "random forest": lambda: RandomForestClassifier(200, min_samples_leaf=5, random_state=0),
+    "25 neighbours": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(25)),
+}
+
+
+def graded(n, k, *, seed=0, n_classes=10):
+    """Make up k tiers of graded price and skill, the first free, and three features that tell how hard a row is."""
+    rng = np.random.default_rng(seed)
+    truth, hard = rng.integers(0, n_classes, n), rng.normal(size=n)
+    skill = np.linspace(-0.3, 2.6, k) + np.random.default_rng(99).normal(scale=0.35, size=k)
+    price = np.concatenate([[0.0], np.geomspace(2e-5, 5e-3, k - 1)])
+    answers, tiers = [], []
+    for j in range(k):
+        p = 1 / (1 + np.exp(-1.9 * (skill[j] - hard) - rng.normal(size=n)))
+        p = (1 + (n_classes - 1) * p) / n_classes
+        label = np.where(rng.random(n) < p, truth, (truth + 1 + rng.integers(0, 3, n)) % n_classes)
+        sure = 1 / (1 + np.exp(-np.log(p / (1 - p)) - rng.normal(scale=0.7, size=n)))
+        cost = price[j] * rng.lognormal(sigma=0.3, size=n)
+        answers.append(Answers(label, np.round(np.clip(sure, 0.01, 0.999), 2 if j else 3), cost, np.full(n, 0.1 * j)))
+        tiers.append(Tier(f"llm {j}" if j else "classifier", "recorded" if j else "classifier", float(price[j])))
+    features = hard[:, None] + rng.normal(scale=(0.7, 1.0, 2.0), size=(n, 3))
+    return Predictions.from_answers(tiers, tuple(map(str, range(n_classes))), answers), truth, features
+
+
+def with_gate(table, truth, features, tune):
+    """Add a gate: out of fold on tune, whether the free tier is right, from the features and its confidence."""
+    seen = np.column_stack([features, table.confidence[:, 0]])
+    right = table.label[:, 0] == truth
+    score = np.empty(len(truth))
+    score[tune] = cross_val_predict(LogisticRegression(), seen[tune], right[tune], cv=5, method="predict_proba")[:, 1]
+    rest = np.setdiff1d(np.arange(len(truth)), tune)
+    score[rest] = LogisticRegression().fit(seen[tune], right[tune]).predict_proba(seen[rest])[:, 1]
+    none = np.zeros(len(truth))
+    gate = Answers(np.full(len(truth), UNKNOWN), np.round(score, 4), none, none)
+    columns = [table.answers(j) for j in range(len(table.tiers))]
+    return Predictions.from_answers((*table.tiers, Tier("gate", "gate")), table.classes, [*columns, gate])
+
+
+def frugal(path, name):
+    """Read one of FrugalML's sets: the free model first."""
+    from public_data import frugal as read
+
+    table, truth = read(path, name)
+    order = np.argsort(table.cost.mean(axis=0), kind="stable")
+    table = table.select([table.tiers[j].name for j in order])
+    features = np.column_stack([table.label[:, 0], table.confidence[:, 0]])
+    return table, truth, features
+
+
+def banking(path, seed):
+    """Read BANKING77's rows that three LLMs answered, with the classifier's and the gate's answers out of fold."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from hybrid.data.columns import Columns, RecordedColumns
+    from hybrid.study.study import Study
+
+    frame = pd.read_csv(path / "banking77_llm_mipro.csv", dtype=str).fillna("")
+    side = np.where(np.random.default_rng(seed).permutation(len(frame)) % 2 == 0, "train", "test")
+    frame["split"] = side
+    prices = {"claude45sonnet": 0.003, "gpt52": 0.002, "gpt5mini": 0.0003}
+    recorded = tuple(RecordedColumns(n, n, price=p) for n, p in prices.items())
+    study = Study(
+        "banking", frame.astype(object), Columns("label", text="text", split="split", recorded=recorded)
+    ).fit()
+    every = np.arange(study.dataset.n_rows)
+    table = study.table_of([t.name for t in study.tiers], every)
+    texts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(study.dataset.texts)
+    features = TruncatedSVD(30, random_state=0).fit_transform(texts)
+    return table, study.dataset.truth, features, study.split.tune, study.split.test
+
+
+class Router:
+    """A rival: a model for each tier that predicts from features whether it is right."""
+
+    def __init__(self, make, table, truth, features, tune, test):
+        self.columns = [j for j, t in enumerate(table.tiers) if t.kind not in ("gate", "rules")]
+        free = self.columns[0]
+        seen = np.column_stack([features, table.confidence[:, free]])
+        right = table.label == truth[:, None]
+        self.cost, self.right = table.cost[:, self.columns], right[:, self.columns]
+        self.price = self.cost[tune].mean(axis=0)
+        self.free = table.cost[:, free].mean()
+        self.out_of_fold, self.on_test = [], []
+        for j in self.columns:
+            y = right[tune, j]
+            if y.all() or not y.any():
+                self.out_of_fold.append(np.full(len(tune), float(y[0])))
+                self.on_test.append(np.full(len(test), float(y[0])))
+                continue
+            self.out_of_fold.append(cross_val_predict(make(), seen[tune], y, cv=5, method="predict_proba")[:, 1])
+            self.on_test.append(make().fit(seen[tune], y).predict_proba(seen[test])[:, 1])
+
+    def at(self, scores, rows, price):
+        """Return accuracy and USD per row at a price; the free tier was asked for its confidence in any case."""
+        chosen = np.argmax(np.column_stack(scores) - price * self.price, axis=1)
+        return self.right[rows, chosen].mean(), self.cost[rows, chosen].mean()
+
+    def tuned(self, tune, test, floor):
+        """Return accuracy and cost on test at the cheapest price that keeps the floor out of fold on tune."""
+        points = [(*self.at(self.out_of_fold, tune, p), p) for p in PRICES]
+        kept = [x for x in points if x[0] >= floor] or [max(points)]
+        return self.at(self.on_test, test, min(kept, key=lambda x: x[1])[2])
+
+    def cheapest(self, test, accuracy):
+        """Return the least cost on test at which it is as accurate as this; None where it never is."""
+        points = [self.at(self.on_test, test, p) for p in PRICES]
+        return min((c for a, c in points if a >= accuracy - 1e-12), default=None)
+
+
+def compare(name, draws, seconds):
+    """Print what is saved at the best tier's accuracy by ours and by the rivals, over the draws."""
+    rows = []
+    for table, truth, features, tune, test in draws:
+        on, y = table.take(tune), truth[tune]
+        alone = [j for j, t in enumerate(table.tiers) if t.kind not in ("gate", "rules")]
+        best = max(alone, key=lambda j: np.mean(on.label[:, j] == y))
+        floor = float(np.mean(on.label[:, best] == y))
+        found = recommend(
+            on, y, Goal("cheapest", floor=floor), test=Labelled(table.take(test), truth[test]), seconds=seconds
+        )
+        o = replay(found.policy, table.take(test))
+        accuracy, cost = np.mean(o.label == truth[test]), o.cost.mean()
+        best_cost, best_accuracy = table.cost[test, best].mean(), np.mean(table.label[test, best] == truth[test])
+        row = {
+            "saved": 1 - cost / best_cost,
+            "gap": accuracy - best_accuracy,
+            "on tune": 1 - found.tune.cost_per_1000.value / 1000 / on.cost[:, best].mean(),
+            "held out": found.selection.saved_held_out if found.selection else np.nan,
+            "seconds": found.effort.seconds,
+            "ways": found.effort.ways,
+            "pull": np.nan if found.pull is None else found.pull,
+        }
+        for rival, make in RIVALS.items():
+            r = Router(make, table, truth, features, tune, test)
+            theirs = r.tuned(tune, test, floor)
+            least = r.cheapest(test, accuracy)
+            row[f"{rival} saved"], row[f"{rival} gap"] = 1 - theirs[1] / best_cost, theirs[0] - best_accuracy
+            row[f"{rival} at our accuracy"] = np.inf if least is None else least / max(cost, 1e-12)
+        rows.append(row)
+        pattern = type(found.policy.pattern).__name__
+        print(
+            f"  {name}: {pattern} {' → '.join(found.policy.names)}: saved {row['saved']:.1%}, {row['gap']:+.3f}",
+            flush=True,
+        )
+    table = pd.DataFrame(rows)
+    print(f"{name}: {len(rows)} halves of {len(tune):,} and {len(test):,} rows")
+    print(
+        f"  ours: saved {table['saved'].mean():.1%} (median {table['saved'].median():.1%}), accuracy against the "
+        f"best tier {100 * table['gap'].mean():+.2f} points; on tune {table['on tune'].mean():.1%}, held out "
+        f"{table['held out'].mean():.1%}; {table['ways'].iloc[0]:,} ways, {table['seconds'].median():.1f} s; "
+        f"per class in {table['pull'].notna().sum()}"
+    )
+    for rival in RIVALS:
+        ratio = table[f"{rival} at our accuracy"]
+        print(
+            f"  {rival}: saved {table[f'{rival} saved'].mean():.1%}, accuracy "
+            f"{100 * table[f'{rival} gap'].mean():+.2f} points; its least cost at our accuracy is {ratio.median():.2f} "
+            f"times ours (median; never reached in {np.isinf(ratio).sum()}, below ours in {(ratio < 1).sum()})"
+        )
+
+
+def halves(table, truth, features, seeds, *, gate=False, rows=None):
+    """Yield a set cut in halves by each seed."""
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(len(truth))[:rows]
+        tune, test = order[: len(order) // 2], order[len(order) // 2 :]
+        yield (with_gate(table, truth, features, tune) if gate else table), truth, features, tune, test
+
+
+def timing(seconds):
+    """Print how long everything takes."""
+    print("| rows | tiers | ways | tried | dropped | left | on a sample only | s (CPU) | exact |")
+    for n, k in product((1_000, 10_000, 100_000), (4, 8, 12)):
+        table, truth, _ = graded(n, k)
+        floor = float((table.label == truth[:, None]).mean(axis=0).max())
+        start, cpu = time.perf_counter(), time.process_time()
+        e = (found := recommend(table, truth, Goal("cheapest", floor=floor), seconds=seconds)).effort
+        took, used = time.perf_counter() - start, time.process_time() - cpu
+        print(
+            f"| {n:,} | {k} | {e.ways:,} | {e.tried:,} | {e.dropped:,} | {e.left:,} | {e.sketched:,} | "
+            f"{took:.1f} ({used:.1f}) | {found.exact} |",
+            flush=True,
+        )
+
+
+def small(seed):
+    """Make up a small problem of two to four tiers with ties, and a gate."""
+    rng = np.random.default_rng(seed)
+    k, n = int(rng.integers(2, 5)), int(rng.integers(8, 40))
+    truth = rng.integers(0, 3, n)
+    tiers = (*(Tier(f"t{j}", "recorded", 0.001 * j) for j in range(k)), Tier("gate", "gate"))
+    confidence = np.round(rng.random((n, k + 1)) * 5) / 5
+    right = rng.random((n, k + 1)) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, k + 1)
+    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, (n, k + 1))) % 3)
+    label[:, -1] = UNKNOWN
+    cost = np.array([*(0.001 * rng.integers(0, 6, k)), 0.0]) * rng.choice([1.0, 1.5], (n, k + 1))
+    return Predictions(tiers, ("a", "b", "c"), label, confidence, cost, np.zeros(cost.shape)), truth
+
+
+def brute(problems):
+    """Print on how many small problems no combination of thresholds of any way is better than what was found."""
+    as_good = proven = wrong = 0
+    for seed in range(problems):
+        table, truth = small(seed)
+        accuracy = float(np.max(np.mean(table.label == truth[:, None], axis=0)))
+        goal = replace(
+            Goal("cheapest", floor=accuracy) if seed % 2 else Goal("most_accurate", budget=2.0), by_class=False
+        )
+        found = recommend(table, truth, goal)
+        mine, least = value(found.policy, table, truth, goal), (np.inf, np.inf)
+        for way in every_way(from_cheap(table, None)):
+            lines = [x for x in way.thresholds() if x.value is not None]
+            seen = table.select(way.names)
+            levels = [np.union1d(way.pattern.gauge(seen, x.name, x.index), [1.001]) for x in lines]
+            for values in product(*levels):
+                moved = way
+                for line, v in zip(lines, values, strict=True):
+                    moved = with_threshold(moved, line.name, line.index, float(v))
+                least = min(least, value(moved, table, truth, goal))
+        fine = mine <= (least[0] + 1e-9, np.inf) and mine[1] <= least[1] + 1e-9
+        as_good, proven, wrong = as_good + fine, proven + found.exact, wrong + (found.exact and not fine)
+    print(f"{problems} small problems: nothing better in {as_good}, said to be proven in {proven}, wrongly in {wrong}")
+
+
+def value(policy, table, truth, goal):
+    """Return by how much a policy misses the goal's limit, and its aim."""
+    totals = goal.terms(replay(policy, table), truth).sum(axis=1)
+    over = float(np.maximum(totals[2:] - goal.caps(len(truth)), 0).sum())
+    return (round(over, 9), float(totals[0]))
+
+
+def uneven(n, rng, *, n_classes, spread):
+    """Make up two tiers; how good the cheap one is at a confidence differs by class as much as `spread`."""
+    truth = rng.integers(0, n_classes, n)
+    sure = np.round(np.clip(rng.beta(3, 1.3, n), 0.01, 1.0), 3)
+    said = np.where(rng.random(n) < 0.7, truth, rng.integers(0, n_classes, n))  # class that the cheap tier will name
+    p = np.clip(sure + spread * np.linspace(-1, 1, n_classes)[said], 0.02, 0.98)
+    right = rng.random(n) < p
+    truth = np.where(right, said, (said + 1 + rng.integers(0, n_classes - 1, n)) % n_classes)
+    strong = np.where(rng.random(n) < 0.93, truth, (truth + 1) % n_classes)
+    none, paid = np.zeros(n), np.full(n, 0.003)
+    tiers = (Tier("cheap", "classifier"), Tier("llm", "recorded", 0.003))
+    answers = [Answers(said, sure, none, none), Answers(strong, np.ones(n), paid, none)]
+    return Predictions.from_answers(tiers, tuple(map(str, range(n_classes))), answers), truth
+
+
+def shrinkage(runs):
+    """Print what thresholds per class cost on fresh rows beside one threshold, where classes differ and where not."""
+    goal = Goal("least_total", wrong=0.012)
+    for spread, n, n_classes in product((0.0, 0.1, 0.3), (300, 1_000, 4_000), (10,)):
+        lost = {"no pull": [], "as chosen": []}
+        per_class = 0
+        for run in range(runs):
+            rng = np.random.default_rng((run, n))
+            (table, truth), (fresh, theirs) = (uneven(m, rng, n_classes=n_classes, spread=spread) for m in (n, 20_000))
+            policy = Policy(Triage(), table.tiers)
+            one = search(policy, table, truth, goal).policy
+            chosen = recommend(table, truth, goal, ways=[policy])
+            per_class += chosen.pull is not None
+            found = {"no pull": search_by_class(policy, table, truth, goal).policy, "as chosen": chosen.policy}
+            base = goal.total_cost(replay(one, fresh), theirs).mean()
+            for name, p in found.items():
+                lost[name].append(goal.total_cost(replay(p, fresh), theirs).mean() / base - 1)
+        said = "; ".join(f"{name} {np.mean(x):+.2%} (worst {np.max(x):+.1%})" for name, x in lost.items())
+        print(
+            f"spread {spread:g}, n = {n:,}, {n_classes} classes, {runs} runs: total cost against one threshold: "
+            f"{said}; per class chosen in {per_class}",
+            flush=True,
+        )
+
+
+def main():
+    """Print what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("path", nargs="?", type=Path)
+    parser.add_argument("seeds", nargs="?", type=int, default=10)
+    parser.add_argument("--only", choices=("YELP", "IMDB", "banking", "twelve"))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--brute", type=int)
+    parser.add_argument("--shrink", type=int)
+    given = parser.parse_args()
+    if given.time:
+        timing(given.seconds)
+    if given.brute:
+        brute(given.brute)
+    if given.shrink:
+        shrinkage(given.shrink)
+    wanted = (given.only,) if given.only else ("YELP", "IMDB", "banking", "twelve")
+    for name in wanted if given.path else ():
+        if name == "twelve":
+            made = graded(4_000, 12)
+            compare("twelve simulated LLMs", halves(*made, given.seeds, gate=True), given.seconds)
+        elif name == "banking":
+            compare("BANKING77, three LLMs", (banking(given.path, s) for s in range(given.seeds)), given.seconds)
+        else:
+            compare(name, halves(*frugal(given.path, name), given.seeds), given.seconds)
+
+
+if __name__ == "__main__":
+    main()
