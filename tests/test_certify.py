@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks import power
 from benchmarks.promises import (
     CASCADE,
     TRIAGE,
@@ -24,7 +25,7 @@ from hybrid.routing.table import NEVER
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
-from hybrid.tuning.walks import KEEP_ALL, SYSTEM, starts, upper_bound
+from hybrid.tuning.walks import KEEP_ALL, SYSTEM, least_class_rows, starts, upper_bound
 
 DELTA = 0.1
 
@@ -194,6 +195,70 @@ def test_starts_spend_no_more_than_delta_and_begin_where_a_record_can_pass(n):
         if risk != SYSTEM:
             assert found[-1] == (n, KEEP_ALL)
             assert all(least_trials(0.05, DELTA * part) <= trials[at] for at, part in found[:-1])
+
+
+def test_certificates_have_power_and_keep_their_promise():
+    """Of 150 sets each; the shares of 1,000 runs are .76 and, keeping all where confidences tell nothing, .8."""
+    found = power.compare("uniform", 500, "selective", runs=150, methods={"ours": power.ours})["ours"]
+    assert found[0] >= 0.65
+    assert found[2] * 150 <= most_allowed(150, DELTA)
+    found = power.compare("anti-informative", 500, "selective", runs=100, methods={"ours": power.ours})["ours"]
+    assert found[1] >= 0.65
+
+
+def test_dependent_rows_break_no_promise_when_their_groups_count_once():
+    found = power.grouped(50, 20, runs=50)
+    assert found["ours"][2] * 50 <= most_allowed(50, DELTA)
+    assert found["rows"][2] > found["ours"][2] + 0.1  # taken for independent, they break it
+    assert found["ours"][1] > found["one a group"][1]  # all rows of a group tell more than one of them
+
+
+@pytest.mark.parametrize("policy", [TRIAGE, CASCADE])
+@pytest.mark.parametrize("risk", ["selective", SYSTEM])
+def test_copies_of_a_row_add_nothing(policy, risk):
+    predictions, truth = world(strong=0.97).draw(600, np.random.default_rng(1))
+    once = certify(policy, predictions, truth, alpha=0.15, risk=risk)
+    assert once == certify(policy, predictions, truth, alpha=0.15, risk=risk, groups=np.arange(600))
+    rows = np.repeat(np.arange(600), 3)
+    copied = certify(policy, predictions.take(rows), truth[rows], alpha=0.15, risk=risk, groups=rows)
+    assert copied.policy == once.policy
+    assert (copied.n_rows, copied.n_groups, once.n_groups) == (1800, 600, None)
+    assert copied.parts[0].bound == pytest.approx(once.parts[0].bound)
+    assert copied.parts[0].n == 3 * once.parts[0].n
+    assert "600 groups" in copied.words
+    with pytest.raises(TierError, match="one for each row"):
+        certify(policy, predictions, truth, alpha=0.15, groups=rows)
+
+
+def test_a_class_that_nothing_certifies_keeps_no_row_at_a_confidence_of_1_neither():
+    assert power.never_kept(runs=1) == 0
+
+
+def test_the_part_of_delta_of_a_class_that_is_certified_whole_goes_to_the_others():
+    predictions, truth = world().draw(1600, np.random.default_rng(0))
+    predictions.label[:, 0] = np.arange(1600) % 2
+    predictions.confidence[:, 0] = np.linspace(1, 0.5, 1600)
+    right = np.ones(1600, dtype=bool)
+    right[801::4] = False  # every other answer of the second class below the middle
+    truth = np.where(right, predictions.label[:, 0], 1 - predictions.label[:, 0])
+    found = certify_by_class(TRIAGE, predictions, truth, alpha=0.1)
+    first, second = found.parts
+    assert (first.n, first.wrong, first.lowest) == (800, 0, 0)
+    assert first.delta == pytest.approx(DELTA / 2)
+    assert second.n < 800
+    assert DELTA / 2 < second.delta <= DELTA
+
+
+def test_classes_have_a_threshold_of_their_own_where_they_have_the_rows_for_it():
+    few, many = (least_class_rows([size] * 77, alpha=0.1, delta=DELTA) for size in (26, 1000))
+    assert few < many < 400  # of 77 that share δ, each needs more than the only one would
+    assert least_class_rows([400, 100, 3], alpha=0.1, delta=DELTA) <= 100
+
+
+def test_the_rows_that_would_certify_mostly_do():
+    said, certifies, _ = power.estimates("crowded", 40, runs=12)
+    assert 40 < said < 400
+    assert certifies >= 0.4
 
 
 def test_one_dip_does_not_end_everything_and_every_walk_has_its_share_of_delta():

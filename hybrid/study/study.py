@@ -733,10 +733,10 @@ class Study:
         return Goal(CHEAPEST, floor=float(np.floor(1000 * best) / 1000))
 
     def certify(self, policy: Policy | None = None, **wanted: Any) -> Certificate:
-        """Return the thresholds of a policy whose risk can be promised; see `hybrid.tuning.certify`."""
+        """Return the thresholds of a policy whose risk can be promised, by groups; see `hybrid.tuning.certify`."""
         policy = self._at_hand(policy)
         on = self.graded(policy.names, "tune")
-        return certify(policy, on.predictions, on.truth, **wanted)
+        return certify(policy, on.predictions, on.truth, **{"groups": on.groups} | wanted)
 
     # leaving
 

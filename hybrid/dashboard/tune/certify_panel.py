@@ -52,9 +52,10 @@ def controls(data: Loaded, choice: Choice) -> Certificate | None:
         if isinstance(choice.policy.pattern, Triage) and risk == SELECTIVE:
             per_class = st.toggle("For each predicted class by itself", value=False, key="certify_classes")
         st.caption(
-            "Learn-then-Test: thresholds are tested from the strictest down by exact binomial bounds; the first that "
-            "fails ends it. Labels decide nothing else. On tune rows, which the classifier answered out of fold. It "
-            "holds while production looks like these rows: Export checks a file for drift."
+            "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial "
+            "bounds, and labels decide nothing else. Rows that belong together count as one. On tune rows, which the "
+            "classifier answered out of fold. It holds while production looks like these rows: Export checks a file "
+            "for drift."
         )
     if not on:
         promised.drop_certificate()
@@ -86,7 +87,15 @@ def _certify(
     (on,) = evaluate_on(_data, (_choice,), "tune")
     find = certify_by_class if per_class else certify
     try:
-        return find(_choice.policy, on.predictions, on.truth, alpha=alpha / 100, delta=delta / 100, risk=risk)
+        return find(
+            _choice.policy,
+            on.predictions,
+            on.truth,
+            alpha=alpha / 100,
+            delta=delta / 100,
+            risk=risk,
+            groups=_data.recording.dataset.group[on.rows],
+        )
     except HybridError as error:
         return str(error)
 
@@ -134,9 +143,10 @@ def _place(found: Certificate) -> str:
     if found.per_class:
         return ""
     (part,) = found.parts
-    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong, so at most {part.bound:.1%} are"
+    grouped = "" if part.groups is None else f", in {part.groups:,} groups"
+    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong{grouped}, so at most {part.bound:.1%} are"
     if part.lowest is not None and part.highest is not None:
-        ends = f"**{part.lowest:.4g} to {part.highest:.4g}**, drawn in green"
+        ends = f"**{wording.threshold(part.lowest)} to {wording.threshold(part.highest)}**, drawn in green"
         return f" It holds at thresholds from {ends}; at the lowest {seen}."
     drawn = " (the green line on the map)" if len(found.path[0]) == 2 else ""
     return f" It holds at {len(found.path):,} tested settings{drawn}; at the cheapest {seen}."
@@ -161,7 +171,7 @@ def _parts(found: Certificate) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "For": p.name,
-            "Holds at thresholds": f"{p.lowest:.4g} to {p.highest:.4g}",
+            "Holds at thresholds": f"{p.lowest:.4g} to {wording.threshold(p.highest or 0.0)}",
             "Rows tested": f"{p.n:,}",
             "Mistakes": f"{p.wrong:,}",
             "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",
