@@ -68,9 +68,9 @@ def test_walks_of_two_thresholds_count_what_replay_counts():
     predictions, truth = world(n_classes=3, ties=True).draw(300, np.random.default_rng(0))
     for risk in ("selective", "system"):
         for ratio in (0.25, 1.0, 4.0):
-            path = [_ladder(CASCADE, t, ratio) for t in PATH[::-1]]
+            path = [_ladder(t, ratio, 2) for t in PATH[::-1]]
             for groups in (None, np.arange(300) // 4):
-                fast, plain = (down(path, predictions, truth, risk, groups) for down in (_down_two, _down))
+                fast, plain = (down(CASCADE, path, predictions, truth, risk, groups) for down in (_down_two, _down))
                 for one, other in zip(fast.counts(), plain.counts(), strict=True):
                     assert one == pytest.approx(other)
                 assert (fast.rows == plain.rows).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,15 +77,15 @@ def certify(
         found = with_threshold(policy, line.name, line.index, float(falling[chosen.at]))
         return walks.certificate(found, walks.part(chosen, falling))
     walks = Walks(alpha, delta, risk, of=len(RATIOS))
-    paths = [[_ladder(policy, float(t), ratio) for t in PATH[::-1]] for ratio in RATIOS]
+    paths = [[_ladder(float(t), ratio, len(lines)) for t in PATH[::-1]] for ratio in RATIOS]
     for ratio, path in zip(RATIOS, paths, strict=True):
         down = _down_two if len(lines) == 2 else _down
-        walks.add(f"ratio {ratio:g}", down(path, predictions, truth, risk, codes))
+        walks.add(f"ratio {ratio:g}", down(policy, path, predictions, truth, risk, codes))
     chosen = walks.cheapest()
     if chosen is None:
         return walks.certificate(None, None)
     certified = paths[chosen.walk][chosen.run.first : chosen.at + 1]
-    return walks.certificate(certified[-1], walks.part(chosen), path=tuple(_values(p) for p in certified))
+    return walks.certificate(_at(policy, certified[-1]), walks.part(chosen), path=tuple(certified))
 
 
 def certify_by_class(
@@ -279,11 +280,18 @@ def _both(*parts: _Changes) -> _Changes:
     return row, at, tested, wrong
 
 
-def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str, groups: Labels | None) -> Track:
-    """Return what is tested along a path of policies, by a replay of each."""
+def _down(
+    policy: Policy,
+    path: Sequence[tuple[float, ...]],
+    predictions: Predictions,
+    truth: Labels,
+    risk: str,
+    groups: Labels | None,
+) -> Track:
+    """Return what is tested where a policy's thresholds go along a path, by a replay of each."""
     before, shares, changes = np.zeros((3, len(truth))), [], []
-    for point, policy in enumerate(path):
-        now = _counts(replay(policy, predictions), truth, risk)
+    for point, values in enumerate(path):
+        now = _counts(replay(_at(policy, values), predictions), truth, risk)
         shares.append(now[0].mean())
         rows = np.flatnonzero((now[1:] != before[1:]).any(axis=0))
         _, tested, wrong = (now - before)[:, rows]
@@ -292,21 +300,24 @@ def _down(path: list[Policy], predictions: Predictions, truth: Labels, risk: str
     return Track.of(*_both(*changes), share=np.array(shares), groups=groups, n_rows=len(truth))
 
 
-def _down_two(path: list[Policy], predictions: Predictions, truth: Labels, risk: str, groups: Labels | None) -> Track:
-    """Return the same for policies that differ in two thresholds, both falling along the path, by four replays."""
-    lines = path[0].thresholds()
-    seen = known(predictions.select(path[0].names))
+def _down_two(
+    policy: Policy,
+    path: Sequence[tuple[float, ...]],
+    predictions: Predictions,
+    truth: Labels,
+    risk: str,
+    groups: Labels | None,
+) -> Track:
+    """Return the same of two thresholds, both falling along the path, by four replays."""
+    lines = [x for x in policy.thresholds() if x.value is not None]
+    seen = known(predictions.select(policy.names))
     first, second = (
-        _since(
-            np.array([p.thresholds()[k].value for p in path])[::-1], path[0].pattern.gauge(seen, line.name, line.index)
-        )
+        _since(np.array([values[k] for values in path])[::-1], policy.pattern.gauge(seen, line.name, line.index))
         for k, line in enumerate(lines)
     )
 
     def corner(a: float, b: float) -> Floats:
-        policy = with_threshold(path[0], lines[0].name, lines[0].index, a)
-        policy = with_threshold(policy, lines[1].name, lines[1].index, b)
-        return _counts(replay(policy, predictions), truth, risk)
+        return _counts(replay(_at(policy, (a, b)), predictions), truth, risk)
 
     neither, both = corner(0.0, 0.0), corner(NEVER, NEVER)
     middle = np.where(first > second, corner(NEVER, 0.0), corner(0.0, NEVER))
@@ -328,9 +339,17 @@ def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
     return np.stack([kept, tested, tested & (o.label != truth)]).astype(np.float64)
 
 
-def _ladder(policy: Policy, threshold: float, ratio: float) -> Policy:
-    for i, line in enumerate(x for x in policy.thresholds() if x.value is not None):
-        value = NEVER if threshold > 1 else max(0.0, 1 - (1 - threshold) * ratio**i)
+def _ladder(threshold: float, ratio: float, n_tiers: int) -> tuple[float, ...]:
+    """Return the threshold of each tier where the first has this one."""
+    if threshold > 1:
+        return (NEVER,) * n_tiers
+    return tuple(max(0.0, 1 - (1 - threshold) * ratio**i) for i in range(n_tiers))
+
+
+def _at(policy: Policy, values: Sequence[float]) -> Policy:
+    """Return the policy with these values of all thresholds that are switched on."""
+    lines = [x for x in policy.thresholds() if x.value is not None]
+    for line, value in zip(lines, values, strict=True):
         policy = with_threshold(policy, line.name, line.index, value)
     return policy
 
