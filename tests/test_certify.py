@@ -225,6 +225,7 @@ def test_copies_of_a_row_add_nothing(policy, risk):
     assert (copied.n_rows, copied.n_groups, once.n_groups) == (1800, 600, None)
     assert copied.parts[0].bound == pytest.approx(once.parts[0].bound)
     assert copied.parts[0].n == 3 * once.parts[0].n
+    assert copied.parts[0].bound_of_rows < copied.parts[0].bound == pytest.approx(once.parts[0].bound_of_rows)
     assert "600 groups" in copied.words
     with pytest.raises(TierError, match="one for each row"):
         certify(policy, predictions, truth, alpha=0.15, groups=rows)

@@ -102,6 +102,7 @@ def _certificate(found: Certificate | None) -> dict[str, Any] | None:
         "alpha": found.alpha,
         "delta": found.delta,
         "labelled_rows": found.n_rows,
+        "groups": found.n_groups,
         "lowest_threshold": found.lowest,
         "parts": [
             {"name": p.name, "rows": p.n, "wrong": p.wrong, "bound": p.bound, "lowest_threshold": p.lowest}

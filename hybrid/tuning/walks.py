@@ -72,6 +72,11 @@ class Part:
     of: int | None = None
     groups: int | None = None
 
+    @property
+    def bound_of_rows(self) -> float:
+        """Return the bound that as many independent rows would give: what groups cost."""
+        return upper_bound(self.wrong, self.n, self.delta)
+
     def covers(self, threshold: float) -> bool:
         """Whether the guarantee holds at a threshold, too."""
         return self.lowest is not None and self.highest is not None and self.lowest <= threshold <= self.highest

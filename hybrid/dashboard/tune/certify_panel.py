@@ -143,8 +143,9 @@ def _place(found: Certificate) -> str:
     if found.per_class:
         return ""
     (part,) = found.parts
-    grouped = "" if part.groups is None else f", in {part.groups:,} groups"
-    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong{grouped}, so at most {part.bound:.1%} are"
+    seen = f"{part.wrong:,} of {part.n:,} tune rows are wrong, so at most {part.bound:.1%} are"
+    if part.groups is not None:
+        seen += f" (they form {part.groups:,} groups; as many independent rows would tell {part.bound_of_rows:.1%})"
     if part.lowest is not None and part.highest is not None:
         ends = f"**{wording.threshold(part.lowest)} to {wording.threshold(part.highest)}**, drawn in green"
         return f" It holds at thresholds from {ends}; at the lowest {seen}."

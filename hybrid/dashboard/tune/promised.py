@@ -93,6 +93,7 @@ def evidence(data: Loaded, choice: Choice) -> dict[str, Any]:
             "alpha": certificate.alpha,
             "delta": certificate.delta,
             "labelled_rows": certificate.n_rows,
+            "groups": certificate.n_groups,
             "lowest_threshold": certificate.lowest,
             "parts": [
                 {"name": p.name, "rows": p.n, "wrong": p.wrong, "bound": p.bound, "lowest_threshold": p.lowest}
