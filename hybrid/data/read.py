@@ -85,6 +85,8 @@ def gathered(source: Source, *, header: bool | None = None, sheet: str | None = 
         n_rows = sum(b.num_rows for b in batches)
         if not n_rows:
             raise DatasetError(f"{source.name} has a header and no rows: export it again with its rows.")
+        if not names:
+            raise DatasetError(f"{source.name} holds no column of single values: give each field a column of its own.")
         COLUMNS.check(source.name, len(names))
         CELLS.check(source.name, n_rows * len(names))
         columns = {n: _objects(batches, n, n_rows) for n in names}
