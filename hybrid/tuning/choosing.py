@@ -175,13 +175,15 @@ class Judge:
         late = measures[-1]
         return bool(late.mean() > SLOW_SHARE + 2 * np.sqrt(SLOW_SHARE * (1 - SLOW_SHARE) / len(late)))
 
-    def better(self, new: Finalist, old: Finalist, rows: Rows | None = None) -> bool:
-        """Whether a finalist does better on held-out rows; one with thresholds for classes must do so beyond chance.
+    def better(self, new: Finalist, old: Finalist, rows: Rows | None = None, *, sure: float = 0.0) -> bool:
+        """Whether a finalist does better on held-out rows.
 
         Parameters
         ----------
         rows
             Whether each row of the whole table may be looked at; None: all.
+        sure
+            By how many standard errors it must.
         """
         a, b = common(new, old, rows)
         if not a.shape[1]:
@@ -189,18 +191,24 @@ class Judge:
         if self.slow(a) != self.slow(b):
             return self.slow(b)
         gain = self.value(b) - self.value(a)
-        needed = 0.0
-        if new.pull is not None and old.pull is None:
-            needed = SURE * float(gain.std() / np.sqrt(len(gain)))
-        return bool(gain.mean() > needed + 1e-15)
+        return bool(gain.mean() > sure * gain.std() / np.sqrt(len(gain)) + 1e-15)
 
     def champion(self, finalists: Sequence[Finalist], rows: Rows | None = None) -> Finalist:
-        """Return the best of them on held-out rows; the first stays where no other does better."""
-        chosen = finalists[0]
-        for f in finalists[1:]:
-            if f.held_out is not None and (chosen.held_out is None or self.better(f, chosen, rows)):
+        """Return the best of them on held-out rows; the first stays where no other does better.
+
+        Thresholds per class take part only where they are better than one threshold beyond chance.
+        """
+        alone = {(f.tried.pattern, f.tried.policy.names): f for f in finalists if f.pull is None}
+        chosen: Finalist | None = None
+        for f in finalists:
+            if f.held_out is None:
+                continue
+            one = alone.get((f.tried.pattern, f.tried.policy.names)) if f.pull is not None else None
+            if one is not None and one.held_out is not None and not self.better(f, one, rows, sure=SURE):
+                continue
+            if chosen is None or self.better(f, chosen, rows):
                 chosen = f
-        return chosen
+        return finalists[0] if chosen is None else chosen
 
 
 def common(a: Finalist, b: Finalist, rows: Rows | None = None) -> tuple[Floats, Floats]:

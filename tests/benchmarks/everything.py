@@ -41,7 +41,7 @@ from hybrid.tuning.search import search, search_by_class
 
 PRICES = np.concatenate([[0.0], np.geomspace(1e-2, 1e6, 400)])  # accuracy a USD
 RIVALS = {
-    "random forest": lambda: RandomForestClassifier(200, min_samples_leaf=5, random_state=0),
+    "random forest": lambda: RandomForestClassifier(60, min_samples_leaf=5, random_state=0),
     "25 neighbours": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(25)),
 }
 
@@ -131,7 +131,7 @@ class Router:
                 self.out_of_fold.append(np.full(len(tune), float(y[0])))
                 self.on_test.append(np.full(len(test), float(y[0])))
                 continue
-            self.out_of_fold.append(cross_val_predict(make(), seen[tune], y, cv=5, method="predict_proba")[:, 1])
+            self.out_of_fold.append(cross_val_predict(make(), seen[tune], y, cv=3, method="predict_proba")[:, 1])
             self.on_test.append(make().fit(seen[tune], y).predict_proba(seen[test])[:, 1])
 
     def at(self, scores, rows, price):

@@ -220,6 +220,8 @@ def result(data: Loaded, choice: Choice, scale: Scale) -> None:
         said += f", {_money(test)} on test." if test is not None else "."
     with st.container(border=True, key="suggestion"):
         st.markdown(said.replace("$", r"\$"))
+        if found.contradiction is not None:
+            st.warning(found.contradiction.words.replace("$", r"\$"), icon=":material/report:")
         with st.expander("Tune beside test, stability, alternatives", key="suggestion_details"):
             _details(data, choice, kept, scale)
 
@@ -230,6 +232,8 @@ def _details(data: Loaded, choice: Choice, kept: promised.Suggested, scale: Scal
         f"Found {found.method}.{'' if found.exact else ' Not proven to be the best.'} A floor that is met on tune by a "
         "point estimate is often missed on new data; Certify promises."
     )
+    if found.selection is not None:
+        st.caption(found.selection.words)
     st.table(sides(found, scale))
     if st.toggle("Stability: choose again on 200 resamples of the tune rows", key="suggest_stability"):
         _draw_band(_stability(data.key, repr(kept), data, choice, found))
