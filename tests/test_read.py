@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hybrid.data import delimited, json_rows
 from hybrid.data.found import Found
 from hybrid.data.opening import form_of
+from hybrid.data.pieces import pieces
 from hybrid.data.read import read
 from hybrid.data.stream import Source
 from hybrid.errors import DatasetError
@@ -321,3 +322,21 @@ def test_a_row_that_is_not_regular_far_into_a_file_changes_nothing_before_it(tmp
 def test_equal_texts_are_held_once():
     table = read("a.csv", csv("text,label\n" + "the same text,one label\n" * 1000)).table
     assert len({id(v) for v in table["text"]}) == 1
+
+
+def test_the_command_line_and_the_page_read_the_same(tmp_path):
+    contents = {
+        "cp.csv": "text;label;c\ncafé;NA;0,93\nyo, you;y;93%\n".encode("cp1252"),
+        "wide.csv": "text,label,c\nhi,1.0,1\nyo,2,\n".encode("utf-16"),
+        "short.csv.gz": gzip.compress(csv("Title\ntext,label,c\nhi,x\n" + '"a\nb",NA,1\n' * 3)),
+        "types.jsonl": csv('{"text": "a", "label": 1.0, "c": 1}\n{"label": 2, "c": 0.5, "text": "\\ud83d"}'),
+        "array.json": csv('[{"text": "a", "label": true, "c": "1"}, {"text": "b", "label": null, "c": 2}]'),
+        "types.parquet": as_parquet(pa.table({"text": ["a", None], "label": [1.0, None], "c": [1, 2]})),
+        "book.xlsx": workbook(("s", [["text", "label", "c"], ["a", 1.0, 0.5], ["b", True, None]])),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        names = ["text", "label"]
+        batches = [b for p in pieces(tmp_path / name) for b in p.batches(names, coded=["label"])]
+        streamed = {c: [v or "" for b in batches for v in b.column(i).to_pylist()] for i, c in enumerate(names)}
+        assert streamed == read(name, content).table[names].to_dict("list"), name
