@@ -18,6 +18,8 @@ from hybrid.study.evidence import record as fit
 from hybrid.tiers.llm import answer_store
 from hybrid.tiers.rules import NO_EDITS
 
+N = 60  # rows that are asked about
+
 pytestmark = pytest.mark.xdist_group("llm_server")  # one server and one fitted table for all of them
 
 
@@ -59,6 +61,7 @@ def opened(server, fitted):
     """The Data page with data loaded."""
     at = open_page()
     at.session_state["loaded"] = fitted
+    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     return at.run()
 
 
@@ -92,9 +95,9 @@ def test_connect_record_and_tune(server, filled):
     assert not at.exception
     table = at.session_state["loaded"].recording.predictions
     assert table.tiers[table.index("llm")].kind == "llm"
-    assert table.asked[:, table.index("llm")].sum() == 200
-    assert "asked about 200 of" in said(at)
-    assert server.served()["calls"] == 200
+    assert table.asked[:, table.index("llm")].sum() == N
+    assert f"asked about {N} of" in said(at)
+    assert server.served()["calls"] == N
     at.switch_page("pages/1_Tune.py")
     at.run()
     assert not at.exception
@@ -127,7 +130,7 @@ def test_a_test_call_shows_answer_tokens_cost_and_latency(server, filled):
     at = press(at, "Connect")
     assert not at.session_state["loaded"].llms  # one answer makes no tier that could be tuned
     at = record(at)
-    assert server.served()["calls"] == 200  # the test call was kept, and is not paid for twice
+    assert server.served()["calls"] == N  # the test call was kept, and is not paid for twice
 
 
 @pytest.mark.parametrize(("fault", "words"), [("401", "refuses the key"), ("404", "does not know this model")])
@@ -163,10 +166,10 @@ def test_a_bad_address_or_prompt_says_so(server, filled):
 
 def test_the_cap_stops_a_recording_and_the_page_says_so(server, filled):
     at = press(filled, "Connect")
-    next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.006)
+    next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.003)
     at = record(at.run())
     assert any("cap" in e.value for e in at.error)
-    assert 0 < at.session_state["loaded"].llms[0].n_answered < 200
+    assert 0 < at.session_state["loaded"].llms[0].n_answered < N
 
 
 def test_failed_calls_are_shown_by_kind(server, filled):
@@ -190,7 +193,7 @@ def test_pause_resume_and_cancel_on_the_page(server, filled):
     assert job.progress().state == "cancelled"
     at = at.run()
     assert not at.exception
-    assert 0 < at.session_state["loaded"].llms[0].n_answered == job.progress().asked < 200
+    assert 0 < at.session_state["loaded"].llms[0].n_answered == job.progress().asked < N
 
 
 def test_what_a_bundle_decides_without_its_llm_is_chosen_on_export(server, filled):
@@ -242,7 +245,7 @@ def test_a_disconnected_tier_leaves_the_table_and_comes_back_for_nothing(server,
     assert "llm" not in [t.name for t in at.session_state["loaded"].recording.predictions.tiers]
     assert not at.exception
     at = press(price(fill(at, model="mock-1", url=server.url), 1.0, 2.0), "Connect")
-    assert at.session_state["loaded"].llms[0].n_answered == 200
+    assert at.session_state["loaded"].llms[0].n_answered == N
     assert server.served()["calls"] == calls
 
 
@@ -250,7 +253,7 @@ def test_answers_stay_when_the_rules_are_edited(server, filled):
     at = record(press(filled, "Connect"))
     at = press(at, "Apply the rules")
     assert not at.exception
-    assert at.session_state["loaded"].llms[0].n_answered == 200
+    assert at.session_state["loaded"].llms[0].n_answered == N
 
 
 def test_a_key_that_was_typed_goes_to_its_own_server_alone(server, filled):
@@ -268,6 +271,7 @@ def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(serve
     server.control(key=KEY)
     at = open_page()
     at.session_state["loaded"] = fitted
+    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at = at.run()
     assert at.text_input(key="llm.new.model").value == "mock-1"
     assert at.text_input(key="llm.new.url").value == server.url
@@ -282,6 +286,7 @@ def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
     server.control(key=KEY)
     at = open_page()
     at.session_state["loaded"] = fitted
+    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at = at.run()
     assert at.text_input(key="llm.new.url").value == server.url
     at = press(price(at, 1.0, 1.0), "Test it")
@@ -295,14 +300,14 @@ def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
 def test_a_batch_is_sent_and_fetched_on_the_page(server, filled):
     at = press(filled, "Connect")
     at = at.button(key="llm.batch.send").click().run()
-    assert "200 questions sent" in said(at)
+    assert f"{N} questions sent" in said(at)
     assert "1 batch under way" in said(at)
     for _ in range(2):
         at = at.button(key="llm.batch.look").click().run()
     assert not at.exception
-    assert "199 fetched now" in said(at)
+    assert f"{N - 1} fetched now" in said(at)
     assert "0 batches under way" in said(at)
-    assert at.session_state["loaded"].llms[0].n_answered == 200
+    assert at.session_state["loaded"].llms[0].n_answered == N
 
 
 def test_break_even():
@@ -380,7 +385,7 @@ def test_damaged_answers_are_said_and_can_be_asked_again(server, filled):
     assert not at.exception
     assert "3 kept answers cannot be read" in said(at)
     at = record(press(at, "Ask them again"))
-    assert server.served()["calls"] == 203
+    assert server.served()["calls"] == N + 3
     assert "cannot be read" not in said(at)
 
 

@@ -15,8 +15,8 @@ from hybrid.dashboard.inert import inert
 from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError, TierError
 from hybrid.production.binding import operators_key
-from hybrid.study.answers import answered, joined
-from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.answers import AnsweredLLM, answered, joined
+from hybrid.study.evidence import CLASSIFIER, Recording
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import LLMClient
 from hybrid.tiers.llm.prices import ModelPrice, price
@@ -27,7 +27,7 @@ from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
 
 MIN_ANSWERS = 10  # with fewer, as after a test call, nothing can be tuned
 
-TIERS, KEYS, ROWS, JOB = "llm.tiers", "llm.keys", "llm.rows", "llm.job"
+TIERS, KEYS, ROWS, JOB, MEMO = "llm.tiers", "llm.keys", "llm.rows", "llm.job", "llm.memo"
 
 
 def show_error(error: HybridError) -> None:
@@ -92,6 +92,7 @@ def connect(data: Loaded, settings: LLMSettings, key: str | None, *, before: str
 def forget(name: str) -> None:
     """Drop a tier and its key; its answers stay in the store."""
     tiers().pop(name, None)
+    st.session_state.get(MEMO, {}).pop(name, None)
     _keys().pop(name, None)
 
 
@@ -191,10 +192,21 @@ def with_answers(data: Loaded) -> Loaded:
             asked = asked_about(data, settings, rows_of(name, data.recording.dataset.n_rows))
             kept = replies(asked, store)
             if name not in taken and sum(r is not None for r in kept) >= MIN_ANSWERS:
-                found.append(answered(settings, base, asked.rows, kept, cheap=CLASSIFIER))
+                found.append(_calibrated(settings, base, asked, kept))
     if [one.key for one in found] == [one.key for one in data.llms]:
         return data
     return replace(data, recording=joined(base, found), unjoined=base, llms=tuple(found))
+
+
+def _calibrated(settings: LLMSettings, base: Recording, asked: Questions, kept: list[Reply | None]) -> AnsweredLLM:
+    """Return a tier's answers, calibrated anew only where the answers, the tier or the data are others than before."""
+    memo: dict[str, tuple[Recording, str, list[Reply | None], AnsweredLLM]] = st.session_state.setdefault(MEMO, {})
+    before = memo.get(settings.name)
+    if before is not None and before[0] is base and before[1:3] == (repr(settings), kept):
+        return before[3]
+    found = answered(settings, base, asked.rows, kept, cheap=CLASSIFIER)
+    memo[settings.name] = base, repr(settings), kept, found
+    return found
 
 
 def sync(data: Loaded) -> bool:
