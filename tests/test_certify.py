@@ -22,7 +22,7 @@ from hybrid.metrics.intervals import wilson
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.routing.table import NEVER
-from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_certify, rows_to_tell
+from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
 from hybrid.tuning.walks import KEEP_ALL, SYSTEM, least_class_rows, starts, upper_bound
@@ -309,14 +309,9 @@ def test_upper_bounds_are_those_of_clopper_and_pearson():
 
 def test_rows_needed_are_the_least_that_are_enough():
     assert rows_for_interval(0.5, 0.05) == 381  # Wilson needs a little less than 1.96² / 4 / 0.05² = 384.2
-    n = rows_to_certify(0.02, 0.05, 0.1)
-    assert upper_bound(int(np.ceil(0.02 * n)), n, 0.1) <= 0.05
-    assert rows_to_certify(0.05, 0.05, 0.1) is None
     assert rows_to_tell(0.0, 0.1) is None
     assert rows_to_tell(-0.01, 0.08) == rows_to_tell(0.01, 0.08)
     assert rows_to_tell(0.02, 0.08) == pytest.approx(rows_to_tell(0.01, 0.08) / 4, rel=0.05)
-    with pytest.raises(TierError, match="Percentages"):
-        rows_to_certify(0.01, 5, 0.1)
     with pytest.raises(TierError, match="between 0 and 1"):
         rows_for_interval(0.5, 0.0)
 

@@ -14,7 +14,7 @@ from hybrid.tuning.recommend import (
     Selection,
     recommend,
 )
-from hybrid.tuning.sizes import rows_for_interval, rows_to_certify
+from hybrid.tuning.sizes import rows_for_interval
 from hybrid.tuning.stability import Stability, per_class_thresholds, stability
 from hybrid.tuning.walks import SELECTIVE, SYSTEM, Certificate
 
@@ -43,7 +43,6 @@ __all__ = [
     "per_class_thresholds",
     "recommend",
     "rows_for_interval",
-    "rows_to_certify",
     "rows_to_tell",
     "stability",
 ]

@@ -1,11 +1,8 @@
-"""Sizes: how many labelled rows an interval, a comparison or a certificate needs."""
+"""Sizes: how many labelled rows an interval needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
-from scipy.special import bdtr
 
 from hybrid.errors import TierError
 from hybrid.metrics.intervals import wilson
@@ -30,32 +27,6 @@ def rows_for_interval(share: float, half_width: float, *, level: float = 0.95) -
     found = _least(enough)
     assert found is not None  # intervals shrink to nothing
     return found
-
-
-def rows_to_certify(risk: float, alpha: float, delta: float) -> int | None:
-    """Return how many rows with this share of mistakes certify a risk of at most `alpha`.
-
-    Returns
-    -------
-    int or None
-        None where no number does: the risk seen is not below `alpha`.
-
-    Examples
-    --------
-    Without a mistake, ln(0.1) / ln(0.95) rows:
-
-    >>> rows_to_certify(0.0, 0.05, 0.1)
-    45
-    """
-    _check("alpha", alpha)
-    _check("delta", delta)
-    if risk >= alpha:
-        return None
-
-    def enough(n: int) -> bool:
-        return bool(bdtr(np.ceil(risk * n - 1e-9), n, alpha) <= delta)
-
-    return _least(enough)
 
 
 def _least(enough: Callable[[int], bool]) -> int | None:
