@@ -2,10 +2,17 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 
 from hybrid.metrics.summary import expected_calibration_error
-from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
+from hybrid.tiers.calibration import (
+    Calibrator,
+    ConfidenceCalibrator,
+    _fit_venn_abers,
+    cross_calibrated,
+    cross_fitted,
+    fit_confidence_calibrator,
+)
 
 
 def draw(n, shape, seed=0):
@@ -46,7 +53,53 @@ def test_steps_are_followed_by_isotonic_and_the_reason_names_both_losses():
     assert fitted.apply(np.array([0.2, 0.9])) == pytest.approx([0.3, 0.95], abs=0.05)
 
 
-@pytest.mark.parametrize("shape", [halved, stepped])
+def lopsided(said):
+    """Beta, with the powers 0.5 and 2: no temperature bends the two ends so differently."""
+    return expit(0.5 * np.log(said) - 2.0 * np.log1p(-said) - 1.0)
+
+
+def test_ends_that_bend_differently_are_straightened_by_beta():
+    said, right = draw(8000, lopsided)
+    fitted = fit_confidence_calibrator(said, right)
+    assert fitted.method == "beta"
+    assert (*fitted.powers, fitted.shift) == pytest.approx((0.5, 2.0, -1.0), abs=0.25)
+    assert "beta" in fitted.reason
+
+
+def test_venn_abers_is_what_one_more_answer_right_or_wrong_would_make_of_the_steps():
+    """Vovk & Petej 2014: p = p1 / (1 - p0 + p1), each from isotonic regression with the row added."""
+    said, right = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.0, 1.0, 0.0, 1.0])
+    found = _fit_venn_abers(said, right).apply(said)
+    # at 0.4 a wrong one more makes the block 1, 0, 0 of 0.4 and 0.6, a right one 1, 1, 0
+    assert found[1] == pytest.approx((2 / 3) / (1 - 1 / 3 + 2 / 3))
+    # at 0.8 a wrong one leaves 1, 0 there, a right one 1, 1
+    assert found[3] == pytest.approx(1 / (1 - 1 / 2 + 1))
+
+
+def test_a_classifiers_answer_gets_a_line_only_where_one_is_surely_better():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (3000, 3))
+    fold = np.arange(3000) % 5
+    fold[::7] = -1
+    honest = (np.cumsum(softmax(logits, axis=1), axis=1) < rng.random((3000, 1))).sum(axis=1)
+    calibrator, probabilities, confidence = cross_calibrated(logits, honest, fold)
+    assert calibrator.top is None
+    assert np.array_equal(confidence, probabilities.max(axis=1))
+    top = logits.argmax(axis=1)
+    hit = rng.random(3000) < np.where(softmax(logits, axis=1).max(axis=1) > 0.7, 0.98, 0.4)
+    cliff = np.where(hit, top, (top + 1) % 3)
+    calibrator, probabilities, confidence = cross_calibrated(logits, cliff, fold)
+    assert calibrator.top is not None
+    bent = expected_calibration_error(confidence, top == cliff)
+    assert bent < 0.5 * expected_calibration_error(probabilities.max(axis=1), top == cliff)
+    again = Calibrator.from_plain(json.loads(json.dumps(calibrator.plain())))
+    assert np.array_equal(again.confidence(probabilities), calibrator.confidence(probabilities))
+    other = np.where(fold == 2, (cliff + 1) % 3, cliff)  # a fold's rows have no part in their own line
+    if (moved := cross_calibrated(logits, other, fold))[0].top.method == calibrator.top.method:
+        assert np.array_equal(moved[2][fold == 2], confidence[fold == 2])
+
+
+@pytest.mark.parametrize("shape", [halved, stepped, lopsided])
 def test_calibration_keeps_the_order_of_rows(shape):
     said, right = draw(500, shape)
     calibrated = fit_confidence_calibrator(said, right).apply(np.sort(said))
@@ -85,7 +138,7 @@ def test_failed_and_unasked_answers_are_left_out_and_left_alone():
 
 
 def test_plain_numbers_round_trip_through_json_to_the_last_digit():
-    for shape in (halved, stepped):
+    for shape in (halved, stepped, lopsided):
         said, right = draw(700, shape)
         fitted = fit_confidence_calibrator(said, right)
         again = ConfidenceCalibrator.from_plain(json.loads(json.dumps(fitted.plain())))

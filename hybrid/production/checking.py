@@ -11,6 +11,7 @@ import numpy as np
 from hybrid.errors import BundleError
 from hybrid.production.archive import AGAIN
 from hybrid.routing.table import Floats
+from hybrid.tiers.calibration import LINES, ConfidenceCalibrator
 from hybrid.tiers.classifier import FastClassifier
 from hybrid.tiers.confidence import SIGNALS, LearnedConfidence
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
@@ -33,6 +34,10 @@ def check_model(name: str, model: object, n_classes: int) -> None:
         _check_finite(where, value)
         if where.endswith(".temperature") and not value > 0:
             _refuse(f"{where} = {value} must be above 0")
+    for part in (model, getattr(model, "fast", None), getattr(model, "embedding", None), getattr(model, "model", None)):
+        top = getattr(getattr(part, "calibrator", None), "top", None)
+        if top is not None:
+            _check_line(name, top)
     match model:
         case Rules():
             _check_rules(name, model, n_classes)
@@ -61,19 +66,25 @@ def check_llm(name: str, model: LLMTier) -> None:
         _refuse(f"{name} is an LLM that calls itself {model.settings.name!r}")
     if not 0 <= model.usual <= 1:
         _refuse(f"{name}.usual = {model.usual} must be in [0, 1]")
-    calibrator = model.calibrator
-    if calibrator is not None:
-        said, meant = np.array(calibrator.said), np.array(calibrator.meant)
-        if calibrator.method not in ("temperature", "isotonic", "constant"):
-            _refuse(f"{name}: nothing here calibrates by {calibrator.method!r}")
-        if calibrator.method == "temperature" and not calibrator.temperature > 0:
-            _refuse(f"{name}.temperature = {calibrator.temperature} must be above 0")
-        if calibrator.method == "isotonic" and (said.ndim != 1 or len(said) < 1 or said.shape != meant.shape):
-            _refuse(f"{name}: its calibration has {said.size} points on one axis and {meant.size} on the other")
-        if (np.diff(said) < 0).any() or ((meant < 0) | (meant > 1)).any() or not 0 <= calibrator.constant <= 1:
-            _refuse(f"{name}: its calibration is no rising line within [0, 1]")
+    if model.calibrator is not None:
+        _check_line(name, model.calibrator)
     if model.examples is not None and not set(model.examples.labels) <= set(model.classes):
         _refuse(f"{name} shows examples of a class that the policy does not have")
+
+
+def _check_line(name: str, line: ConfidenceCalibrator) -> None:
+    said, meant = np.array(line.said), np.array(line.meant)
+    if line.method not in (*LINES, "constant"):
+        _refuse(f"{name}: nothing here calibrates by {line.method!r}")
+    if line.method == "temperature" and not line.temperature > 0:
+        _refuse(f"{name}.temperature = {line.temperature} must be above 0")
+    if line.method == "beta" and not (len(line.powers) == 2 and min(line.powers) >= 0):
+        _refuse(f"{name}: its calibration has the powers {line.powers}, and two of 0 or more are needed")
+    by_corners = line.method in ("isotonic", "venn_abers")
+    if by_corners and (said.ndim != 1 or len(said) < 1 or said.shape != meant.shape):
+        _refuse(f"{name}: its calibration has {said.size} points on one axis and {meant.size} on the other")
+    if (np.diff(said) < 0).any() or ((meant < 0) | (meant > 1)).any() or not 0 <= line.constant <= 1:
+        _refuse(f"{name}: its calibration is no rising line within [0, 1]")
 
 
 def check_confidence(name: str, model: LearnedConfidence, n_classes: int) -> None:

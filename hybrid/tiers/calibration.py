@@ -1,7 +1,7 @@
 """Calibration: raw scores → probabilities of being right.
 
-A classifier's logits get one temperature (`Calibrator`); a confidence that any tier states about itself gets the
-better of temperature and isotonic (`ConfidenceCalibrator`).
+A classifier's logits get one temperature (`Calibrator`); its top probability, and a confidence that any other tier
+states about itself, then the best of several rising lines by held-out log loss (`ConfidenceCalibrator`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,40 @@ MAX_ROWS = 20_000  # more rows do not move one parameter, they only cost time
 class Calibrator:
     """Divide logits by a temperature; above 1 it makes a model less sure, below 1 surer.
 
+    Parameters
+    ----------
+    temperature
+        Of all classes' probabilities.
+    top
+        What the probability of the answer means, where a line fits better than that alone; None: as it is.
+
     References
     ----------
     Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
 
     temperature: float = 1.0
+    top: ConfidenceCalibrator | None = None
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return calibrated probabilities, shape ``(n_rows, n_classes)``, rows summing to 1."""
         scaled: Floats = softmax(logits / self.temperature, axis=1)
         return scaled
+
+    def confidence(self, probabilities: Floats) -> Floats:
+        """Return how likely the most probable class of each row is right, shape ``(n_rows,)``."""
+        best: Floats = probabilities.max(axis=1)
+        return best if self.top is None else self.top.apply(best)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields as what JSON can hold; `from_plain` reads it back."""
+        return {"temperature": self.temperature, "top": None if self.top is None else self.top.plain()}
+
+    @classmethod
+    def from_plain(cls, fields: Mapping[str, Any]) -> Calibrator:
+        """Build the calibrator that `plain` described, to the last digit; without a line where none is named."""
+        top = fields.get("top")
+        return cls(float(fields["temperature"]), None if top is None else ConfidenceCalibrator.from_plain(top))
 
 
 def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
@@ -78,8 +101,8 @@ def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
     return Calibrator(float(np.exp(best.x)))
 
 
-def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats]:
-    """Calibrate every row at a temperature that it had no part in.
+def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats, Floats]:
+    """Calibrate every row by a temperature and a line that it had no part in.
 
     Parameters
     ----------
@@ -94,17 +117,64 @@ def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calib
         The one that ships: of all tune rows.
     probabilities
         Shape ``(n_rows, n_classes)``: of a fold's rows by the other folds' temperature, of test rows by the shipped.
+    confidence
+        Of the most probable class, likewise, shape ``(n_rows,)``.
     """
-    tune = fold >= 0
-    shipped = fit_calibrator(logits[tune], truth[tune])
-    probabilities = np.empty_like(logits)
-    for f in np.unique(fold):
-        others = tune & (fold != f)
-        own = shipped if f < 0 else fit_calibrator(logits[others], truth[others])
+    tune, right = fold >= 0, logits.argmax(axis=1) == truth
+    shipped, method = fit_calibrator(logits[tune], truth[tune]), ""
+    probabilities, confidence = np.empty_like(logits), np.empty(len(logits))
+    for f in (-1, *np.unique(fold[tune])):
+        rows = tune & (fold != f) if f >= 0 else tune
+        own = fit_calibrator(logits[rows], truth[rows]) if f >= 0 else shipped
+        if rows.any():
+            said = own.probabilities(logits[rows]).max(axis=1)
+            if f < 0:
+                method = _best_line(said, right[rows])
+            own = replace(own, top=_METHODS[method](*_thinned(said, right[rows])) if method else None)
+        if f < 0:
+            shipped = own
         probabilities[fold == f] = own.probabilities(logits[fold == f])
-    return shipped, probabilities
+        confidence[fold == f] = own.confidence(probabilities[fold == f])
+    return shipped, probabilities, confidence
 
 
+def _thinned(said: Floats, right: Bools) -> tuple[Floats, Floats]:
+    step = max(1, -(-len(said) // MAX_ROWS))
+    return said[::step], right[::step].astype(np.float64)
+
+
+def _best_line(said: Floats, right: Bools) -> str:
+    """Return which line to lay through a classifier's own probabilities; none, "", where they are as good as any."""
+    said, hit = _thinned(said, right)
+    if len(said) < LEAST_FOR_A_LINE or np.ptp(hit) == 0 or np.ptp(said) == 0:
+        return ""
+    fold = np.random.default_rng(0).permutation(len(said)) % FOLDS
+    losses = {"": _log_loss(said, hit)}
+    losses |= {name: _held_out_log_loss(_METHODS[name], said, hit, fold) for name in LINES}
+    return _simplest(losses)
+
+
+def _simplest(losses: Mapping[str, Floats]) -> str:
+    """Return the first method, of those from simple to flexible, that is not surely worse than the best of them.
+
+    Surely: by more than one standard error of the paired difference.
+
+    References
+    ----------
+    Breiman et al. 1984, Classification and Regression Trees (the one standard error rule).
+    """
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    for name, loss in losses.items():
+        worse = loss - losses[best]
+        if worse.mean() <= worse.std() / np.sqrt(len(worse)):
+            return name
+    return best
+
+
+LINES = ("temperature", "beta", "isotonic", "venn_abers")  # from simple to flexible
+LEAST_FOR_A_LINE = 200  # rows; fewer give a classifier's temperature no second
+BLOCKS = 300  # of rows that Venn-Abers keeps apart
+CORNERS = 100  # of its line
 MIN_ROWS = 10  # fewer say nothing about the shape of a confidence
 FOLDS = 5  # of the held-out log loss
 EPSILON = 1e-6  # confidences nearer to 0 or 1 are not told apart on the logit scale
@@ -114,18 +184,21 @@ EPSILON = 1e-6  # confidences nearer to 0 or 1 are not told apart on the logit s
 class ConfidenceCalibrator:
     """Turn what a tier says about itself into the probability that it is right, in plain numbers.
 
-    Both shapes are increasing, so that no two rows change places: a temperature (and a shift) on the logit, and
-    isotonic steps joined by straight lines through their centres. Confidence 0 stands for a failed answer and
-    stays 0; nan stands for an answer that was not asked and stays nan.
+    All shapes are increasing, so that no two rows change places: a temperature (and a shift) on the logit; beta, which
+    stretches the two ends apart; isotonic steps joined by straight lines through their centres; and Venn-Abers, which
+    asks at each confidence what the steps would be were one more answer right, or wrong. Confidence 0 stands for a
+    failed answer and stays 0; nan stands for an answer that was not asked and stays nan.
 
     Parameters
     ----------
     method
-        ``temperature``, ``isotonic`` or ``constant``.
+        ``temperature``, ``beta``, ``isotonic``, ``venn_abers`` or ``constant``.
     temperature, shift
         ``logit(calibrated) = logit(said) / temperature + shift``.
+    powers
+        Of beta: ``logit(calibrated) = powers[0] · ln(said) − powers[1] · ln(1 − said) + shift``.
     said, meant
-        The corners of the isotonic line: confidences as said, rising, and what they mean.
+        The corners of the isotonic line, or of Venn-Abers': confidences as said, rising, and what they mean.
     constant
         Share of right answers; what ``constant`` returns.
     informative
@@ -137,7 +210,8 @@ class ConfidenceCalibrator:
 
     References
     ----------
-    Platt 1999; Guo et al. 2017; Zadrozny & Elkan 2002; Oron & Flournoy 2017, Centered Isotonic Regression.
+    Platt 1999; Guo et al. 2017; Zadrozny & Elkan 2002; Oron & Flournoy 2017, Centered Isotonic Regression;
+    Kull, Silva Filho & Flach 2017, Beta calibration; Vovk & Petej 2014, Venn-Abers Predictors.
     """
 
     method: str = "temperature"
@@ -149,6 +223,7 @@ class ConfidenceCalibrator:
     informative: bool = True
     log_loss: tuple[tuple[str, float], ...] = ()
     reason: str = ""
+    powers: tuple[float, float] = (1.0, 1.0)
 
     def apply(self, confidence: Floats) -> Floats:
         """Return the probability of being right for each confidence, same shape, in [0, 1].
@@ -161,7 +236,10 @@ class ConfidenceCalibrator:
         confidence = np.asarray(confidence, dtype=np.float64)
         if self.method == "temperature":
             calibrated = expit(_logit(confidence) / self.temperature + self.shift)
-        elif self.method == "isotonic":
+        elif self.method == "beta":
+            sure, unsure = _logs(confidence)
+            calibrated = expit(self.powers[0] * sure - self.powers[1] * unsure + self.shift)
+        elif self.method in ("isotonic", "venn_abers"):
             calibrated = np.interp(confidence, self.said, self.meant)
         else:
             calibrated = np.full(confidence.shape, self.constant)
@@ -172,17 +250,24 @@ class ConfidenceCalibrator:
     def plain(self) -> dict[str, Any]:
         """Return the fields as what JSON can hold; `from_plain` reads it back."""
         fields = asdict(self)
-        return {**fields, "said": list(self.said), "meant": list(self.meant), "log_loss": dict(self.log_loss)}
+        return {
+            **fields,
+            "said": list(self.said),
+            "meant": list(self.meant),
+            "powers": list(self.powers),
+            "log_loss": dict(self.log_loss),
+        }
 
     @classmethod
     def from_plain(cls, fields: Mapping[str, Any]) -> ConfidenceCalibrator:
         """Build the calibrator that `plain` described, to the last digit."""
         pairs = tuple((str(k), float(v)) for k, v in fields["log_loss"].items())
-        return cls(**{**fields, "said": tuple(fields["said"]), "meant": tuple(fields["meant"]), "log_loss": pairs})
+        several = {name: tuple(fields[name]) for name in ("said", "meant", "powers") if name in fields}
+        return cls(**{**fields, **several, "log_loss": pairs})
 
 
 def fit_confidence_calibrator(confidence: Floats, right: Bools, *, seed: int = 0) -> ConfidenceCalibrator:
-    """Choose temperature or isotonic by held-out log loss, and fit the choice on all rows.
+    """Choose a line by held-out log loss, the simplest of those that are as good, and fit the choice on all rows.
 
     Parameters
     ----------
@@ -196,7 +281,7 @@ def fit_confidence_calibrator(confidence: Floats, right: Bools, *, seed: int = 0
     Returns
     -------
     ConfidenceCalibrator
-        A ``constant`` with ``informative=False`` where neither method predicts better than the share of right
+        A ``constant`` with ``informative=False`` where no method predicts better than the share of right
         answers does, where all confidences or all verdicts are the same, or below `MIN_ROWS` rows.
 
     Examples
@@ -220,8 +305,11 @@ def fit_confidence_calibrator(confidence: Floats, right: Bools, *, seed: int = 0
         return replace(flat, reason=f"Every answer is {what}: nothing to tell sure from unsure by.")
 
     fold = np.random.default_rng(seed).permutation(len(said)) % FOLDS
-    losses = {name: _held_out_log_loss(fit, said, hit, fold) for name, fit in _METHODS.items()}
+    by_row = {name: _held_out_log_loss(fit, said, hit, fold) for name, fit in _METHODS.items()}
+    losses = {name: float(loss.mean()) for name, loss in by_row.items()}
     best = min(losses, key=lambda name: losses[name])  # the first of equals: the simplest
+    if best != "constant":
+        best = _simplest({name: by_row[name] for name in LINES})
     fitted = replace(_METHODS[best](said, hit), constant=flat.constant, log_loss=tuple(losses.items()))
     if best == "constant":
         reason = (
@@ -229,9 +317,8 @@ def fit_confidence_calibrator(confidence: Floats, right: Bools, *, seed: int = 0
             "temperature: it carries no information about being right."
         )
         return replace(fitted, reason=reason)
-    other = "isotonic" if best == "temperature" else "temperature"
-    reason = f"Held-out log loss {losses[best]:.3f}, against {losses[other]:.3f} with {other}."
-    return replace(fitted, reason=reason)
+    others = ", ".join(f"{losses[name]:.3f} with {WORDS[name]}" for name in LINES if name != best)
+    return replace(fitted, reason=f"Held-out log loss {losses[best]:.3f} with {WORDS[best]}, against {others}.")
 
 
 def cross_fitted(confidence: Floats, right: Bools, fold: Labels, *, seed: int = 0) -> Floats:
@@ -264,13 +351,24 @@ def _logit(confidence: Floats) -> Floats:
     return found
 
 
-def _held_out_log_loss(fit: _Fit, said: Floats, hit: Floats, fold: Labels) -> float:
-    total = 0.0
+def _logs(confidence: Floats) -> tuple[Floats, Floats]:
+    clipped = np.clip(confidence, EPSILON, 1 - EPSILON)
+    return np.log(clipped), np.log1p(-clipped)
+
+
+def _log_loss(p: Floats, hit: Floats) -> Floats:
+    p = np.clip(p, EPSILON, 1 - EPSILON)
+    found: Floats = -(xlogy(hit, p) + xlogy(1 - hit, 1 - p))
+    return found
+
+
+def _held_out_log_loss(fit: _Fit, said: Floats, hit: Floats, fold: Labels) -> Floats:
+    """Return each row's log loss under a line that was fitted on the other folds."""
+    losses = np.empty(len(said))
     for held_out in range(FOLDS):
         own = fold == held_out
-        p = np.clip(fit(said[~own], hit[~own]).apply(said[own]), EPSILON, 1 - EPSILON)
-        total -= float(np.sum(xlogy(hit[own], p) + xlogy(1 - hit[own], 1 - p)))
-    return total / len(said)
+        losses[own] = _log_loss(fit(said[~own], hit[~own]).apply(said[own]), hit[own])
+    return losses
 
 
 def _fit_constant(said: Floats, hit: Floats) -> ConfidenceCalibrator:
@@ -293,6 +391,43 @@ def _fit_temperature(said: Floats, hit: Floats) -> ConfidenceCalibrator:
     return ConfidenceCalibrator("temperature", temperature=float(np.exp(-found.x[0])), shift=float(found.x[1]))
 
 
+def _fit_beta(said: Floats, hit: Floats) -> ConfidenceCalibrator:
+    sure, unsure = _logs(said)
+
+    def log_loss(parameters: Floats) -> tuple[float, Floats]:
+        a, b, shift = parameters
+        z = a * sure - b * unsure + shift
+        gap, off = expit(z) - hit, parameters - START
+        # as light a pull to what was said as a temperature has
+        loss = np.sum(np.logaddexp(0, z) - hit * z) + 0.5 * off @ off
+        return float(loss) / len(said), (np.array([gap @ sure, -gap @ unsure, gap.sum()]) + off) / len(said)
+
+    found = minimize(log_loss, START, jac=True, method="L-BFGS-B", bounds=[(0.0, 50.0), (0.0, 50.0), (-15.0, 15.0)])
+    a, b, shift = (float(x) for x in found.x)
+    return ConfidenceCalibrator("beta", shift=shift, powers=(a, b))
+
+
+def _fit_venn_abers(said: Floats, hit: Floats) -> ConfidenceCalibrator:
+    distinct, inverse, count = np.unique(said, return_inverse=True, return_counts=True)
+    ends = np.unique(np.linspace(0, len(distinct), min(BLOCKS, len(distinct)) + 1).astype(np.intp))
+    weight = np.add.reduceat(count, ends[:-1]).astype(np.float64)
+    at = np.add.reduceat(distinct * count, ends[:-1]) / weight
+    share = np.add.reduceat(np.bincount(inverse, hit), ends[:-1]) / weight
+    corners = np.unique(np.linspace(0, len(at) - 1, CORNERS).astype(np.intp))
+    meant = []
+    for i in corners:
+        ends_of_it = []
+        for answer in (0.0, 1.0):  # one more at this confidence, wrong or right
+            more, own = weight.copy(), share.copy()
+            own[i] = (share[i] * weight[i] + answer) / (weight[i] + 1)
+            more[i] += 1
+            ends_of_it.append(isotonic_regression(own, weights=more).x[i])
+        wrong, right = ends_of_it
+        meant.append(right / (1 - wrong + right))
+    rising = np.maximum.accumulate(np.array(meant))
+    return ConfidenceCalibrator("venn_abers", said=tuple(at[corners].tolist()), meant=tuple(rising.tolist()))
+
+
 def _fit_isotonic(said: Floats, hit: Floats) -> ConfidenceCalibrator:
     distinct, inverse, weight = np.unique(said, return_inverse=True, return_counts=True)
     steps = isotonic_regression(np.bincount(inverse, hit) / weight, weights=weight)
@@ -304,5 +439,13 @@ def _fit_isotonic(said: Floats, hit: Floats) -> ConfidenceCalibrator:
     return ConfidenceCalibrator("isotonic", said=tuple(centre.tolist()), meant=tuple(meant.tolist()))
 
 
+START = np.array([1.0, 1.0, 0.0])  # beta that changes nothing
+WORDS = {"temperature": "temperature", "beta": "beta", "isotonic": "isotonic", "venn_abers": "Venn-Abers"}
 _Fit = Callable[[Floats, Floats], ConfidenceCalibrator]
-_METHODS: dict[str, _Fit] = {"constant": _fit_constant, "temperature": _fit_temperature, "isotonic": _fit_isotonic}
+_METHODS: dict[str, _Fit] = {
+    "constant": _fit_constant,
+    "temperature": _fit_temperature,
+    "beta": _fit_beta,
+    "isotonic": _fit_isotonic,
+    "venn_abers": _fit_venn_abers,
+}

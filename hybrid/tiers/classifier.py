@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +89,7 @@ class FastClassifier:
     def decide(self, probabilities: Floats) -> Answers:
         """Turn probabilities, ``(n_rows, n_classes)``, into answers: the most probable class, and how probable."""
         n = len(probabilities)
-        confidence = np.round(probabilities.max(axis=1), DECIMALS)
+        confidence = np.round(self.calibrator.confidence(probabilities), DECIMALS)
         return Answers(probabilities.argmax(axis=1), confidence, np.zeros(n), np.full(n, self.latency))
 
     def contributions(self, text: str, label: int) -> dict[str, float]:
@@ -110,6 +111,7 @@ class FastClassifier:
             weights=self.weights,
             bias=self.bias,
             temperature=np.array(self.calibrator.temperature),
+            line=np.frombuffer(json.dumps(self.calibrator.plain()["top"]).encode(), dtype=np.uint8),
             latency=np.array(self.latency),
             cut=np.array(self.cut),
         )
@@ -125,7 +127,7 @@ class FastClassifier:
             stored["idf"],
             stored["weights"],
             stored["bias"],
-            Calibrator(float(stored["temperature"])),
+            stored_calibrator(stored),
             float(stored["latency"]),
             int(stored.get("cut", 1)),
         )
@@ -133,6 +135,12 @@ class FastClassifier:
     def _scores(self, features: csr_matrix) -> Floats:
         scores: Floats = np.asarray(features @ self._weights) + self.bias.astype(np.float64)
         return scores
+
+
+def stored_calibrator(stored: Mapping[str, NDArray[Any]]) -> Calibrator:
+    """Read the calibrator among a model's arrays; bundles of 0.1 hold a temperature alone."""
+    line = json.loads(stored["line"].tobytes()) if "line" in stored else None
+    return Calibrator.from_plain({"temperature": float(stored["temperature"]), "top": line})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,11 +228,11 @@ def fit_classifier(
         rows = np.flatnonzero(fold == f)
         model = models[f]
         logits[rows] = model._scores(tf_idf(counts[rows][:, columns[f]], model.idf))
-    calibrator, probabilities = cross_calibrated(logits, truth, fold)
+    calibrator, probabilities, confidence = cross_calibrated(logits, truth, fold)
     shipped = replace(models[-1], calibrator=calibrator)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
     raw = Calibrator().probabilities(logits).max(axis=1)
-    answers = shipped.decide(probabilities)
+    answers = replace(shipped.decide(probabilities), confidence=np.round(confidence, DECIMALS))
     if len(test):  # the words of a text are cut alike in a corpus and alone; say so loudly should that ever change
         sample = test[:: max(1, len(test) // 20)]
         assert (shipped.answer(list(texts[sample])).label == answers.label[sample]).all()

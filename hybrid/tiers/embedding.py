@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Labels
 from hybrid.tiers.calibration import Calibrator, cross_calibrated
-from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress
+from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress, stored_calibrator
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed, embedder_from
 
 if TYPE_CHECKING:  # production has no cache, and loads no database
@@ -68,7 +68,7 @@ class EmbeddingClassifier:
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
-        return _decide(self.probabilities(texts), self.embedder.price, self.latency)
+        return _decide(self.probabilities(texts), self.calibrator, self.embedder.price, self.latency)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""
@@ -101,6 +101,7 @@ class EmbeddingClassifier:
             weights=self.weights,
             bias=self.bias,
             temperature=np.array(self.calibrator.temperature),
+            line=np.frombuffer(json.dumps(self.calibrator.plain()["top"]).encode(), dtype=np.uint8),
             latency=np.array(self.latency),
         )
         return {
@@ -114,8 +115,7 @@ class EmbeddingClassifier:
         embedder = embedder_from(json.loads(files[f"{name}.json"]))
         with np.load(io.BytesIO(files[f"{name}.npz"]), allow_pickle=False) as arrays:
             stored: dict[str, NDArray[Any]] = dict(arrays)
-        calibrator = Calibrator(float(stored["temperature"]))
-        return cls(embedder, stored["weights"], stored["bias"], calibrator, float(stored["latency"]))
+        return cls(embedder, stored["weights"], stored["bias"], stored_calibrator(stored), float(stored["latency"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +132,7 @@ class AveragedClassifier:
 
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
-        return _decide(self.probabilities(texts), self.embedding.embedder.price, self.latency)
+        return _decide(self.probabilities(texts), self.calibrator, self.embedding.embedder.price, self.latency)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""
@@ -145,8 +145,8 @@ class AveragedClassifier:
         return self.embedding.answers_alike
 
     def to_files(self, name: str) -> dict[str, bytes]:
-        """Return the files of both classifiers, and the temperature of their mean."""
-        own = {"temperature": self.calibrator.temperature, "latency": self.latency}
+        """Return the files of both classifiers, and the calibration of their mean."""
+        own = {**self.calibrator.plain(), "latency": self.latency}
         return {
             f"{name}.json": json.dumps(own, indent=1).encode(),
             **self.fast.to_files(f"{name}_classifier"),
@@ -159,7 +159,7 @@ class AveragedClassifier:
         own = json.loads(files[f"{name}.json"])
         fast = FastClassifier.from_files(f"{name}_classifier", files)
         embedding = EmbeddingClassifier.from_files(f"{name}_embedding", files)
-        return cls(fast, embedding, Calibrator(float(own["temperature"])), float(own["latency"]))
+        return cls(fast, embedding, Calibrator.from_plain(own), float(own["latency"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,18 +246,21 @@ def fit_embedding(
             rows = (fold >= 0) & (fold != f)
             shipped = _fit(vectors[rows], truth[rows], n_classes, embedder)
             logits[fold == f] = shipped.logits(vectors[fold == f])
-    temperatures, probabilities = cross_calibrated(logits, truth, fold)
+    temperatures, probabilities, confidence = cross_calibrated(logits, truth, fold)
     shipped = replace(shipped, calibrator=temperatures)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
-    temperature, both = cross_calibrated(average(fast.probabilities, probabilities), truth, fold)
+    temperature, both, sure = cross_calibrated(average(fast.probabilities, probabilities), truth, fold)
     averaged = AveragedClassifier(fast.model, shipped, temperature, fast.model.latency + shipped.latency)
     report(1.0, "Fitted on embeddings")
     return FittedEmbedding(
         shipped,
-        _decide(probabilities, embedder.price, shipped.latency),
+        replace(
+            _decide(probabilities, temperatures, embedder.price, shipped.latency),
+            confidence=np.round(confidence, DECIMALS),
+        ),
         probabilities,
         averaged,
-        _decide(both, embedder.price, averaged.latency),
+        replace(_decide(both, temperature, embedder.price, averaged.latency), confidence=np.round(sure, DECIMALS)),
         both,
     )
 
@@ -280,11 +283,11 @@ def _fit(vectors: Vectors, truth: Labels, n_classes: int, embedder: Embedder) ->
     return EmbeddingClassifier(embedder, weights, bias)
 
 
-def _decide(probabilities: Floats, price: float, latency: float) -> Answers:
+def _decide(probabilities: Floats, calibrator: Calibrator, price: float, latency: float) -> Answers:
     n = len(probabilities)
     if not n:
         return Answers(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
-    confidence = np.round(probabilities.max(axis=1), DECIMALS)
+    confidence = np.round(calibrator.confidence(probabilities), DECIMALS)
     return Answers(probabilities.argmax(axis=1), confidence, np.full(n, price), np.full(n, latency))
 
 
