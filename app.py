@@ -8,12 +8,13 @@ from streamlit.delta_generator import DeltaGenerator
 from hybrid.dashboard import charts, controls, state, wording
 from hybrid.dashboard.data import llm_panel, local_panel, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
+from hybrid.data.apart import read_apart
 from hybrid.data.columns import Columns, RecordedColumns, guess_columns
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
 from hybrid.data.numbers import is_milliseconds
 from hybrid.data.opening import SUFFIXES
-from hybrid.data.read import Read, read
+from hybrid.data.read import Read
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study.evidence import CLASSIFIER
@@ -58,7 +59,7 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
     # a rerun must not read the file again
     if seen is None or seen[0] != file.file_id or not seen[2].is_with(header=header, sheet=sheet):
         try:
-            seen = (file.file_id, file.name, read(file.name, file.getvalue(), header=header, sheet=sheet))
+            seen = (file.file_id, file.name, read_apart(file.name, file.getvalue(), header=header, sheet=sheet))
         except HybridError as error:
             controls.show_error(error)
             return None

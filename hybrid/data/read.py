@@ -71,10 +71,21 @@ def read(name: str, content: bytes, *, header: bool | None = None, sheet: str | 
     DatasetError
         Saying what is wrong, in which line or column, and how to mend it; or which limit is met.
     """
-    return gathered(Source(name, content=content), header=header, sheet=sheet)
+    return table_of(collected(Source(name, content=content), header=header, sheet=sheet))
 
 
-def gathered(source: Source, *, header: bool | None = None, sheet: str | None = None) -> Read:
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """What a source holds, as Arrow has it; the fields are those of `Read`."""
+
+    table: pa.Table
+    notes: tuple[Note, ...]
+    headed: bool = True
+    sheet: str | None = None
+    sheets: tuple[str, ...] = ()
+
+
+def collected(source: Source, *, header: bool | None = None, sheet: str | None = None) -> Contents:
     """Read all of a source at once, within the limits."""
     form = form_of(source, header=header, sheet_name=sheet)
     found = Found()
@@ -89,13 +100,24 @@ def gathered(source: Source, *, header: bool | None = None, sheet: str | None = 
             raise DatasetError(f"{source.name} holds no column of single values: give each field a column of its own.")
         COLUMNS.check(source.name, len(names))
         CELLS.check(source.name, n_rows * len(names))
-        columns = {n: _objects(batches, n, n_rows) for n in names}
-        columns = {n: v for n, v in columns.items() if not n.startswith("column ") or (v != "").any()}
-    table = pd.DataFrame(columns, dtype=object)
+        tables = [
+            pa.Table.from_batches([b]).drop_columns([n for n in b.schema.names if n in left_out]) for b in batches
+        ]
+        table = pa.concat_tables(tables, promote_options="default").select(names)
     notes = (*form.notes, *found.notes())
     if isinstance(form, Sheet):
-        return Read(table, notes, form.headed, form.sheet, form.sheets)
-    return Read(table, notes, form.headed if isinstance(form, Delimited) else True)
+        return Contents(table, notes, form.headed, form.sheet, form.sheets)
+    return Contents(table, notes, form.headed if isinstance(form, Delimited) else True)
+
+
+def table_of(found: Contents) -> Read:
+    """Make a table of Python's strings; columns without a name that hold nothing are left out."""
+    columns = {}
+    for name in found.table.column_names:
+        values = _objects(found.table.column(name))
+        if not name.startswith("column ") or (values != "").any():
+            columns[name] = values
+    return Read(pd.DataFrame(columns, dtype=object), found.notes, found.headed, found.sheet, found.sheets)
 
 
 def _bounded(source: Source, form: Form, found: Found) -> Iterator[pa.RecordBatch]:
@@ -121,20 +143,17 @@ def _lengths(column: pa.Array) -> tuple[int, int]:
     return longest, pc.sum(lengths.take(column.indices) if coded else lengths).as_py() or 0
 
 
-def _objects(batches: list[pa.RecordBatch], name: str, n_rows: int) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+def _objects(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
     """Return a column as strings, of which equal ones are one object: memory follows the data."""
-    values: np.ndarray[tuple[int], np.dtype[np.object_]] = np.full(n_rows, "", dtype=object)
+    values: np.ndarray[tuple[int], np.dtype[np.object_]] = np.full(len(column), "", dtype=object)
     known: dict[str, str] = {}
     at = 0
-    for batch in batches:
-        place = batch.schema.get_field_index(name)
-        if place >= 0:
-            column = batch.column(place)
-            coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-            texts = [known.setdefault(t, t) for t in ("" if v is None else v for v in coded.dictionary.to_pylist())]
-            distinct = np.empty(len(texts) + 1, dtype=object)
-            distinct[:] = [*texts, ""]
-            codes = pc.fill_null(coded.indices, len(texts)).to_numpy(zero_copy_only=False)
-            values[at : at + batch.num_rows] = distinct[codes]
-        at += batch.num_rows
+    for chunk in column.chunks:
+        coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        texts = [known.setdefault(t, t) for t in ("" if v is None else v for v in coded.dictionary.to_pylist())]
+        distinct = np.empty(len(texts) + 1, dtype=object)
+        distinct[:] = [*texts, ""]
+        codes = pc.fill_null(coded.indices, len(texts)).to_numpy(zero_copy_only=False)
+        values[at : at + len(chunk)] = distinct[codes]
+        at += len(chunk)
     return values
