@@ -12,6 +12,7 @@ import hybrid
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import BundleError
 from hybrid.metrics.auroc import auroc
+from hybrid.metrics.confidence import reliability
 from hybrid.production.bundle import load as load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
@@ -192,3 +193,15 @@ def test_auroc_equals_the_share_of_ordered_pairs():
     pairs = [(a > b) + 0.5 * (a == b) for a in score[right] for b in score[~right]]
     assert auroc(score, right).value == pytest.approx(np.mean(pairs))
     assert pd.isna(auroc(score, np.ones(50, dtype=bool)).value)
+
+
+def test_the_order_of_the_file_changes_no_calibration_error():
+    """Confidences that repeat, in a file sorted by its label: bins end among equal ones."""
+    rng = np.random.default_rng(4)
+    score = rng.choice([0.6, 0.7, 0.9], 3_000)
+    right = rng.random(3_000) < score
+    by_label = np.argsort(~right, kind="stable")
+    mixed, ordered = (reliability(score[at], right[at]) for at in (np.arange(3_000), by_label))
+    assert ordered.ece.value == pytest.approx(mixed.ece.value)
+    assert ordered.ece.high == pytest.approx(mixed.ece.high)
+    assert ordered.ece.value < 0.03

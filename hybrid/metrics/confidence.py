@@ -10,7 +10,7 @@ import numpy as np
 from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import LEVEL, Interval, wilson
 from hybrid.metrics.means import mean_interval
-from hybrid.metrics.summary import BINS, expected_calibration_error, share
+from hybrid.metrics.summary import BINS, evened, expected_calibration_error, share
 from hybrid.routing.table import Bools, Floats, Labels, Rows
 
 SCALES = np.linspace(0, 2, 41)  # of the gaps seen, tried as truths
@@ -95,7 +95,8 @@ def reliability(
     parts = np.array_split(order, min(n_bins, n))
     rows = np.array([p.size for p in parts], dtype=np.float64)
     said = np.array([confidence[p].mean() for p in parts])
-    hits = np.array([right[p].sum() for p in parts], dtype=np.float64)
+    even = evened(confidence, right)
+    hits = np.array([even[p].sum() for p in parts])
     worth = rows if together is None else np.maximum(rows * _worth(together, parts, right), 1.0)
     low, high = wilson(hits / rows * worth, worth)
     draws = _Draws(rows / n, np.rint(worth).astype(np.int64), said, hits / rows, seed)

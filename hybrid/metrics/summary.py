@@ -141,8 +141,19 @@ def macro_f1(label: Labels, truth: Labels) -> float:
     return float(np.mean(2 * both[present] / (rows + said)[present]))
 
 
+def evened(confidence: Floats, right: Bools) -> Floats:
+    """Return the share of right answers among the rows of equal confidence, for each row.
+
+    A bin may end among equal confidences. Which of them fall into it is then up to the order of the file, and in a file
+    that is sorted by its label these are the right ones.
+    """
+    _, code, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    shares: Floats = (np.bincount(code, right) / count)[code]
+    return shares
+
+
 def expected_calibration_error(confidence: Floats, right: Bools, *, n_bins: int = BINS) -> float:
-    """Return Σ (n_b / n) · |accuracy_b − confidence_b| over bins of equal mass.
+    """Return Σ (n_b / n) · |accuracy_b − confidence_b| over bins of equal mass; the order of the rows changes nothing.
 
     References
     ----------
@@ -153,9 +164,9 @@ def expected_calibration_error(confidence: Floats, right: Bools, *, n_bins: int 
     >>> expected_calibration_error(np.array([0.75] * 4), np.array([True, True, True, False]), n_bins=1)
     0.0
     """
-    order = np.argsort(confidence, kind="stable")
+    order, even = np.argsort(confidence, kind="stable"), evened(confidence, right)
     gaps = [
-        part.size * abs(right[part].mean() - confidence[part].mean())
+        part.size * abs(even[part].mean() - confidence[part].mean())
         for part in np.array_split(order, min(n_bins, max(1, confidence.size)))
     ]
     return float(np.sum(gaps) / confidence.size)
