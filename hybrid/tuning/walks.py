@@ -418,7 +418,7 @@ class Walks:
 def least_class_rows(sizes: Sequence[int] | Rows, *, alpha: float, delta: float) -> int:
     """Return how many rows a predicted class needs for a threshold of its own, when the classes that have it share δ.
 
-    So many that a true risk of a quarter of α is certified four times in five. Fewer rows would spend δ for nothing:
+    So many that a true risk of half of α is certified four times in five. Fewer rows would spend δ for nothing:
     such classes share one threshold. It depends on how many rows are predicted as each class, not on labels.
 
     Parameters
@@ -432,7 +432,7 @@ def least_class_rows(sizes: Sequence[int] | Rows, *, alpha: float, delta: float)
         each, n = delta / among * (1 - KEEP_ALL), 1
         while True:
             n = max(least_trials(alpha, each), int(n * 1.05) + 1)
-            if bdtr(most_errors(n, alpha, each), n, alpha / 4) >= POWER:
+            if bdtr(most_errors(n, alpha, each), n, alpha / 2) >= POWER:
                 return n
 
     for own in range(len(falling), 0, -1):
