@@ -58,12 +58,14 @@ def _read_tier(
 ) -> tuple[Tier, Answers]:
     said = table[r.label].str.strip()
     blank = (said == "").to_numpy()
-    asked = ~blank | r.blank_is_failure
+    one_side = bool(blank.any()) and (bool((blank == on_test).all()) or bool((blank != on_test).all()))
+    failed = r.blank_is_failure and not one_side  # blank on exactly one side of the split: nobody asked there
+    asked = ~blank | failed
     if not (~blank).any():
         raise DatasetError(f"Column {r.label!r} of {r.name} is blank in every row: pick another or leave the tier out.")
     label = match(said, classes)
     _note_spellings(r, said, label, classes, notes)
-    _note_answers(r, said, label, blank, notes)
+    _note_answers(r, said, label, blank, notes, failed=failed)
     confidence = _confidence(table, r, row, label, blank, truth, ~on_test, notes)
     cost = _cost(table, r, row, blank, notes)
     latency = np.full(len(table), r.default_latency)
@@ -99,10 +101,12 @@ def _note_spellings(
         )
 
 
-def _note_answers(r: RecordedColumns, said: pd.Series, label: Labels, blank: Bools, notes: list[Note]) -> None:
+def _note_answers(
+    r: RecordedColumns, said: pd.Series, label: Labels, blank: Bools, notes: list[Note], *, failed: bool
+) -> None:
     if blank.any():
-        meaning = "Counted as failed: they escalate, and are wrong if final." if r.blank_is_failure else "Never asked."
-        level = "warning" if r.blank_is_failure else "info"
+        meaning = "Counted as failed: they escalate, and are wrong if final." if failed else "Never asked."
+        level = "warning" if failed else "info"
         notes.append(Note(f"{r.name} has {plural(int(blank.sum()), 'blank answer', 'blank answers')}.", meaning, level))  # type: ignore[arg-type]
     strange = (label == UNKNOWN) & ~blank
     if strange.any():

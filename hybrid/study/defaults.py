@@ -72,7 +72,7 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
     gate = [next((t for t in gates if t.name == gate_for(cheap.name)), gate[0])] if gate else []
     strong = strongest([t for t in every if t != cheap], accuracy)
     if kind.max_tiers == 2 or kind.gate_first:
-        pair = [cheap, *([strong] if strong else [])]
+        pair = [t for t in (cheap, strong) if t is not None and t.kind != "rules"]
         return (*gate, *sorted(pair, key=every.index)) if kind.gate_first else tuple(pair)
     small = [t for t in every if t.kind == "embedding"]
     once = [t for t in every if t not in small[1:] or t == strong]
