@@ -9,7 +9,7 @@ from hybrid.dashboard import charts, controls, state, wording
 from hybrid.dashboard.data import llm_panel, local_panel, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.data.apart import read_apart
-from hybrid.data.columns import Columns, RecordedColumns, guess_columns
+from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
 from hybrid.data.numbers import is_milliseconds
@@ -18,6 +18,7 @@ from hybrid.data.read import Read
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.study import Study
 
 NONE = "—"
 TYPES = [*SUFFIXES, "gz"]
@@ -40,7 +41,7 @@ RECORDED = {
 ALONE = {"recorded": "recorded", "llm": "recorded here", "embedding": "fitted here"}
 COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
 
-controls.open_page("Data")
+place = controls.open_page("Data")
 
 
 def upload(label: str, key: str) -> tuple[str, str, Read] | None:
@@ -156,38 +157,37 @@ def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
     return found
 
 
-def show_draft(draft: state.Draft, guess: Columns) -> None:
+def show_draft(draft: state.Draft) -> None:
     """Draw a table that can be loaded: its first rows, what its columns are, a second file to join."""
-    st.dataframe(draft.table.head(5), hide_index=True)
-    columns, load_here = pick_columns(draft.table, guess, f"columns.{draft.token}.{len(draft.table.columns)}")
+    drawn = draft.study
+    st.dataframe(drawn.table.head(5), hide_index=True)
+    columns, load_here = pick_columns(drawn.table, drawn.columns, f"columns.{draft.token}.{len(drawn.table.columns)}")
     st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):
         try:
-            joined = join(draft.table, second[2].table, first_columns=columns)
+            joined = join(drawn.table, second[2].table, first_columns=columns)
         except HybridError as error:
             controls.show_error(error)
         else:
-            notes = (*draft.notes, *second[2].notes, *joined.notes)
-            name = f"{draft.name} + {second[1]}"
-            state.draft(state.Draft(draft.token, name, joined.table, notes, joined.columns))
+            notes = (*drawn.joined, *second[2].notes, *joined.notes)
+            both = Study(f"{drawn.name} + {second[1]}", joined.table, joined.columns, notes=notes)
+            state.draft(state.Draft(draft.token, both))
             st.rerun()
-    for note in draft.notes:
+    for note in drawn.joined:
         st.caption(f"{note.what} {note.done}")
-    small = state.wanted_embedder(len(draft.table))
+    small = state.wanted_embedder(len(drawn.table))
     with load_here:
         if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
-            lambda report: state.fit(
-                draft.name, draft.table, columns, notes=draft.notes, embedder=small, progress=report
-            )
+            lambda report: state.fit(drawn, columns, embedder=small, progress=report)
         ):
             st.rerun()
 
 
-def show_loaded(data: state.Loaded) -> None:
+def show_loaded(study: Study) -> None:
     """Draw what was loaded: its size, what was found, how the classifier does."""
-    dataset, parts = data.recording.dataset, data.recording.split
-    st.subheader(data.name)
+    dataset, parts = study.dataset, study.split
+    st.subheader(study.name)
     with st.container(horizontal=True):
         st.metric("Rows", f"{dataset.n_rows:,}", border=True)
         st.metric("Classes", f"{len(dataset.classes):,}", border=True)
@@ -197,36 +197,36 @@ def show_loaded(data: state.Loaded) -> None:
             st.metric("Near-duplicates", f"{dataset.near_duplicate_share:.1%}", border=True)
             st.metric("Conflicting labels", f"{dataset.n_conflicts:,}", border=True)
     st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
-    if data.recording.raw_confidence is not None:
-        show_classifier(data)
-    small_model.offer_refit(data)
-    if any(t.kind in ALONE for t in data.recording.predictions.tiers):
-        show_alone(data)
-    llm_panel.show(data)
-    if data.notes:
+    if study.evidence.raw_confidence is not None:
+        show_classifier(study)
+    small_model.offer_refit(study)
+    if any(t.kind in ALONE for t in study.evidence.predictions.tiers):
+        show_alone(study)
+    llm_panel.show(study)
+    if study.notes:
         st.write("**What was found, and what was done about it**")
         notes = [
             {"": "⚠" if n.level == "warning" else "i", "Found": n.what, "Done": n.done}
-            for n in sorted(data.notes, key=lambda n: n.level != "warning")
+            for n in sorted(study.notes, key=lambda n: n.level != "warning")
         ]
         st.dataframe(
             pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
         )
-    for problem in data.recording.problems:
+    for problem in study.evidence.problems:
         st.warning(problem)
     with st.expander(f"Class balance ({len(dataset.classes)} classes)", expanded=len(dataset.classes) <= 12):
         counts = np.bincount(dataset.truth, minlength=len(dataset.classes))
         figure = charts.class_balance_figure(dict(zip(dataset.classes, counts.tolist(), strict=True)))
         st.plotly_chart(figure, key="balance", config={"displayModeBar": False}, alt="Rows of each class.")
     if dataset.texts is not None:
-        edit_rules(data)
+        edit_rules(study)
         preview = {"text": dataset.texts[:200], "label": np.array(dataset.classes, dtype=object)[dataset.truth[:200]]}
         st.dataframe(pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300)
 
 
-def show_classifier(data: state.Loaded) -> None:
+def show_classifier(study: Study) -> None:
     """Draw how good and how well calibrated the fast classifier is."""
-    dataset, recording = data.recording.dataset, data.recording
+    dataset, recording = study.dataset, study.evidence
     answers = recording.predictions.answers(recording.predictions.index(CLASSIFIER))
     right = answers.label == dataset.truth
     assert recording.raw_confidence is not None
@@ -240,12 +240,12 @@ def show_classifier(data: state.Loaded) -> None:
             f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
             f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
         )
-    st.write(f"**Fast classifier** fitted (all tiers in {data.seconds:.1f} s): accuracy {'; '.join(parts)}.")
+    st.write(f"**Fast classifier** fitted (all tiers in {study.seconds:.1f} s): accuracy {'; '.join(parts)}.")
 
 
-def show_alone(data: state.Loaded) -> None:
+def show_alone(study: Study) -> None:
     """Draw what each tier is worth alone; those that are fitted here on rows that they were not fitted on."""
-    dataset, table = data.recording.dataset, data.recording.predictions
+    dataset, table = study.dataset, study.evidence.predictions
     rows = []
     for j, tier in enumerate(table.tiers):
         if tier.kind in ALONE or tier.name == CLASSIFIER:
@@ -270,9 +270,11 @@ left, right = st.columns([3, 2], gap="large")
 with left:
     uploaded = upload("Labelled texts", "upload")
     controls.sample_button("sample")
-data, draft = state.loaded(), state.drafted()
+study, draft = state.study(), state.drafted()
+if study is not None:
+    controls.draw_header(place, study)
 with right:
-    coming = len(uploaded[2].table) if uploaded else len(draft.table) if draft else 0
+    coming = len(uploaded[2].table) if uploaded else len(draft.study.table) if draft else 0
     with st.container(border=True):
         st.markdown("**What happens to my data?**")
         st.caption(f"{small_model.where_texts_go(coming)} {llm_panel.WHERE_TEXTS_GO}")
@@ -283,17 +285,15 @@ with right:
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
-    state.draft(state.Draft(uploaded[0], uploaded[1], uploaded[2].table, uploaded[2].notes))
+    state.draft(state.Draft(uploaded[0], Study(uploaded[1], uploaded[2].table, notes=uploaded[2].notes)))
 draft = state.drafted()
 if draft is not None:
-    is_loaded = data is not None and data.table is draft.table
+    is_loaded = study is not None and study.table is draft.study.table
     with st.expander(
-        f"**{draft.name}** · {len(draft.table):,} rows · {len(draft.table.columns)} columns: "
+        f"**{draft.study.name}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
         + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
         expanded=not is_loaded,
     ):
-        show_draft(
-            draft, data.columns if is_loaded and data is not None else draft.columns or guess_columns(draft.table)
-        )
-if data is not None:
-    show_loaded(data)
+        show_draft(draft)
+if study is not None:
+    show_loaded(study)

@@ -3,10 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import cached, charts, controls, state, views, wording
+from hybrid.dashboard import charts, controls, views, wording
 from hybrid.dashboard.inspect import calibration_panel
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
+from hybrid.study.defaults import cheap_of
 
 HELP = {
     "All": "every measured row",
@@ -18,24 +19,21 @@ HELP = {
 }
 ANY = "any"
 
-controls.open_page("Inspect")
-data = controls.require_data()
+place = controls.open_page("Inspect")
+study = controls.require_study()
 st.title("Inspect")
-choice = state.choice(data)
-st.caption(f"{wording.describe(choice.policy)}{' (simulated)' if choice.policy.simulated else ''} · as set on Tune")
+policy = controls.require_policy(study, place)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    side = st.segmented_control(
-        "Rows", ["tune", "test"], default="tune", required=True, key="inspect_rows", bind="query-params"
-    )
-if cached.summary(data, choice, side) is None:
+    side = st.segmented_control("Rows", ["tune", "test"], default="tune", required=True, key="inspect_rows")
+if views.summary(study, policy, side) is None:
     st.warning(f"No {side} row has an answer from every tier of this policy. Pick the other side, or other tiers.")
     st.stop()
-mixed = views.mix_note(data, choice)
+mixed = views.mix_note(study, policy)
 if mixed:
     st.caption(mixed)
-found = cached.inspection(data, choice, side)
-classes = data.recording.dataset.classes
-cheap = state.cheap_of(choice.policy.tiers).name
+found = study.measure(policy, side).inspection
+classes = study.dataset.classes
+cheap = cheap_of(policy.tiers).name
 
 counts = {kind: len(found.order(kind)) for kind in KINDS}
 kind = st.segmented_control(
@@ -84,8 +82,8 @@ filters = Filters(
     spans=tuple((float(a), float(b)) for a, b, *_ in spans),
     search=search,
 )
-rows = matching(data, found, cached.rows(data, choice, side), found.order(kind), filters)
-frame = frame_of(data, found, cached.rows(data, choice, side), rows, names=choice.policy.names, cheap=cheap)
+rows = matching(study, found, study.measure(policy, side).graded.rows, found.order(kind), filters)
+frame = frame_of(study, found, study.measure(policy, side).graded.rows, rows, names=policy.names, cheap=cheap)
 said = f"{len(rows):,} of {counts[kind]:,} rows"
 if filters.cell:
     said += f" · truth {names[filters.cell[0]]}, final label {names[filters.cell[1]]}"
@@ -136,4 +134,4 @@ st.dataframe(
         "USD per 1,000": st.column_config.NumberColumn(format="$%.3f"),
     },
 )
-calibration_panel.draw(data, choice, side)
+calibration_panel.draw(study, policy, side)

@@ -3,20 +3,18 @@
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import controls, state, trying, wording
+from hybrid.dashboard import controls, trying, wording
 from hybrid.errors import HybridError
 from hybrid.study.evidence import CLASSIFIER
 
 MAX_TEXTS = 200
 EXAMPLES = "I was charged twice for the same order\nWhere is my parcel?\nIt does not work and I want my money back"
 
-controls.open_page("Try")
-data = controls.require_data()
+place = controls.open_page("Try")
+study = controls.require_study()
 st.title("Try")
-choice = state.choice(data)
-policy = choice.policy
-st.caption(f"{wording.describe(policy)}{' (simulated)' if policy.simulated else ''} · as set on Tune")
-if data.recording.dataset.texts is None:
+policy = controls.require_policy(study, place)
+if study.dataset.texts is None:
     st.info("These data hold predictions but no texts, so nothing here can answer a new text. Load a file with texts.")
     st.stop()
 typed = st.text_area("Texts, one per line", EXAMPLES, height=140, key="try_texts")
@@ -29,12 +27,12 @@ if len(texts) > MAX_TEXTS:
     st.warning(f"The first {MAX_TEXTS} of {len(texts):,} texts are routed. For more, run the bundle from Export.")
     texts = texts[:MAX_TEXTS]
 try:
-    decisions = trying.decide(data, choice, texts)
+    decisions = trying.decide(study, policy, texts)
 except HybridError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 
-absent = set(policy.names) - set(data.recording.models)
+absent = set(policy.names) - set(study.models)
 if absent:
     why = "is simulated" if policy.simulated else "was recorded elsewhere"
     st.caption(
@@ -42,7 +40,7 @@ if absent:
         "texts of your data, and about any other text it stays silent, at its list price."
     )
 for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
-    in_data = trying.known(data, text)
+    in_data = trying.known(study, text)
     silent = decision.tier in absent and decision.label is None
     with st.container(border=True):
         st.text(text)
@@ -72,12 +70,12 @@ for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
             key=f"trace.{number}",
         )
         for step in decision.trace:
-            gate = step.gate or trying.gate_said(data, step.tier, text)
+            gate = step.gate or trying.gate_said(study, step.tier, text)
             if gate is not None:  # it is paid for
                 st.text(f"{step.tier} would ask {gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning}")
         said = next((s.label for s in decision.trace if s.tier == CLASSIFIER and s.label), None)
         if said is not None:
-            words = trying.words_for(data, text, said)
+            words = trying.words_for(study, text, said)
             for title, sign in ((f"For {said}", 1), ("Against", -1)):
                 spoke = [f"{w} {v:+.2f}" for w, v in words.items() if v * sign > 0.005][:8]
                 if spoke:

@@ -5,29 +5,26 @@ import json
 
 import streamlit as st
 
-from hybrid.dashboard import cached, controls, state, wording
+from hybrid.dashboard import controls, views, wording
 from hybrid.dashboard.export import export, report, shift_panel
-from hybrid.dashboard.tiles import Scale
 from hybrid.errors import HybridError
 
-controls.open_page("Export")
-data = controls.require_data()
+place = controls.open_page("Export")
+study = controls.require_study()
 st.title("Export")
-current = state.choice(data)
-choices = {"current": current} | {f"pin {p.name}": p.choice for p in state.pins()}
+current = controls.require_policy(study, place)
+choices = {"current": current} | {f"pin {p.name}": p.policy for p in study.pinned}
 picked = st.selectbox(
     "Policy",
     list(choices),
-    format_func=lambda name: (
-        f"{'Set on Tune' if name == 'current' else name} · {wording.describe(choices[name].policy)}"
-    ),
+    format_func=lambda name: f"{'Set on Tune' if name == 'current' else name} · {wording.describe(choices[name])}",
 )
-choice = choices[picked]
-summary, test = (cached.summary(data, choice, side) for side in ("tune", "test"))
+policy = choices[picked]
+summary, test = (views.summary(study, policy, side) for side in ("tune", "test"))
 if summary is None:
     st.warning("No tune row has an answer from every tier of this policy. Pick other tiers on Tune.")
     st.stop()
-mark = " (simulated)" if choice.policy.simulated else ""
+mark = " (simulated)" if policy.simulated else ""
 best = test or summary
 with st.container(border=True):
     st.markdown(
@@ -37,7 +34,7 @@ with st.container(border=True):
         f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")
     )
     on_failure = "best_so_far"
-    if export.asked(data, choice.policy):
+    if export.asked(study, policy):
         on_failure = st.radio(
             "Where the last tier cannot be asked",
             list(export.ON_FAILURE),
@@ -47,11 +44,11 @@ with st.container(border=True):
             key="export_on_failure",
         )
     try:
-        content = export.bundle(data, choice, on_failure=on_failure)
+        content = export.bundle(study, policy, on_failure=on_failure)
     except HybridError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
-    name = export.file_name(choice.policy)
+    name = export.file_name(policy)
     st.download_button(
         "Download the bundle",
         content,
@@ -65,7 +62,6 @@ with st.container(border=True):
         f"{len(content) / 1024:,.0f} KB: the policy, the fitted models as plain numbers, the evidence, and golden rows "
         "that it checks itself with. The golden rows hold texts of your data."
     )
-scale = st.session_state.get("scale", Scale())
 with st.container(border=True):
     st.markdown(
         "**A report for whoever approves it**: the policy, its numbers on tune and test, the charts, the comparison "
@@ -73,21 +69,21 @@ with st.container(border=True):
     )
     st.download_button(
         "Download the report",
-        report.report(data, choice, state.pins(), scale, written=datetime.date.today()),
+        report.report(study, policy, study.pinned, study.terms, written=datetime.date.today()),
         name.replace(".zip", "-report.html"),
         "text/html",
         icon=":material/description:",
         on_click="ignore",
     )
-external = export.external(data, choice.policy)
+external = study.external(policy)
 if external:
     st.info(
         f"The bundle does not hold {', '.join(external)}: "
-        + ("it was simulated" if choice.policy.simulated else "its answers were recorded")
+        + ("it was simulated" if policy.simulated else "its answers were recorded")
         + ". Supply a function that asks it, as below.",
         icon=":material/extension:",
     )
-for tier in export.asked(data, choice.policy):
+for tier in export.asked(study, policy):
     st.info(
         f"The bundle asks {tier.name} ({tier.model} at {tier.base_url}) itself, with the key in the environment "
         f"variable {tier.key_variable}; the key is not in it."
@@ -95,9 +91,9 @@ for tier in export.asked(data, choice.policy):
         icon=":material/key:",
     )
 st.subheader("Run it")
-st.code(export.snippet(name, data, choice.policy), language="python")
+st.code(export.snippet(name, study, policy), language="python")
 st.subheader("Policy")
 st.json(json.loads(export.policy_json(content)), expanded=2)
 with st.expander("Evidence"):
     st.json(json.loads(export.member(content, "evidence.json")), expanded=1)
-shift_panel.draw(data, choice)
+shift_panel.draw(study, policy)

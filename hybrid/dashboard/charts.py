@@ -119,8 +119,8 @@ def threshold_figure(
     figure.update_yaxes(tickprefix="$", range=[0, 1.05 * most if most else 1], **free, row=3, col=1)
     figure.update_yaxes(showticklabels=by_share, row=4, col=1)
     figure.update_xaxes(range=[left, right], **axis.ticks())
-    scale = {KEPT: "share of texts kept, by ", PLAIN: ""}.get(axis.name, "stretched near 1: ")
-    figure.update_xaxes(title=scale + (title[0].lower() + title[1:] if scale else title), row=4, col=1)
+    terms = {KEPT: "share of texts kept, by ", PLAIN: ""}.get(axis.name, "stretched near 1: ")
+    figure.update_xaxes(title=terms + (title[0].lower() + title[1:] if terms else title), row=4, col=1)
     figure.update_layout(height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 44, "b": 10}, bargap=0)
     figure.update_annotations(selector={"xanchor": "center"}, x=0, xanchor="left", font={"size": 14})
     return figure

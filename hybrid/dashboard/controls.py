@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
-import numpy as np
-import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import cached, class_table, state
-from hybrid.dashboard.state import Terms
-from hybrid.dashboard.tiles import Scale
-from hybrid.dashboard.tune import human_panel
+from hybrid.dashboard import class_table, state, wording
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
+from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
-from hybrid.routing.table import NEVER, Floats, Predictions, Tier
-from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, Progress
-from hybrid.tiers.whatif import WhatIf
+from hybrid.routing.patterns import Cascade
+from hybrid.routing.table import NEVER, Tier
+from hybrid.study import defaults as start
+from hybrid.study.evidence import Progress
+from hybrid.study.graded import held
+from hybrid.study.study import Measurement, Study
 
 ICON = str(Path(__file__).with_name("icon.png"))
 STYLE = """<style>
@@ -53,25 +54,85 @@ PAGES = (
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
 )
 
-MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
 _T = TypeVar("_T")
 POLL = 0.1  # seconds between looks at long work
 CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
 
 
-def open_page(title: str) -> None:
-    """Set up a page: title, width, and the links to the others."""
+def open_page(title: str) -> DeltaGenerator:
+    """Set up a page: title, width, the study that the address names, the links; returns the place of the header."""
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
     st.html(STYLE)
+    problem = state.read_address()
+    address = state.parameters()
     with st.container(horizontal=True, gap="medium", key="navigation"):
         for path, name, icon in PAGES:
-            st.page_link(path, label=name, icon=icon)
+            st.page_link(path, label=name, icon=icon, query_params=address)
+    for said in (problem, st.session_state.get("save_problem")):
+        if said:
+            st.error(said, icon=":material/error:")
     if st.session_state.pop("loading", False):
-        kept = "The data that was loaded before stays." if state.loaded() is not None else "Nothing was changed."
+        kept = "The data that was loaded before stays." if state.study() is not None else "Nothing was changed."
         st.info(f"Loading was stopped before it was done. {kept}", icon=":material/cancel:")
+    state.write_address()
+    return st.container(key="header")
 
 
-def load_with_progress(work: Callable[[Progress], state.Loaded]) -> bool:
+def draw_header(place: DeltaGenerator, study: Study) -> None:
+    """Draw the policy at hand in one line: what it is, what it does, and buttons to pin, undo and share it."""
+    policy = study.policy
+    if policy is None:
+        return
+    on = study.headline(policy)
+    said = f"**{policy.pattern.title}** · {' → '.join(policy.names)}"
+    if on.n_rows:
+        s = on.summary
+        mark = " :orange-badge[simulated]" if policy.simulated else ""
+        said = (
+            f"{wording.short(policy)} · **{wording.percent(s.accuracy.value)}** right · "
+            f"**{wording.dollars(study.terms.month(s.cost_per_1000.value))}** a month{mark}"
+        ).replace("$", r"\$")
+    with place, st.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar"):
+        st.markdown(said, width="content", help=wording.describe(policy).replace("$", r"\$"))
+        st.button(
+            "Pin",
+            icon=":material/push_pin:",
+            key="bar_pin",
+            type="tertiary",
+            on_click=_pin,
+            help="Keep it for Compare.",
+        )
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            key="bar_undo",
+            type="tertiary",
+            on_click=_undo,
+            disabled=not study.can_undo,
+            help="Back to the policy before.",
+        )
+        link = st.popover("Link", icon=":material/link:", type="tertiary", key="bar_link", on_change="rerun")
+        if link.open:
+            with link:
+                st.caption("Opens this policy, with its prices and everything that is assumed.")
+                st.code(f"{str(st.context.url).split('?')[0]}?{urlencode(state.parameters())}", language=None)
+
+
+def _pin() -> None:
+    study = state.study()
+    if study is not None and study.policy is not None:
+        study.pin()
+        state.save()
+
+
+def _undo() -> None:
+    study = state.study()
+    if study is not None:
+        study.undo()
+        state.save()
+
+
+def load_with_progress(work: Callable[[Progress], Study]) -> bool:
     """Run a load under a progress bar with a button that cancels it; returns whether it went through."""
     try:
         state.keep(run_cancellable(work, flag="loading", key="cancel_load", doing="Reading"))
@@ -135,26 +196,24 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
 def show_error(error: HybridError) -> None:
     """Say what is wrong with data that was to be loaded."""
     st.error(str(error), icon=":material/error:")
-    if state.loaded() is not None:
+    if state.study() is not None:
         st.caption("The data that was loaded before stays.")
 
 
 def sample_button(key: str) -> None:
     """Draw the button that loads the sample, and load it when pressed."""
     if st.button("Use the sample data", type="primary", icon=":material/play_arrow:", key=key):
-        draft = state.sample()
-        small = state.wanted_embedder(len(draft.table))
+        drawn = state.sample()
+        small = state.wanted_embedder(len(drawn.table))
         columns = state.sample_columns(small)
-        if load_with_progress(
-            lambda report: state.fit(draft.name, draft.table, columns, embedder=small, progress=report)
-        ):
+        if load_with_progress(lambda report: state.fit(drawn, columns, embedder=small, progress=report)):
             st.rerun()
 
 
-def require_data() -> state.Loaded:
-    """Return the session's data; where there is none, say what to do and end the page."""
-    data = state.loaded()
-    if data is None:
+def require_study() -> Study:
+    """Return the session's study; where there is none, say what to do and end the page."""
+    study = state.study()
+    if study is None:
         with st.container(border=True):
             st.subheader("No data yet")
             st.write("Upload labelled texts, or try the sample: customer-support tickets written for this product.")
@@ -162,105 +221,34 @@ def require_data() -> state.Loaded:
                 sample_button("sample_here")
                 st.page_link("app.py", label="Go to Data", icon=":material/upload:")
         st.stop()
-    return data
+    return study
 
 
-def pick_whatif(data: state.Loaded) -> tuple[WhatIf | None, Terms, Scale]:
-    """Draw what is assumed instead of measured: the what-if LLM, prices, latencies, class mix, volume."""
-    start = Scale()
-    with st.popover("What if", icon=":material/science:", width="content"):
-        volume = st.number_input(
-            "Texts per month", 0, 10**12, start.volume, step=10_000, key="volume", bind="query-params"
-        )
-        wrong = st.number_input(
-            "A wrong answer costs, USD",
-            0.0,
-            1e6,
-            start.wrong_cost,
-            step=0.1,
-            key="wrong_cost",
-            bind="query-params",
-            help="What a wrong label costs you downstream; the cost tile adds it to the month.",
-        )
-        whatif = _pick_llm(data)
-        human = human_panel.pick()
-        terms = replace(_pick_terms(data, data.recording.with_whatif(whatif)), human=human)
-    scale = st.session_state["scale"] = Scale(int(volume), float(wrong))
-    return whatif, terms, scale
+def require_policy(study: Study, place: DeltaGenerator) -> Policy:
+    """Return the policy at hand and draw the header; where the data allow none, say what is missing and stop."""
+    policy = study.policy
+    draw_header(place, study)
+    if policy is None:
+        say_missing(study)
+        st.stop()
+    return policy
 
 
-def _pick_llm(data: state.Loaded) -> WhatIf | None:
-    on = st.toggle(
-        "What-if LLM (simulated)",
-        value=not state.has_recorded(data),
-        key="whatif",
-        bind="query-params",
-        help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that "
-        "quality would be worth; real recorded answers come from columns of your file.",
-    )
-    if not on:
-        return None
-    left, middle, right = st.columns(3)
-    accuracy = left.number_input("Accuracy, %", 0.0, 100.0, 95.0, step=0.5, key="whatif_accuracy", bind="query-params")
-    price = middle.number_input("USD per 1,000", 0.0, 100_000.0, 3.0, step=0.5, key="whatif_price", bind="query-params")
-    latency = right.number_input("Seconds", 0.0, 600.0, 0.6, step=0.1, key="whatif_latency", bind="query-params")
-    return WhatIf(accuracy=accuracy / 100, price=price / 1000, latency=latency)
+def say_missing(study: Study) -> None:
+    """Say why there is no policy, and offer what mends it."""
+    st.warning(study.missing, icon=":material/warning:")
+    if study.split.given and st.button("Split the rows again", icon=":material/shuffle:", key="split_again"):
+        columns = replace(study.columns, split=None)
+        small, edits = study.embedder, study.edits
+        if load_with_progress(lambda report: state.fit(study, columns, embedder=small, edits=edits, progress=report)):
+            st.rerun()
 
 
-def _pick_terms(data: state.Loaded, table: Predictions) -> Terms:
-    measured = [t for t in table.tiers if t.kind != "whatif"]
-    frame = pd.DataFrame(
-        {
-            "Tier": [t.name for t in measured],
-            "USD per 1,000": [1000 * _mean(table.cost[:, table.index(t.name)]) for t in measured],
-            "Seconds": [_mean(table.latency[:, table.index(t.name)]) for t in measured],
-        }
-    )
-    number = st.column_config.NumberColumn(min_value=0.0, format="%.4g", required=True)
-    st.caption("Prices and latencies as measured; type others to try them.")
-    edited = _kept_editor("terms", frame, data, {"Tier": None, "USD per 1,000": number, "Seconds": number})
-    changed = edited.ne(frame)
-    prices = edited.loc[changed["USD per 1,000"], ["Tier", "USD per 1,000"]]
-    seconds = edited.loc[changed["Seconds"], ["Tier", "Seconds"]]
-    counts = np.bincount(data.recording.dataset.truth, minlength=len(data.recording.dataset.classes))
-    mix = pd.DataFrame({"Class": data.recording.dataset.classes, "Weight": counts.astype(float)})
-    st.caption("Class mix of production: weights as in the data; rows are left out to reach another mix.")
-    weights = _kept_editor("mix", mix, data, {"Class": None, "Weight": number})
-    total = float(weights["Weight"].sum())
-    is_changed = bool(weights["Weight"].ne(mix["Weight"]).any()) and total > 0
-    return Terms(
-        tuple((str(t), float(p) / 1000) for t, p in prices.itertuples(index=False)),
-        tuple((str(t), float(s)) for t, s in seconds.itertuples(index=False)),
-        tuple((str(c), float(w) / total) for c, w in weights.itertuples(index=False)) if is_changed else (),
-    )
-
-
-def _mean(column: Floats) -> float:
-    known = column[np.isfinite(column)]
-    return float(f"{known.mean():.4g}") if known.size else 0.0
-
-
-def _kept_editor(name: str, frame: pd.DataFrame, data: state.Loaded, config: dict[str, Any]) -> pd.DataFrame:
-    """Draw an editor whose first column is fixed, and whose edits survive a change of page."""
-    first = str(frame.columns[0])
-    key = f"{name}.{abs(hash((data.key, tuple(frame[first]))))}"
-    store = st.session_state.setdefault("kept_edits", {})
-    if key not in st.session_state or key not in store:  # the page was left: go on from what was typed
-        store[key] = store.get(f"{key}.edited", frame)
-    config = config | {first: st.column_config.TextColumn(disabled=True)}
-    edited = st.data_editor(
-        store[key], hide_index=True, key=key, column_config=config, height="content" if len(frame) < 9 else 300
-    )
-    kept: pd.DataFrame = edited.fillna(frame)
-    store[f"{key}.edited"] = kept
-    return kept
-
-
-def pick_policy(pattern: str, kind: type[Pattern], table: Predictions, data: state.Loaded) -> Policy | None:
+def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | None:
     """Draw the controls of a pattern, its tiers first; returns the policy, or None where it cannot be built."""
     left, right = st.columns([2, 3], gap="large")
     with left:
-        tiers = _pick_tiers(pattern, kind, table, data)
+        tiers = _pick_tiers(pattern, kind, study)
     if tiers is None:
         return None
     names = [t.name for t in tiers]
@@ -268,7 +256,7 @@ def pick_policy(pattern: str, kind: type[Pattern], table: Predictions, data: sta
     with right:
         for p in kind.params():
             if p.per_class:  # drawn below the charts: see class_table
-                chosen[p.name] = class_table.values(pattern, p.name, table.classes)
+                chosen[p.name] = class_table.values(pattern, p.name, study.classes)
                 continue
             gated = kind.gated(names) if p.per_tier else (None,)
             values = []
@@ -286,25 +274,53 @@ def pick_policy(pattern: str, kind: type[Pattern], table: Predictions, data: sta
         return None
 
 
+def show(policy: Policy, classes: Sequence[str]) -> None:
+    """Set every control of the Tune page to a policy; call it before the page draws them."""
+    pattern = pattern_name(policy.pattern)
+    kind, names, session = type(policy.pattern), list(policy.names), st.session_state
+    session["pattern"] = pattern
+    if kind.gate_first:
+        session[f"{pattern}.gate"] = names[0]
+        names = names[1:]
+    if kind.max_tiers == 2:
+        session[f"{pattern}.cheap"], session[f"{pattern}.strong"] = names
+    else:
+        session[f"{pattern}.tiers"] = names
+    for p in kind.params():
+        value: Any = getattr(policy.pattern, p.name)
+        key = f"{pattern}.{p.name}"
+        if p.per_class:
+            own = {c: float(v) for c, v in zip(classes, value, strict=False) if v is not None}
+            class_table.put(pattern, own)
+        elif p.per_tier:
+            for i, one in enumerate(value):
+                session[f"{key}.{i}"] = float(one)
+        elif p.optional:
+            session[f"{key}.on"] = value is not None
+            if value is not None:
+                session[key] = float(value)
+        else:
+            session[key] = value
+
+
 def _draw(p: Param, key: str, label: str) -> Any:
-    """Draw one control from a parameter's metadata."""
+    """Draw one control from a parameter's metadata; what it shows stands in the session under its key."""
+    session = st.session_state
     if p.choices:
-        at = p.choices.index(p.default)
-        return st.selectbox(label, p.choices, at, key=key, format_func=words, help=p.help, bind="query-params")
+        session.setdefault(key, p.default)
+        return st.selectbox(label, p.choices, key=key, format_func=words, help=p.help)
+    default = p.default
     if p.optional:
-        if not st.toggle(label, p.default is not None, key=f"{key}.on", help=p.help, bind="query-params"):
+        session.setdefault(f"{key}.on", p.default is not None)
+        if not st.toggle(label, key=f"{key}.on", help=p.help):
             return None
         label, default = f"{label}: share", 0.6 if p.default is None else p.default
-    else:
-        default = p.default
+    session.setdefault(key, default)
     if p.unit:
         label = f"{label}, {p.unit}"
-        return st.number_input(
-            label, p.low, p.high, default, step=0.0001, format="%.4f", key=key, help=p.help, bind="query-params"
-        )
-    st.session_state.setdefault(key, default)  # not `value=`: dragging on the chart writes this key, too
+        return st.number_input(label, p.low, p.high, step=0.0001, format="%.4f", key=key, help=p.help)
     said = f"{p.help} {NEVER:g} means never, not even at a confidence of 1." if p.high == NEVER else p.help
-    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=said, bind="query-params")
+    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=said)
 
 
 def slider_key(pattern: str, line: Threshold) -> str:
@@ -312,74 +328,57 @@ def slider_key(pattern: str, line: Threshold) -> str:
     return f"{pattern}.{line.name}" + ("" if line.index is None else f".{line.index}")
 
 
-def _pick_tiers(pattern: str, kind: type[Pattern], table: Predictions, data: state.Loaded) -> tuple[Tier, ...] | None:
+def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, ...] | None:
     """Draw the choice of tiers; they stand from cheap to dear whatever the order of picking."""
-    by_name = {t.name: t for t in table.tiers}
-    answering = [t.name for t in state.answering(table)]
-    cheap = state.cheap_of(tuple(by_name.values())).name
-    gates = [t.name for t in table.tiers if t.kind == "gate"]
-    needed = kind.min_tiers - kind.gate_first
+    by_name = {t.name: t for t in study.tiers}
+    answering = [t.name for t in start.answering(study.tiers)]
+    gates = [t.name for t in study.tiers if t.kind == "gate"]
+    least = max(kind.min_tiers - kind.gate_first, 1)
+    usual = [t.name for t in start.members(kind, study.tiers, study.accuracy())]
     if kind.gate_first and not gates:
         st.info("The router needs texts, which its gate reads; this file has predictions only. Pick another pattern.")
         return None
-    if len(answering) < needed:
-        st.info(f"{kind.title} needs {needed} tiers. Switch on the what-if LLM, or load a file with recorded answers.")
+    if len(answering) < least or len(usual) < max(kind.min_tiers, 2):
+        st.info(
+            f"{kind.title} needs {max(least, 2)} tiers that answered tune rows. Switch on the what-if LLM, or load a "
+            "file with recorded answers."
+        )
         return None
     picked: list[str] = []
     with st.container(horizontal=True):
         if kind.gate_first:
-            picked.append(_select("Gate", gates, f"{pattern}.gate", TRAINED_GATE))
+            picked.append(_select("Gate", gates, f"{pattern}.gate", usual[0]))
         if kind.max_tiers == 2:
-            picked.append(_select("Cheap tier", answering, f"{pattern}.cheap", cheap))
+            picked.append(_select("Cheap tier", answering, f"{pattern}.cheap", usual[0]))
             rest = [n for n in answering if n != picked[-1]]
-            strong = state.strongest(data, table, rest)
+            strong = usual[1] if usual[1] in rest else rest[-1]
             picked.append(_select("Strong tier", rest, f"{pattern}.strong", strong))
         else:
-            once = _each_model_once(table, answering)
-            members = _default_members(kind, once, cheap, state.strongest(data, table, [n for n in once if n != cheap]))
-            chosen = st.multiselect(
-                "Tiers, from cheap to dear",
-                answering,
-                members,
-                key=f"{pattern}.tiers",
-                bind="query-params",
-                help=kind.summary,
-            )
+            key = f"{pattern}.tiers"
+            session = st.session_state
+            session[key] = [n for n in session.get(key, usual) if n in answering] or [
+                n for n in usual if n in answering
+            ]
+            chosen = st.multiselect("Tiers, from cheap to dear", answering, key=key, help=kind.summary)
             picked += [n for n in answering if n in chosen]
             if len(picked) < kind.min_tiers:
-                st.info(f"{kind.title} needs at least {needed} tiers: pick {kind.min_tiers - len(picked)} more.")
+                st.info(f"{kind.title} needs at least {least} tiers: pick {kind.min_tiers - len(picked)} more.")
                 return None
     return tuple(by_name[n] for n in picked)
 
 
 def _select(label: str, options: list[str], key: str, default: str) -> str:
-    at = options.index(default) if default in options else 0
-    return st.selectbox(label, options, at, key=key, bind="query-params")
+    session = st.session_state
+    if session.get(key) not in options:  # the tier is gone, or nothing was picked yet
+        session[key] = default
+    return st.selectbox(label, options, key=key)
 
 
-def _each_model_once(table: Predictions, answering: list[str]) -> list[str]:
-    """Return the tiers without the second of a small model, its average with the classifier: both hear the same."""
-    small = [n for n in answering if table.tiers[table.index(n)].kind == "embedding"]
-    return [n for n in answering if n not in small[1:]]
-
-
-def _default_members(kind: type[Pattern], answering: list[str], cheap: str, strong: str) -> list[str]:
-    """Return the tiers a pattern starts with: the classifier and what is dearer; rules too where they can pass on."""
-    from_cheap = answering[answering.index(cheap) :]
-    if len(from_cheap) < kind.min_tiers - kind.gate_first:
-        return answering
-    if kind.title == "Cascade" and cheap == CLASSIFIER:
-        return answering if len(answering) <= MAX_CASCADE else [*answering[: answering.index(cheap) + 1], answering[-1]]
-    return from_cheap if not kind.gate_first else [cheap, strong]
-
-
-def show_gain(data: state.Loaded, choice: state.Choice, *, simulated: bool) -> None:
+def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
     """Say whether a policy gains or loses against its cheap tier alone, or cannot be told from it."""
-    cheap = state.cheap_of(choice.policy.tiers).name
-    # thresholds were chosen on tune: there, what gains nothing seems to gain
-    side = "test" if cached.summary(data, choice, "test") else "tune"
-    gain = cached.gain_over_cheap(data, choice, side)
-    without = cached.gain_of_last(data, choice, side)
+    cheap = start.cheap_of(policy.tiers).name
+    on = study.headline(policy)  # thresholds were chosen on tune: there, what gains nothing seems to gain
+    gain, without, side = on.gain, _gain_of_last(on), on.side
     verdict = (
         f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
         f"{gain.n_rows:,} {side} rows: {points(gain.accuracy)}. "
@@ -399,12 +398,21 @@ def show_gain(data: state.Loaded, choice: state.Choice, *, simulated: bool) -> N
     else:
         st.success(verdict, icon=":material/trending_up:")
     if without is not None:
-        _show_last(choice, without)
+        _show_last(policy, without)
 
 
-def _show_last(choice: state.Choice, gain: PairedDifference) -> None:
+def _gain_of_last(on: Measurement) -> PairedDifference | None:
+    """Compare a cascade of three tiers or more with the same that stops before its last; None for other policies."""
+    policy = on.policy
+    if not isinstance(policy.pattern, Cascade) or len(policy.tiers) < 3:
+        return None
+    last = policy.thresholds()[-1]
+    return on.graded.gain(policy, held(policy, last))  # at 0 every answer is kept
+
+
+def _show_last(policy: Policy, gain: PairedDifference) -> None:
     """Say what a cascade's last tier is worth: whether stopping before it would be better."""
-    *_, before, last = choice.policy.names
+    *_, before, last = policy.names
     said = (
         f"**{last}** at the end is worth {points(gain.accuracy)} against stopping at **{before}**: "
         f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
@@ -12,6 +11,7 @@ from hybrid.dashboard.wording import dollars, percent, seconds, signed
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Summary
 from hybrid.routing.table import Floats
+from hybrid.study.terms import Terms
 
 METRICS = ("accuracy", "escalation", "cost", "latency")
 DETAILS = ("accuracy_ci", "escalation_ci", "month", "test_accuracy", "test_escalation", "test_cost")
@@ -20,16 +20,8 @@ TARGETS = {name: f".st-key-tile_{name} [data-testid=stMetricValue] p" for name i
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What turns rates into money: texts per month, and USD that a wrong answer costs."""
-
-    volume: int = 100_000
-    wrong_cost: float = 0.0
-
-
 def of_points(
-    points: Curve | Surface, scale: Scale, *, test: Curve | None = None, latency: Floats | None = None
+    points: Curve | Surface, terms: Terms, *, test: Curve | None = None, latency: Floats | None = None
 ) -> dict[str, list[str]]:
     """Return what every tile says at every point.
 
@@ -43,7 +35,7 @@ def of_points(
     accuracy, escalation, cost = (x.ravel() for x in (points.accuracy, points.escalation_rate, points.cost_per_1000))
     ends = [points.band(), points.escalation_band()]
     (low, high), (low_escalation, high_escalation) = ((a.ravel(), b.ravel()) for a, b in ends)
-    texts = _rates(accuracy, escalation, cost, scale)
+    texts = _rates(accuracy, escalation, cost, terms)
     texts |= {"accuracy_ci": _intervals(low, high), "escalation_ci": _intervals(low_escalation, high_escalation)}
     if test is not None:
         texts |= {
@@ -59,10 +51,10 @@ def of_points(
     return texts
 
 
-def of_summary(summary: Summary, scale: Scale, *, test: Summary | None) -> dict[str, str]:
+def of_summary(summary: Summary, terms: Terms, *, test: Summary | None) -> dict[str, str]:
     """Return what every tile says about a policy."""
     s = summary
-    rates = _rates([s.accuracy.value], [s.escalation_rate.value], [s.cost_per_1000.value], scale)
+    rates = _rates([s.accuracy.value], [s.escalation_rate.value], [s.cost_per_1000.value], terms)
     rates |= {
         f"{name}_ci": _intervals([i.low], [i.high])
         for name, i in (("accuracy", s.accuracy), ("escalation", s.escalation_rate))
@@ -84,13 +76,13 @@ def _rates(
     accuracy: Floats | Sequence[float],
     escalation: Floats | Sequence[float],
     cost: Floats | Sequence[float],
-    scale: Scale,
+    terms: Terms,
 ) -> dict[str, list[str]]:
     return {
         "accuracy": [percent(a) for a in accuracy],
         "escalation": [percent(e) for e in escalation],
         "cost": [dollars(c) for c in cost],
-        "month": [_month(a, c, scale) for a, c in zip(accuracy, cost, strict=True)],
+        "month": [_month(a, c, terms) for a, c in zip(accuracy, cost, strict=True)],
     }
 
 
@@ -102,23 +94,18 @@ def _test_accuracy(tune: float, test: float, low: float, high: float) -> str:
     return f"{percent(test)} ({percent(low)} to {percent(high)}), optimism {signed(tune - test)}"
 
 
-def _month(accuracy: float, cost: float, scale: Scale) -> str:
-    paid = f"{dollars(cost / 1000 * scale.volume)} per month"
-    return f"{paid}, {dollars(with_mistakes(accuracy, cost, scale))} with mistakes" if scale.wrong_cost else paid
-
-
-def with_mistakes(accuracy: float, cost_per_1000: float, scale: Scale) -> float:
-    """Return USD per month: answers, and what the wrong ones cost."""
-    return scale.volume * (cost_per_1000 / 1000 + (1 - accuracy) * scale.wrong_cost)
+def _month(accuracy: float, cost: float, terms: Terms) -> str:
+    paid = f"{dollars(terms.month(cost))} per month"
+    return f"{paid}, {dollars(terms.with_mistakes(accuracy, cost))} with mistakes" if terms.wrong_cost else paid
 
 
 def _latency(p50: float, p95: float) -> str:
     return f"{seconds(p50)} / {seconds(p95)}"
 
 
-def draw(summary: Summary, scale: Scale, *, test: Summary | None, names: Sequence[str], mark: str) -> None:
+def draw(summary: Summary, terms: Terms, *, test: Summary | None, names: Sequence[str], mark: str) -> None:
     """Draw the four tiles; the script of the draggable threshold moves their numbers along."""
-    said = of_summary(summary, scale, test=test)
+    said = of_summary(summary, terms, test=test)
     cost = summary.cost_per_1000
     reach = " → ".join(f"{n} {r:.0%}" for n, r in zip(names, summary.reach, strict=True))
     cards: tuple[tuple[str, str, list[tuple[str, str | None, str]], str | None], ...] = (

@@ -8,61 +8,59 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard.export import export
-from hybrid.dashboard.state import Choice, Loaded, table_of
 from hybrid.production.runtime import Answer, Decision, Model, Runtime, load
+from hybrid.routing.engine import Policy
 from hybrid.routing.table import UNKNOWN
+from hybrid.study.study import Study
 from hybrid.tiers.classifier import FastClassifier
 from hybrid.tiers.llm.replies import GateSaid
 
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner="Loading the bundle …")
-def _runtime(key: str, choice: str, _data: Loaded, _choice: Choice) -> Runtime:
-    models = {
-        name: _recorded(name, _data, _choice) for name in _choice.policy.names if name not in _data.recording.models
-    }
-    return load(export.bundle(_data, _choice), models=models, servers=export.endpoints(_data, _choice.policy))
+def _runtime(key: str, policy: str, _study: Study, _policy: Policy) -> Runtime:
+    models = {name: _recorded(name, _study, _policy) for name in _policy.names if name not in _study.models}
+    return load(export.bundle(_study, _policy), models=models, servers=export.endpoints(_study, _policy))
 
 
-def runtime(data: Loaded, choice: Choice) -> Runtime:
+def runtime(study: Study, policy: Policy) -> Runtime:
     """Return the loaded bundle; a tier that cannot be asked here repeats what it said in the data."""
-    return _runtime(data.key, repr(choice), data, choice)
+    return _runtime(study.token, repr(policy), study, policy)
 
 
-def decide(data: Loaded, choice: Choice, texts: Sequence[str]) -> list[Decision]:
+def decide(study: Study, policy: Policy, texts: Sequence[str]) -> list[Decision]:
     """Decide texts as production would.
 
     A tier that cannot be asked here says what it said about the same text in the data, else nothing: no label,
     confidence 0, at its list price.
     """
-    return runtime(data, choice).decide(texts)
+    return runtime(study, policy).decide(texts)
 
 
-def known(data: Loaded, text: str) -> bool:
+def known(study: Study, text: str) -> bool:
     """Whether the data hold this very text."""
-    texts = data.recording.dataset.texts
+    texts = study.dataset.texts
     return texts is not None and bool((texts == text).any())
 
 
-def gate_said(data: Loaded, name: str, text: str) -> GateSaid | None:
+def gate_said(study: Study, name: str, text: str) -> GateSaid | None:
     """Return what an LLM gate gave as its choice and reason for a text of the data; None where it gave none."""
-    texts, one = data.recording.dataset.texts, next((a for a in data.llms if a.tier.name == name), None)
+    texts, one = study.dataset.texts, next((a for a in study.llms if a.tier.name == name), None)
     if one is None or texts is None:
         return None
     return next((said for row in np.flatnonzero(texts == text) if (said := one.gate_said(int(row)))), None)
 
 
-def words_for(data: Loaded, text: str, label: str) -> dict[str, float]:
+def words_for(study: Study, text: str, label: str) -> dict[str, float]:
     """Return what each word adds to the classifier's score of a label, the strongest first."""
-    model = data.recording.models["classifier"]
+    model = study.models["classifier"]
     assert isinstance(model, FastClassifier)
-    added = model.contributions(text, data.recording.dataset.classes.index(label))
+    added = model.contributions(text, study.dataset.classes.index(label))
     return dict(sorted(added.items(), key=lambda item: -abs(item[1])))
 
 
-def _recorded(name: str, data: Loaded, choice: Choice) -> Model:
-    table = table_of(data, choice.whatif, choice.terms)
-    column = table.answers(table.index(name))
-    dataset = data.recording.dataset
+def _recorded(name: str, study: Study, policy: Policy) -> Model:
+    column = study.column(name)[1]
+    dataset = study.dataset
     row_of = {text: i for i, text in enumerate(dataset.texts)} if dataset.texts is not None else {}
 
     def ask(texts: Sequence[str]) -> list[Answer]:

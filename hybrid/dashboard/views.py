@@ -9,30 +9,38 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from hybrid.dashboard import cached, charts, wording
-from hybrid.dashboard.state import Choice, Loaded, Pin
-from hybrid.dashboard.tiles import Scale, of_points, with_mistakes
+from hybrid.dashboard import charts, wording
+from hybrid.dashboard.tiles import of_points
 from hybrid.dashboard.tune import threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import Curve, pareto_front
 from hybrid.metrics.summary import PairedDifference, Summary
-from hybrid.routing.engine import Threshold
+from hybrid.routing.engine import Policy, Threshold
+from hybrid.study.graded import held
+from hybrid.study.study import Pin, Study
+from hybrid.study.terms import Terms
 
 Results = Sequence[tuple[Summary, PairedDifference | None]]
 
 
-def simulated(*choices: Choice) -> list[str]:
+def summary(study: Study, policy: Policy, side: str) -> Summary | None:
+    """Return what a policy does on one side; None where no row there has every answer."""
+    found = study.measure(policy, side)
+    return found.summary if found.n_rows else None
+
+
+def simulated(*choices: Policy) -> list[str]:
     """Return the names of the simulated tiers, in order."""
-    return sorted({t.name for c in choices for t in c.policy.tiers if t.simulated})
+    return sorted({t.name for c in choices for t in c.tiers if t.simulated})
 
 
-def mix_note(data: Loaded, choice: Choice) -> str | None:
+def mix_note(study: Study, policy: Policy) -> str | None:
     """Return how many rows the class mix of production leaves, and which class is the scarce one; None without one."""
-    if not choice.terms.mix:
+    if not study.terms.mix:
         return None
     said, scarce = [], ""
     for side in ("tune", "test"):
-        on = cached.evaluation(data, choice, side)
+        on = study.measure(policy, side).graded
         said.append(f"{len(on.truth):,} of {on.n_answered:,} {side} rows")
         scarce = scarce or on.scarce
     return (
@@ -42,59 +50,60 @@ def mix_note(data: Loaded, choice: Choice) -> str | None:
     )
 
 
-def threshold(data: Loaded, choice: Choice, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:
+def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:
     """Draw a choice over one of its thresholds; None where no tune row has every answer.
 
     The figure is kept for the next rerun: copy it before anything is drawn into it.
     """
-    curve = cached.curve(data, choice, line)
-    if curve is None:
+    on = study.measure(policy, "tune")
+    if not on.n_rows:
         return None
+    curve = on.curve(line)
     off = line.value is None
-    drawn = choice if off else cached.held(choice, line)  # where the threshold stands is not in the picture
+    drawn = policy if off else held(policy, line)  # where the threshold stands is not in the picture
     key = repr((drawn, line.name, line.index, off))
-    return _figure(data.key, key, axis_name, data, drawn, line), curve, Axis(axis_name, curve)
+    return _figure(study.token, key, axis_name, study, drawn, line), curve, Axis(axis_name, curve)
 
 
 @st.cache_resource(scope="session", max_entries=20, show_spinner=False)
-def _figure(key: str, drawn: str, axis_name: str, _data: Loaded, _choice: Choice, _line: Threshold) -> go.Figure:
-    curve = cached.curve(_data, _choice, _line)
-    assert curve is not None
+def _figure(key: str, drawn: str, axis_name: str, _study: Study, _policy: Policy, _line: Threshold) -> go.Figure:
+    on = _study.measure(_policy, "tune")
+    curve = on.curve(_line)
     return charts.threshold_figure(
         curve,
         axis=Axis(axis_name, curve),
-        off=cached.summary(_data, _choice, "tune") if _line.value is None else None,
-        values=cached.gauge(_data, _choice, _line),
-        references=cached.references(_data, _choice, "tune"),
+        off=on.summary if _line.value is None else None,
+        values=on.graded.gauge(_policy, _line),
+        references=on.baselines,
         title=_line.title,
-        strong=_choice.policy.names[-1],
-        simulated=simulated(_choice),
+        strong=_policy.names[-1],
+        simulated=simulated(_policy),
     )
 
 
-def along(data: Loaded, choice: Choice, line: Threshold, scale: Scale) -> tuple[Curve, dict[str, list[str]]]:
+def along(study: Study, policy: Policy, line: Threshold, terms: Terms) -> tuple[Curve, dict[str, list[str]]]:
     """Return the points that a drag of a threshold stops at, and what every tile says at each."""
-    fixed = cached.held(choice, line)
-    return _along(data.key, repr((fixed, line.name, line.index, scale)), data, fixed, line, scale)
+    fixed = held(policy, line)
+    return _along(study.token, repr((fixed, line.name, line.index, terms)), study, fixed, line, terms)
 
 
 @st.cache_resource(scope="session", max_entries=20, show_spinner=False)
 def _along(
-    key: str, what: str, _data: Loaded, _choice: Choice, _line: Threshold, _scale: Scale
+    key: str, what: str, _study: Study, _policy: Policy, _line: Threshold, _terms: Terms
 ) -> tuple[Curve, dict[str, list[str]]]:
-    curve, on_test = (cached.curve(_data, _choice, _line, side) for side in ("tune", "test"))
-    assert curve is not None
+    tune, test = (_study.measure(_policy, side) for side in ("tune", "test"))
+    curve = tune.curve(_line)
     points = curve.on(threshold_line.lattice(curve))
     texts = of_points(
         points,
-        _scale,
-        test=on_test.on(points.threshold) if on_test else None,
-        latency=cached.latencies(_data, _choice, _line, points.threshold),
+        _terms,
+        test=test.curve(_line).on(points.threshold) if test.n_rows else None,
+        latency=tune.graded.latencies(_policy, _line, points.threshold),
     )
     return points, texts
 
 
-def comparison_table(pins: Sequence[Pin], results: Results, scale: Scale) -> pd.DataFrame:
+def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.DataFrame:
     """Put policies side by side, a column for each; differences are against the first."""
     first = pins[0].name
     rows = []
@@ -102,35 +111,35 @@ def comparison_table(pins: Sequence[Pin], results: Results, scale: Scale) -> pd.
         cost = s.cost_per_1000
         shown = {
             "": kept.name,
-            "Policy": wording.describe(kept.choice.policy) + (" (simulated)" if kept.choice.policy.simulated else ""),
+            "Policy": wording.describe(kept.policy) + (" (simulated)" if kept.policy.simulated else ""),
             "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
             f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
             "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
             f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
             "Exact McNemar p": f"{difference.p_value:.3g}" if difference else "reference",
             f"Cost against {first}": wording.cheaper(results[0][0], s, difference) if difference else "reference",
-            "Per month": wording.dollars(cost.value / 1000 * scale.volume),
-            "Per month with mistakes": wording.dollars(with_mistakes(s.accuracy.value, cost.value, scale)),
+            "Per month": wording.dollars(terms.month(cost.value)),
+            "Per month with mistakes": wording.dollars(terms.with_mistakes(s.accuracy.value, cost.value)),
             "Escalated": wording.percent(s.escalation_rate.value),
             "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
             "Macro-F1": f"{s.macro_f1:.3f}",
         }
-        if not scale.wrong_cost:
+        if not terms.wrong_cost:
             del shown["Per month with mistakes"]
         rows.append(shown)
     return pd.DataFrame(rows).set_index("").T
 
 
-def trade_off(data: Loaded, pins: Sequence[Pin], results: Results, side: str, current: Choice | None) -> go.Figure:
+def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str, current: Policy | None) -> go.Figure:
     """Draw policies by cost and accuracy; `current` adds the curve of that policy, where it can be measured."""
-    choices = [p.choice for p in pins]
-    references = cached.references(data, choices[0], side)
+    choices = [p.policy for p in pins]
+    references = study.measure(choices[0], side).baselines
     everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
     cost, accuracy = np.array(everyone, dtype=float).T
     return charts.trade_off_figure(
-        [(kept.name, s, kept.choice.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
+        [(kept.name, s, kept.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
         references=references,
         front=list(pareto_front(cost, accuracy)),
-        curve=cached.curve(data, current, current.policy.thresholds()[0], side) if current else None,
+        curve=study.measure(current, side).curve(current.thresholds()[0]) if current and current.thresholds() else None,
         simulated=simulated(*choices),
     )

@@ -348,6 +348,11 @@ class Study:
         llms = "".join(f" {one.key}" for one in self.llms)
         return f"{self.dataset.fingerprint} {columns} {edits} {small}{llms}"
 
+    @property
+    def token(self) -> str:
+        """Tell these data and the terms they are seen under from any other: what a screen keeps pictures by."""
+        return f"{self.key} {self._terms.routing!r}"
+
     # one column a tier
 
     @property

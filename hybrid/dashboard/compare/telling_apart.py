@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import cached, wording
-from hybrid.dashboard.state import Choice, Loaded, Pin, evaluate_on
+from hybrid.dashboard import wording
 from hybrid.metrics.intervals import holm
 from hybrid.metrics.ranking import break_even_price
 from hybrid.metrics.summary import PairedDifference
-from hybrid.routing.engine import Outcomes, replay
+from hybrid.routing.engine import Outcomes
+from hybrid.study.study import Pin, Study
 from hybrid.tuning import rows_for_interval, rows_to_tell
 
 LEVEL = 0.05
 LEAST_PRICE = 1e-9  # USD a call; two that differ in nothing else cost the same where a call is free
 
 
-def draw(data: Loaded, pins: Sequence[Pin], side: str) -> None:
+def draw(study: Study, pins: Sequence[Pin], side: str) -> None:
     """Draw the comparison of any two pins, and how many more labels would help."""
     if len(pins) < 2:
         return
@@ -30,9 +30,9 @@ def draw(data: Loaded, pins: Sequence[Pin], side: str) -> None:
         two = st.selectbox("against", [n for n in names if n != one], 0, key="tell_two")
         delta = st.number_input("Difference worth telling, points", 0.1, 50.0, 1.0, step=0.5, key="tell_delta") / 100
         width = st.number_input("Interval wanted, ± points", 0.1, 50.0, 2.0, step=0.5, key="tell_width") / 100
-    by_name = {p.name: p.choice for p in pins}
+    by_name = {p.name: p.policy for p in pins}
     choices = by_name[two], by_name[one]
-    results = cached.compare(data, choices, side)
+    results = study.compare(choices, side)
     if not results:
         st.info(f"No {side} row has an answer from every tier of both.", icon=":material/balance:")
         return
@@ -43,18 +43,10 @@ def draw(data: Loaded, pins: Sequence[Pin], side: str) -> None:
     now = rows_for_interval(accuracy, width)
     more = f"label {now - found.n_rows:,} more" if now > found.n_rows else "the rows at hand are enough"
     st.caption(f"For an accuracy of {one} within ±{wording.plural(100 * width, 'point')}: {now:,} rows, so {more}.")
-    even = _same_price(data.key, repr(choices), side, (two, one), data, choices)
+    rows = study.graded(tuple(dict.fromkeys(n for c in choices for n in c.names)), side)
+    even = same_price(rows.outcomes(choices[0]), rows.outcomes(choices[1]), (two, one))
     if even:
         st.caption(even)
-
-
-@st.cache_data(scope="session", max_entries=50, show_spinner=False)
-def _same_price(
-    key: str, choices: str, side: str, names: tuple[str, str], _data: Loaded, _choices: tuple[Choice, Choice]
-) -> str | None:
-    parts = evaluate_on(_data, _choices, side)
-    one, two = (replay(c.policy, on.predictions) for c, on in zip(_choices, parts, strict=True))
-    return same_price(one, two, names)
 
 
 def same_price(one: Outcomes, two: Outcomes, names: tuple[str, str]) -> str | None:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from hybrid.dashboard.data import llm_session
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.state import Loaded
+from hybrid.study.study import Study
 from hybrid.tiers.llm.prices import ModelPrice
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
 from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, PROMPT, TIERS_OF_GATE, LLMSettings, parameters_from
@@ -108,7 +108,7 @@ class _Prices:
             self.input, self.output, self.cached = known.input, known.output, known.cached
 
 
-def draw_prompt(data: Loaded, form: Form, role: str, start: LLMSettings) -> dict[str, Any]:
+def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict[str, Any]:
     """Draw what the model is asked, editable, and how."""
     st.write("**What it is asked**")
     usual = PROMPT if role == NAMES_CLASS else GATE_PROMPT
@@ -127,7 +127,7 @@ def draw_prompt(data: Loaded, form: Form, role: str, start: LLMSettings) -> dict
             help="As the prompt names them: cheap, llm; or regex, classifier, small_llm, large_llm; or tiers of yours.",
         )
         tiers = tuple(t.strip() for t in named.split(",") if t.strip())
-    told = _draw_descriptions(data, form, start)
+    told = _draw_descriptions(study, form, start)
     columns = st.columns(5)
     examples = columns[0].number_input(
         "Examples",
@@ -174,9 +174,9 @@ def draw_prompt(data: Loaded, form: Form, role: str, start: LLMSettings) -> dict
     }
 
 
-def _draw_descriptions(data: Loaded, form: Form, start: LLMSettings) -> tuple[tuple[str, str], ...]:
+def _draw_descriptions(study: Study, form: Form, start: LLMSettings) -> tuple[tuple[str, str], ...]:
     """Draw what belongs to each class, as a table; returns the classes that have a description."""
-    dataset = data.recording.dataset
+    dataset = study.dataset
     widget, base = f"{form.key}.classes.{dataset.fingerprint}", f"{form.key}.classes0.{dataset.fingerprint}"
     if widget not in st.session_state or base not in st.session_state:  # it must not change while it is edited
         described = dict(form.get("descriptions", start.descriptions))

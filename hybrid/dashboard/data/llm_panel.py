@@ -13,12 +13,12 @@ from hybrid.dashboard.data import llm_session
 from hybrid.dashboard.data.llm_form import FORM, Form, draw_along, draw_prices, draw_prompt, preset
 from hybrid.dashboard.data.llm_progress import draw_recording
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import break_even_share
 from hybrid.routing.table import UNKNOWN
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.study import Study
 from hybrid.tiers.llm.client import MEANING
 from hybrid.tiers.llm.foreign import shown
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
@@ -34,36 +34,36 @@ WHERE_TEXTS_GO = (
 )
 
 
-def show(data: Loaded) -> None:
+def show(study: Study) -> None:
     """Draw the panel; recorded answers join the session's tiers as they come in."""
-    if data.recording.dataset.texts is None:
+    if study.dataset.texts is None:
         return
     job = llm_session.job()
-    if (job is None or not job.alive) and llm_session.sync(data):
+    if (job is None or not job.alive) and llm_session.sync(study):
         st.rerun()
     st.subheader("LLM tiers")
     st.caption(
         "Any server that speaks the OpenAI chat protocol: OpenAI, vLLM, Ollama, llama.cpp. Its answers are recorded "
         "once and kept on this computer, under a hash of the question: they are not paid for twice."
     )
-    names = list(llm_session.tiers())
-    if data.llms:
-        _show_answers(data)
+    names = list(llm_session.tiers(study))
+    if study.llms:
+        _show_answers(study)
     if "llm.pick" in st.session_state:  # the tier that was connected just now
         st.session_state["llm.picked"] = st.session_state.pop("llm.pick")
     if st.session_state.get("llm.picked", NEW) not in [*names, NEW]:
         del st.session_state["llm.picked"]
     picked = st.selectbox("LLM tier", [*names, NEW], key="llm.picked") if names else NEW
-    before = llm_session.tiers().get(picked)
-    settings = _draw_settings(data, before)
+    before = llm_session.tiers(study).get(picked)
+    settings = _draw_settings(study, before)
     if before is not None:
-        draw_recording(data, before, settings)
+        draw_recording(study, before, settings)
 
 
-def _show_answers(data: Loaded) -> None:
+def _show_answers(study: Study) -> None:
     """Say what each LLM is worth where it was asked, and how its confidence was made."""
-    table = data.recording.predictions
-    for one in data.llms:
+    table = study.evidence.predictions
+    for one in study.llms:
         how = one.model.calibrator
         kind = "gate" if one.tier.kind == "gate" else "LLM"
         said = (
@@ -73,7 +73,7 @@ def _show_answers(data: Loaded) -> None:
         )
         st.caption(
             f"**{inert(one.tier.name)}** ({kind}, {inert(one.model.settings.model)}) was asked about "
-            f"{one.n_answered:,} of {data.recording.dataset.n_rows:,} rows{_without_answer(one)}; curves use the rows "
+            f"{one.n_answered:,} of {study.dataset.n_rows:,} rows{_without_answer(one)}; curves use the rows "
             f"that every tier of a policy was asked about. {said}"
         )
         if one.model.without:
@@ -117,7 +117,7 @@ def _percent(gate: float, cheap: float, dear: float) -> str:
     return "never" if least is None else wording.percent(least)
 
 
-def _draw_settings(data: Loaded, before: LLMSettings | None) -> LLMSettings | None:
+def _draw_settings(study: Study, before: LLMSettings | None) -> LLMSettings | None:
     """Draw a tier's settings with the buttons that test and keep it; returns them, None while they are not complete."""
     with st.expander("Connect an LLM" if before is None else f"{inert(before.name)}: server, price and prompt"):
         form = Form(f"llm.{before.name if before else 'new'}")
@@ -145,7 +145,7 @@ def _draw_settings(data: Loaded, before: LLMSettings | None) -> LLMSettings | No
             autocomplete="off",
         )
         prices = draw_prices(right, form, model.strip(), url.strip(), before)
-        asked = draw_prompt(data, form, role, start)
+        asked = draw_prompt(study, form, role, start)
         settings = None
         try:
             along = draw_along(form, start)
@@ -163,12 +163,12 @@ def _draw_settings(data: Loaded, before: LLMSettings | None) -> LLMSettings | No
         except HybridError as error:
             llm_session.show_error(error)
         form.remember()
-        _draw_buttons(data, key, settings, typed.strip() or None, before)
+        _draw_buttons(study, key, settings, typed.strip() or None, before)
     return settings
 
 
 def _draw_buttons(
-    data: Loaded, key: str, settings: LLMSettings | None, typed: str | None, before: LLMSettings | None
+    study: Study, key: str, settings: LLMSettings | None, typed: str | None, before: LLMSettings | None
 ) -> None:
     with st.container(horizontal=True):
         test = st.button("Test it", icon=":material/bolt:", key=f"{key}.test", disabled=settings is None)
@@ -184,14 +184,14 @@ def _draw_buttons(
         st.caption("Fill in the model and its prices.")
         return
     if drop and before is not None:
-        llm_session.forget(before.name)
+        llm_session.forget(study, before.name)
         st.session_state.get(FORM, {}).pop(key, None)
         st.rerun()
     if test:
-        _test(data, settings, typed or llm_session.key_of(settings))
+        _test(study, settings, typed or llm_session.key_of(settings))
     if keep:
         try:
-            llm_session.connect(data, settings, typed, before=before.name if before else None)
+            llm_session.connect(study, settings, typed, before=before.name if before else None)
         except HybridError as error:
             llm_session.show_error(error)
             return
@@ -202,15 +202,15 @@ def _draw_buttons(
         st.rerun()
 
 
-def _test(data: Loaded, settings: LLMSettings, key: str | None) -> None:
+def _test(study: Study, settings: LLMSettings, key: str | None) -> None:
     """Ask about one row and show everything about the reply."""
     try:
         with st.spinner("Asking …"):
-            text, reply = llm_session.test_call(data, settings, key)
+            text, reply = llm_session.test_call(study, settings, key)
     except HybridError as error:
         llm_session.show_error(error)
         return
-    said = f"“{inert(text[:150])}” → **{inert(_answer(data, settings, reply))}**"
+    said = f"“{inert(text[:150])}” → **{inert(_answer(study, settings, reply))}**"
     sure = "no probabilities" if reply.probability is None else f"probability {reply.probability:.3f}"
     counted = "guessed" if reply.guessed else "counted by the server"
     said += (
@@ -225,11 +225,11 @@ def _test(data: Loaded, settings: LLMSettings, key: str | None) -> None:
         st.warning(f"{said}  \n{MEANING[reply.kind]}", icon=":material/warning:")
 
 
-def _answer(data: Loaded, settings: LLMSettings, reply: Reply) -> str:
+def _answer(study: Study, settings: LLMSettings, reply: Reply) -> str:
     """Return what a reply says: the class, a gate's choice and its reason, else its own words."""
     gate = read_gate(reply.content, settings.tiers) if settings.role == GATE and reply.kind == OK else None
     if gate is not None:
         return f"{gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning or 'no reason given'}"
-    classes = data.recording.dataset.classes
+    classes = study.dataset.classes
     code = read_label(reply.content, classes) if settings.role == NAMES_CLASS and reply.kind == OK else UNKNOWN
     return classes[code] if code != UNKNOWN else shown(reply.content) or "nothing"

@@ -8,8 +8,8 @@ import streamlit as st
 from hybrid.dashboard import wording
 from hybrid.dashboard.data import llm_session
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError
+from hybrid.study.study import Study
 from hybrid.tiers.llm import batch
 from hybrid.tiers.llm.batch import SHARE_OF_PRICE
 from hybrid.tiers.llm.client import MEANING
@@ -27,7 +27,7 @@ STATES = {
 }
 
 
-def draw_recording(data: Loaded, tier: LLMSettings, edited: LLMSettings | None) -> None:
+def draw_recording(study: Study, tier: LLMSettings, edited: LLMSettings | None) -> None:
     """Draw how many rows to ask about, what it will cost, the cap, and the recording under way."""
     job = llm_session.job()
     if job is not None and job.alive:
@@ -36,23 +36,23 @@ def draw_recording(data: Loaded, tier: LLMSettings, edited: LLMSettings | None) 
     if edited is not None and edited != tier:
         st.info("Keep the changes above to record with them.", icon=":material/info:")
         return
-    n_rows = data.recording.dataset.n_rows
+    n_rows = study.dataset.n_rows
     left, middle, right = st.columns([1, 1, 2], vertical_alignment="bottom")
     n = left.number_input(
         "Rows to ask about",
         1,
         n_rows,
-        llm_session.rows_of(tier.name, n_rows),
+        llm_session.rows_of(study, tier.name),
         step=50,
         key=f"llm.n.{tier.name}",
         help="A sample, stratified by label and side of the split; a larger one holds the smaller.",
     )
-    if n != llm_session.rows_of(tier.name, n_rows):
-        llm_session.ask_about(tier.name, int(n))
-        if llm_session.sync(data):
+    if n != llm_session.rows_of(study, tier.name):
+        llm_session.ask_about(study, tier.name, int(n))
+        if llm_session.sync(study):
             st.rerun()
     try:
-        asked = llm_session.asked_about(data, tier, int(n))
+        asked = llm_session.asked_about(study, tier, int(n))
         will, spent = llm_session.expected(asked)
     except HybridError as error:
         llm_session.show_error(error)

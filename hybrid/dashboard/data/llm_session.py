@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
+from hybrid.dashboard import state
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.state import Loaded
 from hybrid.errors import HybridError, TierError
 from hybrid.production.binding import operators_key
-from hybrid.study.answers import AnsweredLLM, answered, joined
+from hybrid.study.answers import AnsweredLLM, answered
 from hybrid.study.evidence import CLASSIFIER, Recording
+from hybrid.study.study import Study
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import LLMClient
 from hybrid.tiers.llm.prices import ModelPrice, price
-from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.questions import LLMSettings, settings_from
 from hybrid.tiers.llm.recording import Estimate, Questions, RecordingJob, estimate, forget_damaged, questions, replies
 from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
@@ -62,13 +63,12 @@ def presets() -> dict[str, Preset]:
     return found
 
 
-def tiers() -> dict[str, LLMSettings]:
-    """Return the connected tiers by name."""
-    found: dict[str, LLMSettings] = st.session_state.setdefault(TIERS, {})
-    return found
+def tiers(study: Study) -> dict[str, LLMSettings]:
+    """Return the connected tiers by name; the study keeps them, without their keys."""
+    return {name: settings_from(stored) for name, stored in study.form.get(TIERS, {}).items()}
 
 
-def connect(data: Loaded, settings: LLMSettings, key: str | None, *, before: str | None) -> None:
+def connect(study: Study, settings: LLMSettings, key: str | None, *, before: str | None) -> None:
     """Keep a tier, in the place of the one that was called `before`; the key stays in this session's memory.
 
     Raises
@@ -76,23 +76,26 @@ def connect(data: Loaded, settings: LLMSettings, key: str | None, *, before: str
     TierError
         If another tier has the name.
     """
-    base = data.unjoined or data.recording
-    others = {t.name for t in base.predictions.tiers} | {n for n in tiers() if n != before} | {"what-if LLM"}
+    others = (
+        {t.name for t in study.evidence.predictions.tiers} | {n for n in tiers(study) if n != before} | {"what-if LLM"}
+    )
     if settings.name in others:
         raise TierError(f"There is already a tier called {settings.name!r}: give this one another name.")
     url, typed = _keys().get(before or "", ("", ""))
     kept_key = key or (typed if url == settings.base_url else None)  # a key does not follow to another server
     if before is not None:
-        forget(before)
-    tiers()[settings.name] = settings
+        forget(study, before)
+    study.form.setdefault(TIERS, {})[settings.name] = asdict(settings)
+    state.save()
     if kept_key:
         _keys()[settings.name] = (settings.base_url, kept_key)
 
 
-def forget(name: str) -> None:
+def forget(study: Study, name: str) -> None:
     """Drop a tier and its key; its answers stay in the store."""
-    tiers().pop(name, None)
+    study.form.get(TIERS, {}).pop(name, None)
     st.session_state.get(MEMO, {}).pop(name, None)
+    state.save()
     _keys().pop(name, None)
 
 
@@ -112,7 +115,7 @@ def _keys() -> dict[str, tuple[str, str]]:
     return found
 
 
-def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str, Reply]:
+def test_call(study: Study, settings: LLMSettings, key: str | None) -> tuple[str, Reply]:
     """Ask about one row, once; returns its text and the reply, which is paid for and therefore kept.
 
     Raises
@@ -120,8 +123,8 @@ def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str
     CallError
         Where the call fails.
     """
-    asked = asked_about(data, settings, 1)
-    assert data.recording.dataset.texts is not None
+    asked = asked_about(study, settings, 1)
+    assert study.dataset.texts is not None
 
     async def go() -> Reply:
         async with LLMClient(settings, key) as client:
@@ -131,28 +134,28 @@ def test_call(data: Loaded, settings: LLMSettings, key: str | None) -> tuple[str
     with AnswerStore() as store:
         cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
         store.settle(asked.keys[0], asked.run, reply.to_json(), cost=cost)
-    return str(data.recording.dataset.texts[asked.rows[0]]), reply
+    return str(study.dataset.texts[asked.rows[0]]), reply
 
 
-def asked_about(data: Loaded, settings: LLMSettings, n: int) -> Questions:
+def asked_about(study: Study, settings: LLMSettings, n: int) -> Questions:
     """Return the questions about a sample of rows; written once for each number of rows."""
-    return _asked(data.recording.dataset.fingerprint, repr(settings), n, settings, data)
+    return _asked(study.dataset.fingerprint, repr(settings), n, settings, study)
 
 
 @st.cache_data(scope="session", max_entries=6, show_spinner="Writing the questions …")
-def _asked(fingerprint: str, key: str, n: int, _settings: LLMSettings, _data: Loaded) -> Questions:
-    return questions(_settings, _data.recording.dataset, _data.recording.split, n)
+def _asked(fingerprint: str, key: str, n: int, _settings: LLMSettings, _study: Study) -> Questions:
+    return questions(_settings, _study.dataset, _study.split, n)
 
 
-def rows_of(name: str, n_rows: int) -> int:
+def rows_of(study: Study, name: str) -> int:
     """Return how many rows a tier is asked about."""
-    wanted: dict[str, int] = st.session_state.setdefault(ROWS, {})
-    return min(wanted.get(name, 200), n_rows)
+    return min(int(study.form.get(ROWS, {}).get(name, 200)), study.dataset.n_rows)
 
 
-def ask_about(name: str, n: int) -> None:
+def ask_about(study: Study, name: str, n: int) -> None:
     """Remember how many rows a tier is asked about."""
-    st.session_state.setdefault(ROWS, {})[name] = n
+    study.form.setdefault(ROWS, {})[name] = n
+    state.save()
 
 
 def expected(asked: Questions) -> tuple[Estimate, float]:
@@ -180,22 +183,31 @@ def start(asked: Questions, key: str | None, cap: float) -> None:
     started.start()
 
 
-def with_answers(data: Loaded) -> Loaded:
-    """Return the data with every answer that the store holds of the connected tiers; the same where nothing changed."""
-    if data.recording.dataset.texts is None or not (tiers() or data.llms):
-        return data
-    base = data.unjoined or data.recording
-    taken = {t.name for t in base.predictions.tiers}
+def sync(study: Study) -> bool:
+    """Bring the study up to date with every answer that the store holds; returns whether anything changed."""
+    if study.dataset.texts is None or not (tiers(study) or study.llms):
+        return False
+    taken = {t.name for t in study.evidence.predictions.tiers}
     found = []
-    with AnswerStore() as store:
-        for name, settings in tiers().items():
-            asked = asked_about(data, settings, rows_of(name, data.recording.dataset.n_rows))
-            kept = replies(asked, store)
-            if name not in taken and sum(r is not None for r in kept) >= MIN_ANSWERS:
-                found.append(_calibrated(settings, base, asked, kept))
-    if [one.key for one in found] == [one.key for one in data.llms]:
-        return data
-    return replace(data, recording=joined(base, found), unjoined=base, llms=tuple(found))
+    try:
+        with AnswerStore() as store:
+            for name, settings in tiers(study).items():
+                asked = asked_about(study, settings, rows_of(study, name))
+                kept = replies(asked, store)
+                if name not in taken and sum(r is not None for r in kept) >= MIN_ANSWERS:
+                    found.append(_calibrated(settings, study.evidence, asked, kept))
+                elif name not in taken:  # the store was emptied, or lies on another machine: what the study holds stays
+                    found += [one for one in study.llms if one.model.settings == settings]
+    except HybridError as error:
+        show_error(error)
+        return False
+    if [one.key for one in found] == [one.key for one in study.llms]:
+        return False
+    if not any(t.kind == "llm" for t in study.tiers) and any(one.tier.kind == "llm" for one in found):
+        study.terms = replace(study.terms, whatif=None)  # a real LLM takes the simulated one's place
+    study.add(found)
+    state.save()
+    return True
 
 
 def _calibrated(settings: LLMSettings, base: Recording, asked: Questions, kept: list[Reply | None]) -> AnsweredLLM:
@@ -207,24 +219,6 @@ def _calibrated(settings: LLMSettings, base: Recording, asked: Questions, kept: 
     found = answered(settings, base, asked.rows, kept, cheap=CLASSIFIER)
     memo[settings.name] = base, repr(settings), kept, found
     return found
-
-
-def sync(data: Loaded) -> bool:
-    """Bring the session's data up to date with the store; returns whether they changed."""
-    try:
-        now = with_answers(data)
-    except HybridError as error:
-        show_error(error)
-        return False
-    if now is data:
-        return False
-    st.session_state["loaded"] = now
-    before = {t.name for t in data.recording.predictions.tiers}
-    if before != {t.name for t in now.recording.predictions.tiers}:  # a choice may name a tier that is gone
-        st.session_state.pop("choice", None)
-        if not before >= {one.tier.name for one in now.llms}:
-            st.session_state.pop("whatif", None)  # a real LLM takes the simulated one's place
-    return True
 
 
 def price_of(model: str, base_url: str) -> ModelPrice | None:

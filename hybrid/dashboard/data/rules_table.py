@@ -8,14 +8,15 @@ import streamlit as st
 from hybrid.dashboard import controls, state
 from hybrid.errors import HybridError, TierError
 from hybrid.study.evidence import RULES
+from hybrid.study.study import Study
 from hybrid.tiers.rules import Edits, Rules, check_phrase
 
 
-def edit_rules(data: state.Loaded) -> None:
+def edit_rules(study: Study) -> None:
     """Draw the rules in a table; "Apply" measures them again with what was changed."""
-    model = data.recording.models[RULES]
+    model = study.models[RULES]
     assert isinstance(model, Rules)
-    classes = data.recording.dataset.classes
+    classes = study.dataset.classes
     with st.expander(f"Rules ({len(model.rules)} mined or added)"):
         st.caption(
             "A text that holds the phrase gets the label. Hits and precision are measured out of fold; the confidence "
@@ -34,7 +35,7 @@ def edit_rules(data: state.Loaded) -> None:
             frame.astype({"Phrase": object, "Label": object, "Precision": float, "Confidence": float}),
             num_rows="dynamic",
             hide_index=True,
-            key=f"rules.{hash(data.key)}",
+            key=f"rules.{hash(study.token)}",
             column_config={
                 "Phrase": st.column_config.TextColumn(required=True, help="One word or two neighbouring words."),
                 "Label": st.column_config.SelectboxColumn(options=list(classes), required=True),
@@ -45,20 +46,12 @@ def edit_rules(data: state.Loaded) -> None:
         )
         if st.button("Apply the rules", icon=":material/check:"):
             try:
-                edits = changed(data.edits, model, edited, classes)
+                edits = changed(study.edits, model, edited, classes)
             except HybridError as error:
                 st.error(str(error), icon=":material/error:")
                 return
             if controls.load_with_progress(
-                lambda report: state.fit(
-                    data.name,
-                    data.table,
-                    data.columns,
-                    notes=data.joined,
-                    edits=edits,
-                    embedder=data.embedder,
-                    progress=report,
-                )
+                lambda report: state.fit(study, study.columns, edits=edits, embedder=study.embedder, progress=report)
             ):
                 st.rerun()
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from hybrid.dashboard import controls, state
 from hybrid.errors import HybridError
+from hybrid.study.study import Study
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE
@@ -92,23 +93,21 @@ def where_texts_go(n_rows: int) -> str:
     return f"{stays}, and dropped when you leave."
 
 
-def offer_refit(data: state.Loaded) -> None:
+def offer_refit(study: Study) -> None:
     """Where another small model is set than the loaded data have, offer to fit again."""
-    dataset = data.recording.dataset
+    dataset = study.dataset
     if dataset.texts is None:
         return
     wanted = state.wanted_embedder(dataset.n_rows)
-    if wanted == data.embedder:
+    if wanted == study.embedder:
         return
     how = f"with {wanted.name}" if wanted else "without the small model"
-    columns = data.columns
-    if columns == state.sample_columns(data.embedder):  # the sample has recorded answers where MiniLM does not run
+    columns = study.columns
+    if columns == state.sample_columns(study.embedder):  # the sample has recorded answers where MiniLM does not run
         columns = state.sample_columns(wanted)
     if st.button(
         f"Fit again {how}", icon=":material/model_training:", key="refit_small"
     ) and controls.load_with_progress(
-        lambda report: state.fit(
-            data.name, data.table, columns, notes=data.joined, edits=data.edits, embedder=wanted, progress=report
-        )
+        lambda report: state.fit(study, columns, edits=study.edits, embedder=wanted, progress=report)
     ):
         st.rerun()

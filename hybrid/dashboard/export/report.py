@@ -16,18 +16,20 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hybrid.dashboard import cached, views, wording
+from hybrid.dashboard import views, wording
 from hybrid.dashboard.export import export
-from hybrid.dashboard.state import Choice, Loaded, Pin, cheap_of
-from hybrid.dashboard.tiles import Scale, with_mistakes
-from hybrid.dashboard.tune import promised
 from hybrid.dashboard.tune.axes import PLAIN
 from hybrid.metrics.summary import Interval, Summary
+from hybrid.routing.engine import Policy
+from hybrid.study import promises
+from hybrid.study.defaults import cheap_of
+from hybrid.study.study import Pin, Study
+from hybrid.study.terms import Terms
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
-def report(data: Loaded, choice: Choice, pins: Sequence[Pin], scale: Scale, *, written: date) -> str:
+def report(study: Study, policy: Policy, pins: Sequence[Pin], terms: Terms, *, written: date) -> str:
     """Write the report.
 
     Parameters
@@ -37,46 +39,45 @@ def report(data: Loaded, choice: Choice, pins: Sequence[Pin], scale: Scale, *, w
     written
         The day that stands on it.
     """
-    rest = repr((choice, pins, scale, written, promised.lines(data, choice)))
-    return _report(data.key, rest, data, choice, pins, scale, written)
+    rest = repr((policy, pins, terms, written, promises.lines(study, policy)))
+    return _report(study.token, rest, study, policy, pins, terms, written)
 
 
 @st.cache_data(scope="session", max_entries=2, show_spinner="Writing the report …")
-def _report(key: str, rest: str, _data: Loaded, _choice: Choice, _pins: Sequence[Pin], _scale: Scale, _on: date) -> str:
-    data, choice, pins, scale = _data, _choice, _pins, _scale
-    evidence = export.evidence(data, choice)
-    tune, test = (cached.summary(data, choice, side) for side in ("tune", "test"))
+def _report(key: str, rest: str, _study: Study, _policy: Policy, _pins: Sequence[Pin], _terms: Terms, _on: date) -> str:
+    study, policy, pins, given = _study, _policy, _pins, _terms
+    evidence = promises.evidence(study, policy)
+    tune, test = (views.summary(study, policy, side) for side in ("tune", "test"))
     assert tune is not None  # the page offers no report otherwise
     best, side = (test, "test") if test else (tune, "tune")
-    gain = cached.gain_over_cheap(data, choice, side)
-    policy = choice.policy
+    gain = study.measure(policy, side).gain
     mark = "Simulated: " if policy.simulated else ""
     cheap = cheap_of(policy.tiers).name
     lead = (
         f"{mark}{wording.percent(best.accuracy.value)} accuracy (95% CI {wording.interval_text(best.accuracy)}), "
         f"{wording.percent(best.escalation_rate.value)} sent to {policy.names[-1]}, "
         f"{wording.dollars(best.cost_per_1000.value)} per 1,000 texts: "
-        f"{wording.dollars(best.cost_per_1000.value / 1000 * scale.volume)} a month at {scale.volume:,} texts, "
+        f"{wording.dollars(given.month(best.cost_per_1000.value))} a month at {given.volume:,} texts, "
         f"measured on {best.n_rows:,} {side} rows."
     )
     told = "" if gain.told_apart else " The two cannot be told apart on these rows."
-    terms = [(t, "USD per 1,000 answers", f"{1000 * p:g}") for t, p in choice.terms.prices]
-    terms += [(t, "seconds per answer", f"{s:g}") for t, s in choice.terms.seconds]
-    terms += [(c, "share of production", wording.percent(s)) for c, s in choice.terms.mix]
+    changed = [(t, "USD per 1,000 answers", f"{1000 * p:g}") for t, p in study.terms.prices]
+    changed += [(t, "seconds per answer", f"{s:g}") for t, s in study.terms.seconds]
+    changed += [(c, "share of production", wording.percent(s)) for c, s in study.terms.mix]
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
     return page.render(
         table=_table,
         plotly_js=get_plotlyjs(),
-        title=f"Hybrid policy for {data.name}",
+        title=f"Hybrid policy for {study.name}",
         policy=wording.describe(policy),
         written=_on.isoformat(),
         version=version("hybrid-tuner"),
-        simulated=views.simulated(choice),
-        whatif=_whatif(choice),
+        simulated=views.simulated(policy),
+        whatif=_whatif(study),
         lead=lead,
-        promised=promised.lines(data, choice),
+        promised=promises.lines(study, policy),
         gain=f"Against {cheap} alone, on the same rows: {wording.points(gain.accuracy)}; {gain.uplift:,} rows turn "
         f"right, {gain.regression:,} turn wrong.{told}",
         pattern=policy.pattern.title,
@@ -93,16 +94,16 @@ def _report(key: str, rest: str, _data: Loaded, _choice: Choice, _pins: Sequence
             ]
         ),
         settings=pd.DataFrame([(t, v) for _, t, v in wording.settings(policy)], columns=["Setting", "Value"]),
-        numbers=_numbers(tune, test, scale),
-        charts=_threshold_charts(data, choice),
-        comparison=_comparison(data, choice, pins, scale),
+        numbers=_numbers(tune, test, given),
+        charts=_threshold_charts(study, policy),
+        comparison=_comparison(study, policy, pins, given),
         data=pd.DataFrame(
             [(k.replace("_", " ").capitalize(), _shown(v)) for k, v in evidence["data"].items()], columns=["", " "]
         ),
         notes=evidence["notes"],
-        assumed=pd.DataFrame(terms, columns=["For", "What", "Value"]) if terms else None,
+        assumed=pd.DataFrame(changed, columns=["For", "What", "Value"]) if changed else None,
         bundle=export.file_name(policy),
-        snippet=export.snippet(export.file_name(policy), data, policy),
+        snippet=export.snippet(export.file_name(policy), study, policy),
     )
 
 
@@ -110,8 +111,8 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _whatif(choice: Choice) -> str:
-    w = choice.whatif
+def _whatif(study: Study) -> str:
+    w = study.terms.whatif
     return f"{w.accuracy:.1%} right, {wording.dollars(1000 * w.price)} per 1,000, {w.latency:g} s" if w else ""
 
 
@@ -121,7 +122,7 @@ def _table(frame: pd.DataFrame) -> Markup:
     return Markup(f"<div class='scroll'>{frame.to_html(index=named, border=0, na_rep='', justify='left')}</div>")
 
 
-def _numbers(tune: Summary, test: Summary | None, scale: Scale) -> pd.DataFrame:
+def _numbers(tune: Summary, test: Summary | None, terms: Terms) -> pd.DataFrame:
     def share(i: Interval) -> str:
         return f"{wording.percent(i.value)} ({wording.interval_text(i)})"
 
@@ -135,12 +136,12 @@ def _numbers(tune: Summary, test: Summary | None, scale: Scale) -> pd.DataFrame:
             "Selective accuracy (95% CI)": share(s.selective_accuracy),
             "Cost per 1,000 (95% CI)": f"{wording.dollars(cost.value)} ({wording.dollars(cost.low)} to "
             f"{wording.dollars(cost.high)})",
-            f"Per month at {scale.volume:,} texts": wording.dollars(cost.value / 1000 * scale.volume),
+            f"Per month at {terms.volume:,} texts": wording.dollars(terms.month(cost.value)),
             "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
         }
-        if scale.wrong_cost:
-            month = wording.dollars(with_mistakes(s.accuracy.value, cost.value, scale))
-            rows[f"Per month with mistakes at {wording.dollars(scale.wrong_cost)} each"] = month
+        if terms.wrong_cost:
+            month = wording.dollars(terms.with_mistakes(s.accuracy.value, cost.value))
+            rows[f"Per month with mistakes at {wording.dollars(terms.wrong_cost)} each"] = month
         return rows
 
     columns = {"tune": column(tune)} | ({"test": column(test)} if test else {})
@@ -152,10 +153,10 @@ def _numbers(tune: Summary, test: Summary | None, scale: Scale) -> pd.DataFrame:
     return frame
 
 
-def _threshold_charts(data: Loaded, choice: Choice) -> list[dict[str, str]]:
+def _threshold_charts(study: Study, policy: Policy) -> list[dict[str, str]]:
     charts = []
-    for line in choice.policy.thresholds():
-        view = views.threshold(data, choice, line, PLAIN)
+    for line in policy.thresholds():
+        view = views.threshold(study, policy, line, PLAIN)
         assert view is not None
         kept, _, axis = view
         figure = go.Figure(kept)
@@ -167,23 +168,23 @@ def _threshold_charts(data: Loaded, choice: Choice) -> list[dict[str, str]]:
     return charts
 
 
-def _comparison(data: Loaded, choice: Choice, pins: Sequence[Pin], scale: Scale) -> dict[str, Any] | None:
+def _comparison(study: Study, policy: Policy, pins: Sequence[Pin], terms: Terms) -> dict[str, Any] | None:
     pins = list(pins)
-    if all(p.choice != choice for p in pins):
-        pins.insert(0, Pin("This policy", choice))
+    if all(p.policy != policy for p in pins):
+        pins.insert(0, Pin("This policy", policy))
     if len(pins) < 2:
         return None
     for side in ("test", "tune"):
-        results = cached.compare(data, tuple(p.choice for p in pins), side)
+        results = study.compare([p.policy for p in pins], side)
         if results:
             chart = _chart(
-                views.trade_off(data, pins, results, side, None), "Accuracy against cost of the policies considered"
+                views.trade_off(study, pins, results, side, None), "Accuracy against cost of the policies considered"
             )
             return {
                 "side": side,
                 "n_rows": f"{results[0][0].n_rows:,}",
                 "first": pins[0].name,
-                "table": views.comparison_table(pins, results, scale),
+                "table": views.comparison_table(pins, results, terms),
                 "chart": chart,
             }
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,13 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY
-from hybrid.dashboard.state import Choice, Loaded, evaluate_on
 from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
 from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
 from hybrid.routing.engine import Outcomes, Policy, replay, route
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
+from hybrid.study.study import Study
 from hybrid.tiers import LocalModel
 
 MAX_ROWS = 50_000
@@ -37,7 +38,7 @@ class Checked:
     production: Floats
 
 
-def draw(data: Loaded, choice: Choice) -> None:
+def draw(study: Study, policy: Policy) -> None:
     """Draw the upload and the verdict."""
     with st.expander("Check a file from production", icon=":material/monitoring:", key="shift"):
         st.caption(
@@ -52,9 +53,9 @@ def draw(data: Loaded, choice: Choice) -> None:
             table = read(upload.name, content).table
             column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
             texts = [t for t in table[column].dropna().astype(str) if t.strip()]
-            part = sampled(texts, most_rows(data, choice.policy))
+            part = sampled(texts, most_rows(study, policy))
             file = f"{hashlib.sha256(content).hexdigest()} {column} {len(part)}"
-            found = _check(data.key, repr(choice), file, data, choice, part)
+            found = _check(study.token, repr(policy), file, study, policy, part)
         except HybridError as error:
             st.error(str(error), icon=":material/error:")
             return
@@ -65,13 +66,13 @@ def draw(data: Loaded, choice: Choice) -> None:
             said.append(f"{len(table) - len(texts):,} rows without a text are left out.")
         if said:
             st.caption(" ".join(said))
-        _draw_verdict(data, choice, found)
+        _draw_verdict(study, policy, found)
 
 
-def most_rows(data: Loaded, policy: Policy) -> int:
+def most_rows(study: Study, policy: Policy) -> int:
     """Return how many texts the tiers of a policy that run here answer in a bearable time."""
-    table = data.recording.predictions
-    local = [n for n in policy.names[:-1] if n in data.recording.models]
+    table = study.evidence.predictions
+    local = [n for n in policy.names[:-1] if n in study.models]
     each = sum(float(np.nanmean(table.latency[:, table.index(n)])) for n in local)
     return MAX_ROWS if each <= 0 else int(np.clip(SECONDS / each, LEAST_ROWS, MAX_ROWS))
 
@@ -85,8 +86,8 @@ def sampled(texts: list[str], most: int) -> list[str]:
 
 
 @st.cache_data(scope="session", max_entries=8, show_spinner="Answering the production texts …")
-def _check(key: str, choice: str, file: str, _data: Loaded, _choice: Choice, _texts: list[str]) -> Checked:
-    return check(_data, _choice, _texts)
+def _check(key: str, policy: str, file: str, _study: Study, _policy: Policy, _texts: list[str]) -> Checked:
+    return check(_study, _policy, _texts)
 
 
 def _guess(table: pd.DataFrame) -> int:
@@ -95,7 +96,7 @@ def _guess(table: pd.DataFrame) -> int:
     return int(np.argmax(lengths)) if lengths else 0
 
 
-def check(data: Loaded, choice: Choice, texts: list[str]) -> Checked:
+def check(study: Study, policy: Policy, texts: list[str]) -> Checked:
     """Compare production texts with the labelled rows: test, or tune where test has no answers.
 
     Raises
@@ -103,16 +104,16 @@ def check(data: Loaded, choice: Choice, texts: list[str]) -> Checked:
     TierError
         If the policy's first tiers do not run here, or there is no text.
     """
-    policy, models = choice.policy, data.recording.models
+    policy, models = policy, study.models
     missing = [n for n in policy.names[:-1] if n not in models]
     if missing:
         raise TierError(
             f"{', '.join(missing)} does not run here, so its confidence in new texts is not known: choose a policy "
             "on Tune in which only the last tier is external."
         )
-    labelled = _labelled(data, choice)
+    labelled = _labelled(study, policy)
     production = _side(answered(policy, models, texts), models[watched(policy)].answer(texts))
-    found = drift(labelled, production, n_classes=len(data.recording.dataset.classes))
+    found = drift(labelled, production, n_classes=len(study.dataset.classes))
     return Checked(found, labelled[0], production[0])
 
 
@@ -121,15 +122,15 @@ def watched(policy: Policy) -> str:
     return policy.names[1 if policy.pattern.gate_first else 0]
 
 
-def _labelled(data: Loaded, choice: Choice) -> tuple[Floats, Bools, Labels]:
-    (on,) = evaluate_on(data, (choice,), "test")
+def _labelled(study: Study, policy: Policy) -> tuple[Floats, Bools, Labels]:
+    on = study.measure(policy, "test").graded
     if not len(on.truth):
-        (on,) = evaluate_on(data, (choice,), "tune")
-    told = on.predictions.answers(on.predictions.index(watched(choice.policy)))
-    return _side(replay(choice.policy, on.predictions), told)
+        on = study.measure(policy, "tune").graded
+    told = on.predictions.answers(on.predictions.index(watched(policy)))
+    return _side(replay(policy, on.predictions), told)
 
 
-def answered(policy: Policy, models: dict[str, LocalModel], texts: list[str]) -> Outcomes:
+def answered(policy: Policy, models: Mapping[str, LocalModel], texts: list[str]) -> Outcomes:
     """Decide texts with all tiers but the last: that it would be asked is all that is compared, so it is not."""
 
     def ask(name: str, rows: Rows) -> Answers:
@@ -145,8 +146,8 @@ def _side(o: Outcomes, told: Answers) -> tuple[Floats, Bools, Labels]:
     return told.confidence, o.asked[:, -1], told.label
 
 
-def _draw_verdict(data: Loaded, choice: Choice, checked: Checked) -> None:
-    found, first = checked.drift, watched(choice.policy)
+def _draw_verdict(study: Study, policy: Policy, checked: Checked) -> None:
+    found, first = checked.drift, watched(policy)
     box = {STEADY: st.success, WATCH: st.info, ALARM: st.warning}[found.level]
     box(f"**{found.level.capitalize()}.** {found.reason}", icon=ICONS[found.level])
     d, e = found.distance, found.escalation
@@ -166,7 +167,7 @@ def _draw_verdict(data: Loaded, choice: Choice, checked: Checked) -> None:
                 columns=["", " "],
             ).set_index("")
         )
-        classes = data.recording.dataset.classes
+        classes = study.dataset.classes
         moved = sorted(zip(classes, found.predicted, strict=True), key=lambda c: -abs(c[1]))[:5]
         st.caption(
             "Predicted classes that moved most, in points: "

@@ -11,7 +11,6 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY, ORANGE
-from hybrid.dashboard.state import Choice, Evaluation, Loaded, cheap_of, evaluate_on
 from hybrid.metrics.confidence import Reliability, reliability
 from hybrid.metrics.curve import sweep
 from hybrid.metrics.ranking import (
@@ -27,7 +26,10 @@ from hybrid.metrics.summary import Interval, break_even_share, share, share_of
 from hybrid.routing.engine import Outcomes, Policy, replay
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import Labels, Tier
+from hybrid.study.defaults import cheap_of
 from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.graded import Graded
+from hybrid.study.study import Study
 from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
 
 POINTS = 500  # drawn of a risk–coverage curve
@@ -46,12 +48,12 @@ class TierReliability:
     risk: RiskCoverage
 
 
-def draw(data: Loaded, choice: Choice, side: str) -> None:
+def draw(study: Study, policy: Policy, side: str) -> None:
     """Draw the section: reliability per tier, risk–coverage, and the numbers of the field."""
     st.subheader("Calibration and reliability")
-    names = [t.name for t in choice.policy.tiers if t.kind != "gate"]
+    names = [t.name for t in policy.tiers if t.kind != "gate"]
     name = st.segmented_control("Tier", names, default=names[0], required=True, key="reliability_tier")
-    found = _measure(data.key, repr(choice), side, name, data, choice)
+    found = _measure(study.token, repr(policy), side, name, study, policy)
     if not found.informative:
         st.warning(
             f"The confidence of {name} carries no information. {found.reason} A threshold on it keeps rows "
@@ -103,17 +105,17 @@ def draw(data: Loaded, choice: Choice, side: str) -> None:
         "AURC is the mean selective risk over all coverages, E-AURC what it exceeds that of the best order by: only "
         "the order of the rows counts."
     )
-    _draw_numbers(data, choice, side)
+    _draw_numbers(study, policy, side)
 
 
 @st.cache_data(scope="session", max_entries=30, show_spinner=False)
-def _measure(key: str, choice: str, side: str, name: str, _data: Loaded, _choice: Choice) -> TierReliability:
-    (on,) = evaluate_on(_data, (_choice,), side)
+def _measure(key: str, policy: str, side: str, name: str, _study: Study, _policy: Policy) -> TierReliability:
+    on = _study.measure(_policy, side).graded
     column = on.predictions.index(name)
     said, right = on.predictions.confidence[:, column], on.predictions.label[:, column] == on.truth
-    raw = _data.recording.raw_confidence
-    model = _data.recording.models.get(CLASSIFIER)
-    (tune,) = evaluate_on(_data, (_choice,), "tune")
+    raw = _study.evidence.raw_confidence
+    model = _study.models.get(CLASSIFIER)
+    tune = _study.measure(_policy, "tune").graded
     tune_said = tune.predictions.confidence[:, column]
     tune_right = tune.predictions.label[:, column] == tune.truth
     fitted = fit_confidence_calibrator(tune_said, tune_right)
@@ -123,7 +125,7 @@ def _measure(key: str, choice: str, side: str, name: str, _data: Loaded, _choice
         method = "one temperature on its logits, fitted out of fold"
         reason = f"On the confidence as it is now: {_again(fitted)}"
     elif side == "tune":
-        fold = _data.recording.split.fold[on.rows]
+        fold = _study.split.fold[on.rows]
         before, after = said, cross_fitted(said, right, fold) if len(np.unique(fold)) > 1 else fitted.apply(said)
     else:
         before, after = said, fitted.apply(said)
@@ -142,9 +144,9 @@ def _with_interval(i: Interval) -> str:
     return f"{i.value:.4f} ({i.low:.4f} to {i.high:.4f})"
 
 
-def _draw_numbers(data: Loaded, choice: Choice, side: str) -> None:
-    frame = numbers(data.key, repr(choice), side, data, choice)
-    cheap, strong = cheap_of(choice.policy.tiers).name, choice.policy.names[-1]
+def _draw_numbers(study: Study, policy: Policy, side: str) -> None:
+    frame = numbers(study.token, repr(policy), side, study, policy)
+    cheap, strong = cheap_of(policy.tiers).name, policy.names[-1]
     st.markdown(f"**Routing between {cheap} and {strong}** · {side} rows, every threshold of triage")
     st.dataframe(frame, hide_index=True, height="content")
     st.caption(
@@ -154,13 +156,13 @@ def _draw_numbers(data: Loaded, choice: Choice, side: str) -> None:
 
 
 @st.cache_data(scope="session", max_entries=30, show_spinner=False)
-def numbers(key: str, choice: str, side: str, _data: Loaded, _choice: Choice) -> pd.DataFrame:
+def numbers(key: str, policy: str, side: str, _study: Study, _policy: Policy) -> pd.DataFrame:
     """Return the numbers of the field with what they mean, for the choice and for triage between its ends."""
-    (on,) = evaluate_on(_data, (_choice,), side)
-    cheap, strong = cheap_of(_choice.policy.tiers), _choice.policy.tiers[-1]
-    outcomes = replay(_choice.policy, on.predictions)
+    on = _study.measure(_policy, side).graded
+    cheap, strong = cheap_of(_policy.tiers), _policy.tiers[-1]
+    outcomes = replay(_policy, on.predictions)
     rows = [
-        *_of_policy(_choice, outcomes, on.truth, strong.name),
+        *_of_policy(_policy, outcomes, on.truth, strong.name),
         *_of_triage(on, outcomes, cheap, strong),
         *_of_overlap(on, outcomes, cheap.name, strong.name),
     ]
@@ -171,7 +173,7 @@ _Row = tuple[str, str, str, str]
 NONE, UNDEFINED = "–", "undefined"
 
 
-def _of_policy(choice: Choice, outcomes: Outcomes, truth: Labels, strong: str) -> list[_Row]:
+def _of_policy(policy: Policy, outcomes: Outcomes, truth: Labels, strong: str) -> list[_Row]:
     f1, right, sent = macro_f1_interval(outcomes.label, truth), outcomes.label == truth, outcomes.asked[:, -1]
     rows = [
         _share("System accuracy of the policy", share(right), "right final answers"),
@@ -179,16 +181,16 @@ def _of_policy(choice: Choice, outcomes: Outcomes, truth: Labels, strong: str) -
         _share("Selective accuracy of the policy", share(right[~sent]), "right among the rows that are not sent"),
         _number("Macro-F1 of the policy", f1, "mean F1 of the classes"),
     ]
-    gate, kept = choice.policy.tiers[0], choice.policy.tiers[1]
-    if choice.policy.pattern.gate_first:
+    gate, kept = policy.tiers[0], policy.tiers[1]
+    if policy.pattern.gate_first:
         price = float(np.mean(outcomes.seen.cost[:, 0]))
-        least = break_even_share(price, kept.price, choice.policy.tiers[-1].price)
+        least = break_even_share(price, kept.price, policy.tiers[-1].price)
         said = "never" if least is None else wording.percent(least)
         rows.append(("Break-even of the gate", said, NONE, f"share that must go to {kept.name} to pay for {gate.name}"))
     return rows
 
 
-def _of_triage(on: Evaluation, outcomes: Outcomes, cheap: Tier, strong: Tier) -> list[_Row]:
+def _of_triage(on: Graded, outcomes: Outcomes, cheap: Tier, strong: Tier) -> list[_Row]:
     """Return PGR, APGR, CPT and CostSave of triage between two tiers at all thresholds."""
     table, truth = on.predictions.select((cheap.name, strong.name)), on.truth
     right = table.label == truth[:, None]
@@ -223,7 +225,7 @@ def _of_triage(on: Evaluation, outcomes: Outcomes, cheap: Tier, strong: Tier) ->
     return [*pair, *cpt, *rows]
 
 
-def _of_overlap(on: Evaluation, outcomes: Outcomes, cheap: str, strong: str) -> list[_Row]:
+def _of_overlap(on: Graded, outcomes: Outcomes, cheap: str, strong: str) -> list[_Row]:
     """Return who is right where, the ceiling, and the two baselines: random and oracle escalation."""
     n = len(on.truth)
     o = error_overlap(on.predictions, on.truth, weak=cheap, strong=strong)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hybrid.dashboard.state import Loaded
 from hybrid.metrics.rows import Inspection
 from hybrid.routing.table import UNKNOWN, Rows
+from hybrid.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Filters:
     search: str = ""
 
 
-def matching(data: Loaded, found: Inspection, measured: Rows, rows: Rows, filters: Filters) -> Rows:
+def matching(study: Study, found: Inspection, measured: Rows, rows: Rows, filters: Filters) -> Rows:
     """Return those of the rows that pass the filters, in the order given.
 
     Parameters
@@ -45,7 +45,7 @@ def matching(data: Loaded, found: Inspection, measured: Rows, rows: Rows, filter
         Positions among the inspected rows.
     """
     keep = np.ones(len(rows), dtype=bool)
-    n_classes = len(data.recording.dataset.classes)
+    n_classes = len(study.dataset.classes)
     label = np.where(found.label == UNKNOWN, n_classes, found.label)[rows]
     truth = found.truth[rows]
     wanted = [(filters.truth, truth), (filters.label, label)]
@@ -57,7 +57,7 @@ def matching(data: Loaded, found: Inspection, measured: Rows, rows: Rows, filter
     if filters.spans:
         sure = found.cheap_confidence[rows]
         keep &= np.any([(sure >= a) & ((sure < b) | (b >= 1)) for a, b in filters.spans], axis=0)
-    texts = data.recording.dataset.texts
+    texts = study.dataset.texts
     if filters.search.strip() and texts is not None:
         hits = pd.Series(texts[measured[rows]]).str.contains(filters.search.strip(), case=False, regex=False)
         keep &= hits.to_numpy(dtype=bool)
@@ -65,10 +65,10 @@ def matching(data: Loaded, found: Inspection, measured: Rows, rows: Rows, filter
 
 
 def frame_of(
-    data: Loaded, found: Inspection, measured: Rows, rows: Rows, *, names: Sequence[str], cheap: str
+    study: Study, found: Inspection, measured: Rows, rows: Rows, *, names: Sequence[str], cheap: str
 ) -> pd.DataFrame:
     """Return rows as a table for the screen and for download."""
-    dataset = data.recording.dataset
+    dataset = study.dataset
     classes = np.array([*dataset.classes, ""], dtype=object)  # UNKNOWN is -1: the last
     at = measured[rows]
     columns = {"id": dataset.ids[at]}
@@ -84,15 +84,15 @@ def frame_of(
             f"{cheap} said": classes[found.cheap_label[rows]],
             f"{cheap} confidence": found.cheap_confidence[rows],
             "cost": found.cost[rows],
-            **_gates(data, at, names),
+            **_gates(study, at, names),
         }
     )
 
 
-def _gates(data: Loaded, rows: Rows, names: Sequence[str]) -> dict[str, list[object]]:
+def _gates(study: Study, rows: Rows, names: Sequence[str]) -> dict[str, list[object]]:
     """Return what LLM gates of a policy said of rows, as columns: their choice, the difficulty, and why."""
     columns: dict[str, list[object]] = {}
-    for one in data.llms:
+    for one in study.llms:
         if one.tier.kind == "gate" and one.tier.name in names:
             said = [one.gate_said(int(row)) for row in rows]
             columns[f"{one.tier.name} would ask"] = [s and s.tier for s in said]

@@ -8,13 +8,12 @@ import streamlit as st
 
 from hybrid.dashboard import trying, wording
 from hybrid.dashboard.export import export
-from hybrid.dashboard.state import Choice, Loaded, evaluate_on
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.dashboard.support import run as support_run
 from hybrid.dashboard.support import view as support_view
 from hybrid.dashboard.support.run import NOT_YET, Batch, Kept
-from hybrid.dashboard.tiles import Scale
 from hybrid.routing.engine import Policy
+from hybrid.study.study import Study
 from hybrid.support import SupportConfig, TicketAnalysis
 from hybrid.support.fields import RULES
 from hybrid.support.llm_extraction import LLMExtractor
@@ -31,34 +30,24 @@ PASTED, LOADED = "Paste", "Loaded data"
 MOST_TYPED = 500
 
 
-def scale() -> Scale:
-    """Return the volume that was set under What if."""
-    found: Scale = st.session_state.get("scale", Scale())
-    return found
-
-
 def say_if_stopped() -> None:
     """Say that a batch was left before it was done."""
     if st.session_state.pop("support_running", False):
         st.info("The batch was stopped before it was done. What an LLM read so far is kept.", icon=":material/cancel:")
 
 
-def pick_tickets(data: Loaded, choice: Choice) -> Batch:
+def pick_tickets(study: Study, policy: Policy) -> Batch:
     """Draw the choice of tickets."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        source = st.segmented_control(
-            "Tickets", [PASTED, LOADED], default=PASTED, required=True, key="support_source", bind="query-params"
-        )
+        source = st.segmented_control("Tickets", [PASTED, LOADED], default=PASTED, required=True, key="support_source")
         if source == LOADED:
-            side = st.segmented_control(
-                "Rows", ["tune", "test"], default="test", required=True, key="support_rows", bind="query-params"
-            )
-            (on,) = evaluate_on(data, (choice,), side)
+            side = st.segmented_control("Rows", ["tune", "test"], default="test", required=True, key="support_rows")
+            on = study.measure(policy, side).graded
             most = len(on.rows)
             if not most:
                 return Batch(())
             n = st.number_input(f"The first, of {most:,}", 1, most, min(most, 1_000), key=f"support_n.{side}.{most}")
-            return support_run.from_data(data, choice, side, int(n))
+            return support_run.from_data(study, policy, side, int(n))
     typed = st.text_area(
         "Tickets, one per line; for longer ones, put a line of --- between them",
         EXAMPLES,
@@ -74,7 +63,7 @@ def pick_tickets(data: Loaded, choice: Choice) -> Batch:
 
 
 def results(
-    data: Loaded, choice: Choice, config: SupportConfig, batch: Batch, llm: LLMExtractor | None
+    study: Study, policy: Policy, config: SupportConfig, batch: Batch, llm: LLMExtractor | None
 ) -> list[TicketAnalysis] | None:
     """Return the analyses: made at once where they are few; an LLM is asked only when the button is pressed."""
     few = len(batch.tickets) <= support_run.AT_ONCE
@@ -89,31 +78,30 @@ def results(
             key="support_run",
         )
     reader = Kept(llm, read, may_ask=run) if llm is not None else None
-    key = support_run.key_of(data, choice, config, batch, f"{len(read)} read" if llm is not None else "")
+    key = support_run.key_of(study, policy, config, batch, f"{len(read)} read" if llm is not None else "")
     known = support_run.kept_results().get(key)
     if known is not None and not run:
         return known
     if not few and not run:
         return None
     # loaded here: a thread has no session to cache it in
-    work = partial(support_run.analyse, trying.runtime(data, choice), config, batch, llm=reader)
+    work = partial(support_run.analyse, trying.runtime(study, policy), config, batch, llm=reader)
     found = support_run.with_progress(key, lambda report: work(progress=report))
     if run and found is not None and llm is not None:  # what was read is part of the key by now
-        key = support_run.key_of(data, choice, config, batch, f"{len(read)} read")
+        key = support_run.key_of(study, policy, config, batch, f"{len(read)} read")
         support_run.kept_results()[key] = found
     return found
 
 
-def show_notes(data: Loaded, choice: Choice, analyses: list[TicketAnalysis]) -> None:
+def show_notes(study: Study, policy: Policy, analyses: list[TicketAnalysis]) -> None:
     """Say what the numbers rest on: what is simulated, what could not be asked, and who read the hard tickets."""
-    policy = choice.policy
     simulated = [t.name for t in policy.tiers if t.simulated]
     if simulated:
         st.markdown(
             f":orange-badge[:material/science: simulated] The answers, prices and times of **{', '.join(simulated)}** "
             "are made up as set under What if on Tune."
         )
-    absent = export.external(data, policy)
+    absent = study.external(policy)
     silent = sum(a.category is None for a in analyses)
     if absent and silent:
         st.caption(
@@ -217,7 +205,7 @@ def show_ticket(analyses: list[TicketAnalysis]) -> None:
 
 
 def show_downloads(
-    data: Loaded, choice: Choice, config: SupportConfig, batch: Batch, analyses: list[TicketAnalysis]
+    study: Study, policy: Policy, config: SupportConfig, batch: Batch, analyses: list[TicketAnalysis]
 ) -> None:
     """Draw the buttons that hand results and pipeline out."""
     st.subheader("Take it with you")
@@ -229,8 +217,8 @@ def show_downloads(
             st.download_button(
                 label, partial(make, analyses), name, mime, icon=":material/download:", on_click="ignore"
             )
-        content = export.bundle(data, choice)  # made here: what a button calls has no session to cache it in
-        name = export.file_name(choice.policy).replace(".zip", "-support.zip")
+        content = export.bundle(study, policy)  # made here: what a button calls has no session to cache it in
+        name = export.file_name(policy).replace(".zip", "-support.zip")
         texts = [text for _, text in batch.tickets[:200]]
         st.download_button(
             "The pipeline in its bundle",
@@ -241,7 +229,7 @@ def show_downloads(
             icon=":material/inventory_2:",
             on_click="ignore",
         )
-    external = export.external(data, choice.policy)
+    external = study.external(policy)
     models = f", models={{{', '.join(f'{n!r}: ask_model' for n in external)}}}" if external else ""
     st.code(
         "import hybrid\n\n"

@@ -12,10 +12,10 @@ import streamlit as st
 
 from hybrid.dashboard import trying
 from hybrid.dashboard.controls import run_cancellable
-from hybrid.dashboard.state import Choice, Loaded, evaluate_on
 from hybrid.errors import HybridError
 from hybrid.production.runtime import Decision, Runtime
-from hybrid.routing.engine import replay
+from hybrid.routing.engine import Policy, replay
+from hybrid.study.study import Study
 from hybrid.support import Extraction, Extractor, SupportConfig, SupportPipeline, TicketAnalysis
 from hybrid.support.pipeline import CHUNK, Progress
 
@@ -51,19 +51,19 @@ def typed(text: str) -> Batch:
     return Batch(tuple((str(i), t) for i, t in enumerate(texts, 1)))
 
 
-def from_data(data: Loaded, choice: Choice, side: str, n: int) -> Batch:
+def from_data(study: Study, policy: Policy, side: str, n: int) -> Batch:
     """Return the first tickets of one side of the data, classified as every other page classifies them."""
-    return _from_data(data.key, repr(choice), side, n, data, choice)
+    return _from_data(study.token, repr(policy), side, n, study, policy)
 
 
 @st.cache_data(scope="session", max_entries=4, show_spinner=False)
-def _from_data(key: str, choice: str, side: str, n: int, _data: Loaded, _choice: Choice) -> Batch:
-    (on,) = evaluate_on(_data, (_choice,), side)
-    dataset = _data.recording.dataset
+def _from_data(key: str, policy: str, side: str, n: int, _study: Study, _policy: Policy) -> Batch:
+    on = _study.measure(_policy, side).graded
+    dataset = _study.dataset
     assert dataset.texts is not None
     rows = on.rows[:n]
-    outcomes = replay(_choice.policy, on.predictions.take(np.arange(len(rows))))
-    decisions = trying.runtime(_data, _choice).explain(outcomes)
+    outcomes = replay(_policy, on.predictions.take(np.arange(len(rows))))
+    decisions = trying.runtime(_study, _policy).explain(outcomes)
     return Batch(tuple((str(dataset.ids[i]), str(dataset.texts[i])) for i in rows), tuple(decisions))
 
 
@@ -127,9 +127,9 @@ def kept_results() -> dict[str, list[TicketAnalysis]]:
     return results
 
 
-def key_of(data: Loaded, choice: Choice, config: SupportConfig, batch: Batch, llm: str) -> str:
+def key_of(study: Study, policy: Policy, config: SupportConfig, batch: Batch, llm: str) -> str:
     """Tell results apart by all that they rest on."""
-    parts = (data.key, repr(choice), config.model_dump_json(), batch.key, llm)
+    parts = (study.token, repr(policy), config.model_dump_json(), batch.key, llm)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from hybrid.dashboard.state import Choice, Loaded
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.errors import SupportError
+from hybrid.routing.engine import Policy
+from hybrid.study.study import Study
 from hybrid.support import (
     FIELDS,
     ActionRow,
@@ -32,28 +33,28 @@ PATTERNS = ["Field", "Expression", "Test text", "Must find"]
 ARROW = " | "  # between what a test must find
 
 
-def current(data: Loaded, choice: Choice) -> SupportConfig:
+def current(study: Study, policy: Policy) -> SupportConfig:
     """Return the session's configuration, without what other data had; else one to start from."""
-    classes = data.recording.dataset.classes
+    classes = study.dataset.classes
     kept: SupportConfig | None = st.session_state.get("support")
     if kept is None or st.session_state.get("support_classes") != classes:
         kept = default_config(classes)
         st.session_state["support_classes"] = classes
-    kept = kept.fitted(classes=classes, tiers=choice.policy.names)
+    kept = kept.fitted(classes=classes, tiers=policy.names)
     st.session_state["support"] = kept
     return kept
 
 
-def edit(data: Loaded, choice: Choice) -> tuple[SupportConfig, LLMExtractor | None]:
+def edit(study: Study, policy: Policy) -> tuple[SupportConfig, LLMExtractor | None]:
     """Draw all settings; returns what they say, or, where a part cannot be used, that part as it last could."""
-    config = current(data, choice)
+    config = current(study, policy)
     depth, actions, patterns, reader = st.tabs(["How deep", "Actions", "Fields and patterns", "LLM"])
     with depth:
-        config = _edit_depth(config, data, choice)
+        config = _edit_depth(config, study, policy)
     with patterns:
-        config = _kept_valid(config, lambda c: _edit_extraction(c, data), data, choice)
+        config = _kept_valid(config, lambda c: _edit_extraction(c, study), study, policy)
     with actions:
-        config = _kept_valid(config, lambda c: _edit_actions(c, data), data, choice)
+        config = _kept_valid(config, lambda c: _edit_actions(c, study), study, policy)
     with reader:
         config, llm = support_llm.edit(config)
     st.session_state["support"] = config
@@ -61,11 +62,11 @@ def edit(data: Loaded, choice: Choice) -> tuple[SupportConfig, LLMExtractor | No
 
 
 def _kept_valid(
-    config: SupportConfig, change: Callable[[SupportConfig], SupportConfig], data: Loaded, choice: Choice
+    config: SupportConfig, change: Callable[[SupportConfig], SupportConfig], study: Study, policy: Policy
 ) -> SupportConfig:
     try:
         changed = change(config)
-        changed.check(classes=data.recording.dataset.classes, tiers=choice.policy.names)
+        changed.check(classes=study.dataset.classes, tiers=policy.names)
     except ValidationError as error:
         st.error(f"{first_problem(error, 'This table')} What was valid last stays in use.", icon=":material/error:")
         return config
@@ -75,23 +76,22 @@ def _kept_valid(
     return changed
 
 
-def _edit_depth(config: SupportConfig, data: Loaded, choice: Choice) -> SupportConfig:
-    policy = choice.policy
+def _edit_depth(config: SupportConfig, study: Study, policy: Policy) -> SupportConfig:
     set_on_tune = ", ".join(f"{t.title} {t.value:.3f}" for t in policy.thresholds() if t.value is not None)
     st.caption(
         "Rules read a ticket where the policy kept the answer of an easy tier, at or above both thresholds, and the "
         f"category is simple; an LLM reads the others. The policy's own, set on Tune: {set_on_tune or 'none'}."
     )
-    easy_key = _started("easy", data, list(config.easy_of(policy)), repr(policy.names))
+    easy_key = _started("easy", study, list(config.easy_of(policy)), repr(policy.names))
     easy = st.multiselect("Easy tiers", policy.names, key=easy_key)
-    simple_key = _started("simple", data, list(config.simple_categories))
-    simple = st.multiselect("Simple categories", data.recording.dataset.classes, key=simple_key)
+    simple_key = _started("simple", study, list(config.simple_categories))
+    simple = st.multiselect("Simple categories", study.dataset.classes, key=simple_key)
     sure = st.slider(
         "Least confidence for rules to read",
         0.0,
         1.0,
         step=0.01,
-        key=_started("sure", data, config.rules_confidence),
+        key=_started("sure", study, config.rules_confidence),
         help="Of the final answer. At 0 the policy's own threshold decides alone.",
     )
     default = config.model_copy(update={"easy_tiers": None}).easy_of(policy)
@@ -104,7 +104,7 @@ def _edit_depth(config: SupportConfig, data: Loaded, choice: Choice) -> SupportC
     )
 
 
-def _edit_actions(config: SupportConfig, data: Loaded) -> SupportConfig:
+def _edit_actions(config: SupportConfig, study: Study) -> SupportConfig:
     st.caption(
         "The first row that fits decides. An action is a name for your own systems; nothing here runs it. Conditions: "
         "a field, then <, <=, >, >=, is, is not, contains and a value, or present, absent; joined by *and*, as in "
@@ -115,11 +115,9 @@ def _edit_actions(config: SupportConfig, data: Loaded) -> SupportConfig:
     edited = _table(
         "actions",
         frame,
-        data,
+        study,
         {
-            "Category": st.column_config.SelectboxColumn(
-                options=["any", *data.recording.dataset.classes], required=True
-            ),
+            "Category": st.column_config.SelectboxColumn(options=["any", *study.dataset.classes], required=True),
             "Conditions": st.column_config.TextColumn(max_chars=500, width="large"),
             "Action": st.column_config.TextColumn(max_chars=64, required=True),
             "To a person": st.column_config.CheckboxColumn(default=False),
@@ -131,9 +129,11 @@ def _edit_actions(config: SupportConfig, data: Loaded) -> SupportConfig:
             pd.DataFrame({"Name": list(known), "What it is": list(known.values())}), hide_index=True, width="stretch"
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = _started("default", data, config.actions.default)
+        key = _started("default", study, config.actions.default)
         default = st.text_input("Where no row fits", key=key, max_chars=64)
-        to_human = st.checkbox("goes to a person", key=_started("default_human", data, config.actions.default_to_human))
+        to_human = st.checkbox(
+            "goes to a person", key=_started("default_human", study, config.actions.default_to_human)
+        )
     table = ActionTable(rows=tuple(_action_rows(edited)), default=default.strip(), default_to_human=to_human)
     return config.model_copy(update={"actions": table})
 
@@ -152,18 +152,18 @@ def _action_rows(edited: pd.DataFrame) -> list[ActionRow]:
     ]
 
 
-def _edit_extraction(config: SupportConfig, data: Loaded) -> SupportConfig:
+def _edit_extraction(config: SupportConfig, study: Study) -> SupportConfig:
     settings = config.extraction
     left, right = st.columns(2)
     wanted = left.multiselect(
-        "Fields that rules look for", list(FIELDS), key=_started("fields", data, list(settings.fields))
+        "Fields that rules look for", list(FIELDS), key=_started("fields", study, list(settings.fields))
     )
     region = right.text_input(
         "Country of telephone numbers without a prefix",
-        key=_started("region", data, settings.phone_region),
+        key=_started("region", study, settings.phone_region),
         max_chars=2,
     )
-    day_first = right.toggle("03/04 is 3 April", key=_started("day_first", data, settings.day_first))
+    day_first = right.toggle("03/04 is 3 April", key=_started("day_first", study, settings.day_first))
     st.caption(
         "Patterns of your own find new fields, or more of one that there is; they win over the rules. The syntax is "
         "RE2's, which takes time in proportion to the text whatever the expression; a group marks the value. A test is "
@@ -177,7 +177,7 @@ def _edit_extraction(config: SupportConfig, data: Loaded) -> SupportConfig:
     edited = _table(
         "patterns",
         frame,
-        data,
+        study,
         {
             "Field": st.column_config.TextColumn(max_chars=32, required=True),
             "Expression": st.column_config.TextColumn(max_chars=200, required=True),
@@ -216,20 +216,20 @@ def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _key(name: str, data: Loaded, more: str = "") -> str:
-    return f"support.{name}.{abs(hash((data.key, more)))}"
+def _key(name: str, study: Study, more: str = "") -> str:
+    return f"support.{name}.{abs(hash((study.token, more)))}"
 
 
-def _started(name: str, data: Loaded, value: Any, more: str = "") -> str:
+def _started(name: str, study: Study, value: Any, more: str = "") -> str:
     """Return a control's key, which stands at what is in use when the page is opened."""
-    key = _key(name, data, more)
+    key = _key(name, study, more)
     st.session_state.setdefault(key, value)  # not `value=`: what is in use changes with every edit
     return key
 
 
-def _table(name: str, frame: pd.DataFrame, data: Loaded, config: dict[str, Any]) -> pd.DataFrame:
+def _table(name: str, frame: pd.DataFrame, study: Study, config: dict[str, Any]) -> pd.DataFrame:
     """Draw an editor whose rows can be added and deleted; it starts anew from what is in use when the page is left."""
-    key = _key(name, data)
+    key = _key(name, study)
     if key not in st.session_state:
         st.session_state[f"{key}.start"] = frame
     edited: pd.DataFrame = st.data_editor(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from hybrid.dashboard import wording
+from hybrid.dashboard import state, wording
 from hybrid.dashboard.charts import GREEN
-from hybrid.dashboard.state import Choice, Loaded, evaluate_on
-from hybrid.dashboard.tune import promised, suggest_panel
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.errors import HybridError
 from hybrid.metrics.curve import with_threshold
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
+from hybrid.study import promises
+from hybrid.study.study import Study
 from hybrid.tuning import SELECTIVE, SYSTEM, Certificate, certify, certify_by_class
 from hybrid.tuning.search import with_classes
 
@@ -25,7 +24,7 @@ RISKS = {SELECTIVE: "what the cheap tier answers", SYSTEM: "the whole system"}
 WIDTH = 340  # pixels of the popover
 
 
-def controls(data: Loaded, choice: Choice) -> Certificate | None:
+def controls(study: Study, policy: Policy) -> Certificate | None:
     """Draw the popover; returns the certificate while it is switched on."""
     with st.popover("Certify", icon=":material/verified:", width="content"), st.container(width=WIDTH):
         on = st.toggle("Show what can be promised", value=False, key="certify_on")
@@ -49,7 +48,7 @@ def controls(data: Loaded, choice: Choice) -> Certificate | None:
         )
         risk = st.radio("Risk of", list(RISKS), format_func=RISKS.__getitem__, key="certify_risk")
         per_class = False
-        if isinstance(choice.policy.pattern, Triage) and risk == SELECTIVE:
+        if isinstance(policy.pattern, Triage) and risk == SELECTIVE:
             per_class = st.toggle("For each predicted class by itself", value=False, key="certify_classes")
         st.caption(
             "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial "
@@ -58,22 +57,24 @@ def controls(data: Loaded, choice: Choice) -> Certificate | None:
             "for drift."
         )
     if not on:
-        promised.drop_certificate()
+        study.certified = None
         return None
-    held = replace(choice, policy=_held(choice))
-    found = _certify(data.key, repr((held, alpha, delta, risk, per_class)), data, held, alpha, delta, risk, per_class)
+    held = _held(policy)
+    found = _certify(
+        study.token, repr((held, alpha, delta, risk, per_class)), study, held, alpha, delta, risk, per_class
+    )
     if isinstance(found, str):
-        promised.drop_certificate()
+        study.certified = None
         st.session_state["certify_problem"] = found
         return None
     st.session_state.pop("certify_problem", None)
-    promised.keep_certificate(data, choice, found)
+    study.certified = promises.Certified(study.terms, found)
     return found
 
 
-def _held(choice: Choice) -> Policy:
+def _held(policy: Policy) -> Policy:
     """Return the policy with every threshold at 0: what all share that a certificate chooses from."""
-    policy = with_classes(choice.policy, ())
+    policy = with_classes(policy, ())
     for line in policy.thresholds():
         if line.value is not None:
             policy = with_threshold(policy, line.name, line.index, 0.0)
@@ -82,25 +83,25 @@ def _held(choice: Choice) -> Policy:
 
 @st.cache_data(scope="session", max_entries=50, show_spinner="Testing thresholds …")
 def _certify(
-    key: str, rest: str, _data: Loaded, _choice: Choice, alpha: float, delta: float, risk: str, per_class: bool
+    key: str, rest: str, _study: Study, _policy: Policy, alpha: float, delta: float, risk: str, per_class: bool
 ) -> Certificate | str:
-    (on,) = evaluate_on(_data, (_choice,), "tune")
+    on = _study.measure(_policy, "tune").graded
     find = certify_by_class if per_class else certify
     try:
         return find(
-            _choice.policy,
+            _policy,
             on.predictions,
             on.truth,
             alpha=alpha / 100,
             delta=delta / 100,
             risk=risk,
-            groups=_data.recording.dataset.group[on.rows],
+            groups=on.groups,
         )
     except HybridError as error:
         return str(error)
 
 
-def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
+def result(study: Study, policy: Policy, found: Certificate | None) -> None:
     """Say what is promised, whether the policy as set has the promise, or how many rows are wanting."""
     problem = st.session_state.get("certify_problem")
     if found is None:
@@ -111,22 +112,22 @@ def result(data: Loaded, choice: Choice, found: Certificate | None) -> None:
         if found.policy is None:
             st.warning(found.words, icon=":material/gpp_maybe:")
             return
-        covered = promised.certificate_for(data, choice) is not None
-        mark = ":orange-badge[simulated] " if choice.policy.simulated and found.risk == SYSTEM else ""
+        covered = promises.certificate_for(study, policy) is not None
+        mark = ":orange-badge[simulated] " if policy.simulated and found.risk == SYSTEM else ""
         st.markdown(f"{mark}:material/verified: {found.words}{_place(found)}")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
                 ":green-badge[:material/check: the policy as set has this promise]"
                 if covered
-                else f":orange-badge[:material/close: the policy as set has no such promise] {_why_not(choice, found)}",
+                else f":orange-badge[:material/close: the policy as set has no such promise] {_why_not(policy, found)}",
                 width="content",
             )
             st.button(
                 "Set the cheapest certified",
                 key="certify_use",
-                on_click=suggest_panel.put,
-                args=(found.policy, data.recording.dataset.classes),
-                disabled=choice.policy == found.policy,
+                on_click=state.use,
+                args=(found.policy,),
+                disabled=policy == found.policy,
             )
         if found.left_out:
             st.caption(
@@ -153,9 +154,9 @@ def _place(found: Certificate) -> str:
     return f" It holds at {len(found.path):,} tested settings{drawn}; at the cheapest {seen}."
 
 
-def _why_not(choice: Choice, found: Certificate) -> str:
+def _why_not(policy: Policy, found: Certificate) -> str:
     """Return which way a single threshold would have to move; nothing where that is not to be said in a word."""
-    lines = choice.policy.thresholds()
+    lines = policy.thresholds()
     if found.lowest is None or found.highest is None or len(lines) != 1 or lines[0].value is None:
         return ""
     if lines[0].value < found.lowest:

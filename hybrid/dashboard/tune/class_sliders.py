@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from hybrid.dashboard import cached, class_table, wording
-from hybrid.dashboard.state import Choice, Loaded
+from hybrid.dashboard import class_table, wording
 from hybrid.dashboard.tune import suggest_panel
 from hybrid.metrics.rows import PredictedClass
+from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER
+from hybrid.study.study import Study
 
 
-def draw(data: Loaded, choice: Choice, pattern: str) -> None:
+def draw(study: Study, policy: Policy, pattern: str) -> None:
     """Draw the switch, a slider for each predicted class, and what the classes gain over one threshold on test."""
-    triage = choice.policy.pattern
+    triage = policy.pattern
     assert isinstance(triage, Triage)
-    classes = data.recording.dataset.classes
+    classes = study.dataset.classes
     opened = bool(triage.by_class)
     title = "One threshold for each predicted class"
     with st.expander(title, expanded=opened, icon=":material/view_list:", key="by_class"):
@@ -28,7 +29,7 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
         if not on:
             st.caption("Suggest can find them: “Triage may have a threshold per predicted class”.")
             return
-        gain = suggest_panel.gain_by_class(data, choice)
+        gain = suggest_panel.gain_by_class(study, policy)
         if gain is not None:
             found, one = gain
             cost = found.cost_per_1000
@@ -39,7 +40,7 @@ def draw(data: Loaded, choice: Choice, pattern: str) -> None:
             )
         if all(c in class_table.kept(pattern) for c in classes):
             st.caption("Every class has its own: the line on the chart moves none of them.")
-        counts = cached.by_predicted_class(data, choice)
+        counts = study.measure(policy, "tune").graded.by_predicted_class(policy)
         st.button("Share the threshold above again", key=f"{pattern}.by_class.reset", on_click=_share, args=(pattern,))
         with st.container(height=420 if len(classes) > 8 else "content", border=False):
             columns = st.columns(2)

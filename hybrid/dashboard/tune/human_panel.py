@@ -9,38 +9,10 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import wording
-from hybrid.dashboard.state import Choice, Loaded, evaluate_on
-from hybrid.dashboard.tiles import Scale
-from hybrid.routing.engine import Outcomes, replay
+from hybrid.routing.engine import Outcomes, Policy, replay
+from hybrid.study.study import Study
 from hybrid.support import TicketAnalysis
 from hybrid.tiers.human import MONTH, Human, Load, load
-
-
-def pick() -> Human | None:
-    """Draw the switch and the numbers of the human tier; off by default."""
-    start = Human()
-    on = st.toggle(
-        "Person as the last tier (simulated)",
-        False,
-        key="human",
-        bind="query-params",
-        help="People who answer what machines should not. Nobody is asked here: the answers are made up at the "
-        "accuracy that you set, and say so. Pick the person as a pattern's last tier once it is on.",
-    )
-    if not on:
-        return None
-    with st.container(horizontal=True):
-        accuracy = st.number_input(
-            "A person's accuracy, %", 0.0, 100.0, 100 * start.accuracy, 0.5, key="human_accuracy", bind="query-params"
-        )
-        cost = st.number_input("USD per case", 0.0, 1e6, start.cost, 0.1, key="human_cost", bind="query-params")
-        minutes = st.number_input(
-            "Minutes per case", 0.0, 1e5, start.minutes, 0.5, key="human_minutes", bind="query-params"
-        )
-        capacity = st.number_input(
-            "Cases per day", 0, 10**7, start.capacity, 10, key="human_capacity", bind="query-params"
-        )
-    return Human(accuracy / 100, cost, minutes, int(capacity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +48,16 @@ def overflow(outcomes: Outcomes, truth: np.ndarray, column: int, over: float) ->
     return Overflow(accuracy, accuracy - over * lost, float(sent.mean()))
 
 
-def show_load(data: Loaded, choice: Choice, scale: Scale) -> None:
+def show_load(study: Study, policy: Policy) -> None:
     """Draw what the policy sends to the person, on tune, at the user's volume; nothing where no person is asked."""
-    human = choice.terms.human
-    columns = [j for j, t in enumerate(choice.policy.tiers) if t.kind == "human"]
+    terms, human = study.terms, study.terms.human
+    columns = [j for j, t in enumerate(policy.tiers) if t.kind == "human"]
     if human is None or not columns:
         return
-    (on,) = evaluate_on(data, (choice,), "tune")
-    outcomes = replay(choice.policy, on.predictions)
+    on = study.measure(policy, "tune").graded
+    outcomes = replay(policy, on.predictions)
     share = float(outcomes.asked[:, columns[0]].mean())
-    found = load(human, scale.volume * share / MONTH)
+    found = load(human, terms.volume * share / MONTH)
     after = overflow(outcomes, on.truth, columns[0], found.over)
     with st.container(border=True, key="human_load"):
         st.markdown(
@@ -102,15 +74,16 @@ def show_load(data: Loaded, choice: Choice, scale: Scale) -> None:
             )
 
 
-def show_tickets(choice: Choice, analyses: Sequence[TicketAnalysis], scale: Scale) -> None:
+def show_tickets(study: Study, analyses: Sequence[TicketAnalysis]) -> None:
     """Draw the load of what the action table sends to people, at the user's volume."""
+    terms = study.terms
     share = sum(a.to_human for a in analyses) / len(analyses)
-    human = choice.terms.human or Human()
-    found = load(human, scale.volume * share / MONTH)
+    human = study.terms.human or Human()
+    found = load(human, terms.volume * share / MONTH)
     with st.expander(f"People: {found.cases:,.0f} cases a day for {found.capacity:,.0f} that they get done"):
-        source = "as set under What if on Tune" if choice.terms.human else "a person as What if on Tune starts with"
+        source = "as set under What if on Tune" if study.terms.human else "a person as What if on Tune starts with"
         st.caption(
-            f"{wording.percent(share)} of {len(analyses):,} tickets, at {scale.volume:,} a month; {source}: "
+            f"{wording.percent(share)} of {len(analyses):,} tickets, at {terms.volume:,} a month; {source}: "
             f"{human.capacity:,} cases a day, {human.minutes:g} minutes and {wording.dollars(human.cost)} each. Their "
             "work on these tickets is not in the cost above: it would be "
             f"{wording.dollars(1000 * share * human.cost)} per 1,000 tickets.".replace("$", r"\$")

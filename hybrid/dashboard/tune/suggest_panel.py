@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import class_table, wording
-from hybrid.dashboard.state import Choice, Evaluation, Loaded, evaluate_on, table_of
-from hybrid.dashboard.tiles import Scale
-from hybrid.dashboard.tune import promised
+from hybrid.dashboard import state, wording
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Interval, PairedDifference, paired_difference
-from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Predictions, Rows
+from hybrid.study import promises
+from hybrid.study.study import Study
+from hybrid.study.terms import Terms
 from hybrid.tuning import (
     CHEAPEST,
     LEAST_TOTAL,
@@ -27,10 +22,7 @@ from hybrid.tuning import (
     Labelled,
     Recommendation,
     Stability,
-    every_way,
-    one_way,
     per_class_thresholds,
-    recommend,
     stability,
 )
 from hybrid.tuning.search import with_classes
@@ -46,17 +38,23 @@ WIDTH = 340  # pixels of the popover
 MAX_TABLE = 12  # classes up to which a table of costs is offered
 
 
-def controls(data: Loaded, choice: Choice, scale: Scale) -> None:
+def controls(study: Study, policy: Policy) -> None:
     """Draw the popover; its button looks for the best policy and sets the sliders."""
-    with st.popover("Suggest", icon=":material/auto_awesome:", width="content"), st.container(width=WIDTH):
+    terms = study.terms
+    panel = st.popover(
+        "Suggest", icon=":material/auto_awesome:", width="content", key="suggest_open", on_change="rerun"
+    )
+    if not panel.open:  # closed, it costs nothing
+        return
+    with panel, st.container(width=WIDTH):
         kind = st.selectbox("Goal", list(KINDS), format_func=KINDS.__getitem__, key="goal")
         floor = budget = seconds = None
         wrong: float | tuple[tuple[float, ...], ...] = 0.0
         if kind == CHEAPEST:
-            floor = _pick_floor(data, choice)
+            floor = _pick_floor(study, policy)
         if kind == LEAST_TOTAL:
-            wrong = _pick_losses(data, scale)
-        budget, seconds = _pick_limits(kind, scale)
+            wrong = _pick_losses(study, terms)
+        budget, seconds = _pick_limits(kind, terms)
         over = st.segmented_control("Over", [HERE, EVERYWHERE], default=HERE, required=True, key="goal_over")
         by_class = st.toggle(
             "Triage may have a threshold per predicted class",
@@ -78,17 +76,15 @@ def controls(data: Loaded, choice: Choice, scale: Scale) -> None:
             icon=":material/auto_awesome:",
             key="suggest",
             on_click=_suggest,
-            args=(data, choice, goal, over == EVERYWHERE),
+            args=(study, policy, goal, over == EVERYWHERE),
         )
         st.caption("Chosen on tune rows, reported on test.")
 
 
-def _pick_floor(data: Loaded, choice: Choice) -> float:
+def _pick_floor(study: Study, policy: Policy) -> float:
     """Draw the floor; it starts where the best tier of the policy alone is, for that can be reached."""
-    (on,) = evaluate_on(data, (choice,), "tune")
-    alone = {
-        n: float(np.mean(on.predictions.label[:, on.predictions.index(n)] == on.truth)) for n in choice.policy.names
-    }
+    on = study.measure(policy, "tune").graded
+    alone = {n: float(np.mean(on.predictions.label[:, on.predictions.index(n)] == on.truth)) for n in policy.names}
     best = max(alone, key=alone.__getitem__)
     start = float(np.floor(100 * alone[best]))
     floor = st.number_input("Accuracy at least, %", 0.0, 100.0, start, step=0.5, key="goal_floor")
@@ -96,22 +92,22 @@ def _pick_floor(data: Loaded, choice: Choice) -> float:
     return float(floor) / 100
 
 
-def _pick_limits(kind: str, scale: Scale) -> tuple[float | None, float | None]:
+def _pick_limits(kind: str, terms: Terms) -> tuple[float | None, float | None]:
     budget = seconds = None
     if st.toggle("A budget", value=kind == MOST_ACCURATE, key=f"goal_budget_on.{kind}"):
         left, right = st.columns([3, 2], vertical_alignment="bottom")
         unit = right.selectbox("For", [PER_1000, PER_MONTH], key="goal_budget_unit", label_visibility="collapsed")
         amount = left.number_input("USD at most", 0.0, 1e9, 1.0, step=0.5, key="goal_budget", format="%.4g")
-        budget = amount if unit == PER_1000 else 1000 * amount / max(scale.volume, 1)
+        budget = amount if unit == PER_1000 else 1000 * amount / max(terms.volume, 1)
     if st.toggle("A latency cap", value=False, key="goal_seconds_on"):
         seconds = st.number_input("Seconds, for 95% of the texts", 0.0, 600.0, 1.0, step=0.1, key="goal_seconds")
     return budget, seconds
 
 
-def _pick_losses(data: Loaded, scale: Scale) -> float | tuple[tuple[float, ...], ...]:
-    classes = data.recording.dataset.classes
+def _pick_losses(study: Study, terms: Terms) -> float | tuple[tuple[float, ...], ...]:
+    classes = study.dataset.classes
     one = float(
-        st.number_input("A wrong answer costs, USD", 0.0, 1e6, scale.wrong_cost or 0.05, step=0.05, key="goal_wrong")
+        st.number_input("A wrong answer costs, USD", 0.0, 1e6, terms.wrong_cost or 0.05, step=0.05, key="goal_wrong")
     )
     if len(classes) > MAX_TABLE or not st.toggle("By true and predicted class", value=False, key="goal_table_on"):
         return one
@@ -121,84 +117,30 @@ def _pick_losses(data: Loaded, scale: Scale) -> float | tuple[tuple[float, ...],
     return tuple(tuple(float(x) for x in row) for row in edited.fillna(0.0).to_numpy())
 
 
-def _suggest(data: Loaded, choice: Choice, goal: Goal, everywhere: bool) -> None:
+def _suggest(study: Study, policy: Policy, goal: Goal, everywhere: bool) -> None:
     st.session_state.pop("suggest_problem", None)
     try:
-        (tune, groups), (test, _) = (_every_answer(data, choice, side) for side in ("tune", "test"))
-        ways = candidates(tune.predictions) if everywhere else one_way(choice.policy)
-        found = recommend(tune.predictions, tune.truth, goal, test=test, groups=groups, ways=ways)
+        found = study.recommend(goal, policies=None if everywhere else [policy])
     except HybridError as error:
         st.session_state["suggest_problem"] = str(error)
         return
-    promised.keep_suggestion(data, choice, found)
-    put(found.policy, data.recording.dataset.classes)
+    study.suggested = promises.Suggested(study.terms, found)
+    state.use(found.policy)
 
 
-def _every_answer(data: Loaded, choice: Choice, side: str) -> tuple[Labelled, Rows]:
-    """Return the rows of a side with the answers of every tier, and their groups."""
-    recording = data.recording
-    rows = recording.split.tune if side == "tune" else recording.split.test
-    if choice.terms.mix:
-        rows = evaluate_on(data, (choice,), side)[0].rows
-    table = table_of(data, choice.whatif, choice.terms).take(rows)
-    return Labelled(table, recording.dataset.truth[rows]), recording.dataset.group[rows]
-
-
-def candidates(table: Predictions) -> Iterator[Policy]:
-    """Yield the ways of routing that "all patterns" stands for: those that the controls can show.
-
-    Tiers stand in the order of the table, but for the two of a triage, and there are two or more.
-    """
-    place = {t.name: j for j, t in enumerate(table.tiers)}
-    tiers = [t for t in table.tiers if t.kind != "gate"] + [t for t in table.tiers if t.kind == "gate"]
-    for way in every_way(tiers):
-        at = [place[n] for n in way.names[way.pattern.gate_first :]]
-        if len(at) > 1 and (len(at) == 2 or at == sorted(at)):
-            yield way
-
-
-def put(policy: Policy, classes: Sequence[str]) -> None:
-    """Set every control of the Tune page to a policy; call it before the page draws them."""
-    pattern = pattern_name(policy.pattern)
-    kind, names, state = type(policy.pattern), list(policy.names), st.session_state
-    state["pattern"] = pattern
-    if kind.gate_first:
-        state[f"{pattern}.gate"] = names[0]
-        names = names[1:]
-    if kind.max_tiers == 2:
-        state[f"{pattern}.cheap"], state[f"{pattern}.strong"] = names
-    else:
-        state[f"{pattern}.tiers"] = names
-    for p in kind.params():
-        value: Any = getattr(policy.pattern, p.name)
-        key = f"{pattern}.{p.name}"
-        if p.per_class:
-            own = {c: float(v) for c, v in zip(classes, value, strict=False) if v is not None}
-            class_table.put(pattern, own)
-        elif p.per_tier:
-            state.update({f"{key}.{i}": float(v) for i, v in enumerate(value)})
-        elif p.optional:
-            state[f"{key}.on"] = value is not None
-            if value is not None:
-                state[key] = float(value)
-        elif not p.unit:
-            state[key] = value
-
-
-def result(data: Loaded, choice: Choice, scale: Scale) -> None:
+def result(study: Study, policy: Policy) -> None:
     """Say what was suggested: what binds, how it was found, tune beside test, and the stability band."""
     problem = st.session_state.get("suggest_problem")
     if problem:
         st.error(problem, icon=":material/error:")
-    kept = promised.suggestion(data)
+    kept = study.suggested
     if kept is None:
         return
     found = kept.found
-    if promised.suggestion_for(data, choice) is None:
+    if promises.suggestion_for(study, policy) is None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"You moved away from the suggestion ({found.goal.words}).")
-            classes = data.recording.dataset.classes
-            st.button("Back to it", key="suggest_again", on_click=put, args=(found.policy, classes))
+            st.button("Back to it", key="suggest_again", on_click=state.use, args=(found.policy,))
         return
     mark = ":orange-badge[simulated] " if found.policy.simulated else ""
     said = f"{mark}**Suggested: {found.goal.words}** · {wording.describe(found.policy)}."
@@ -223,10 +165,10 @@ def result(data: Loaded, choice: Choice, scale: Scale) -> None:
         if found.contradiction is not None:
             st.warning(found.contradiction.words.replace("$", r"\$"), icon=":material/report:")
         with st.expander("Tune beside test, stability, alternatives", key="suggestion_details"):
-            _details(data, choice, kept, scale)
+            _details(study, policy, kept)
 
 
-def _details(data: Loaded, choice: Choice, kept: promised.Suggested, scale: Scale) -> None:
+def _details(study: Study, policy: Policy, kept: promises.Suggested) -> None:
     found = kept.found
     st.caption(
         f"Found {found.method}.{'' if found.exact else ' Not proven to be the best.'} A floor that is met on tune by a "
@@ -234,15 +176,15 @@ def _details(data: Loaded, choice: Choice, kept: promised.Suggested, scale: Scal
     )
     if found.selection is not None:
         st.caption(found.selection.words)
-    st.table(sides(found, scale))
+    st.table(sides(found, study.terms))
     if st.toggle("Stability: choose again on 200 resamples of the tune rows", key="suggest_stability"):
-        _draw_band(_stability(data.key, repr(kept), data, choice, found))
+        _draw_band(_stability(study.token, repr(kept), study, policy, found))
     if len(found.candidates) > 1:
         st.markdown("**The best of every way of routing**, on tune")
         st.dataframe(_candidates(found), hide_index=True)
 
 
-def sides(found: Recommendation, scale: Scale) -> pd.DataFrame:
+def sides(found: Recommendation, terms: Terms) -> pd.DataFrame:
     """Return tune beside test."""
     columns = {}
     for name, s, total in zip(("tune", "test"), (found.tune, found.test), found.totals, strict=True):
@@ -252,7 +194,7 @@ def sides(found: Recommendation, scale: Scale) -> pd.DataFrame:
                 "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
                 "Escalated": wording.percent(s.escalation_rate.value),
                 "Per 1,000 (95% CI)": _money(cost),
-                "Per month": wording.dollars(cost.value / 1000 * scale.volume),
+                "Per month": wording.dollars(terms.month(cost.value)),
                 "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
                 "Rows": f"{s.n_rows:,}",
             }
@@ -266,8 +208,8 @@ def _money(i: Interval) -> str:
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Choosing again on 200 resamples …")
-def _stability(key: str, kept: str, _data: Loaded, _choice: Choice, _found: Recommendation) -> Stability:
-    tune, test = (_every_answer(_data, _choice, side)[0].answered(_found.policy.names) for side in ("tune", "test"))
+def _stability(key: str, kept: str, _study: Study, _policy: Policy, _found: Recommendation) -> Stability:
+    tune, test = (_labelled(_study, _found.policy, side) for side in ("tune", "test"))
     return stability(_found, tune, measured_on=test if len(test) else tune)
 
 
@@ -300,24 +242,28 @@ def _candidates(found: Recommendation) -> pd.DataFrame:
     )
 
 
-def gain_by_class(data: Loaded, choice: Choice) -> tuple[PairedDifference, str] | None:
+def gain_by_class(study: Study, policy: Policy) -> tuple[PairedDifference, str] | None:
     """Return the gain of thresholds per class over one, and what the one is; None without a threshold per class."""
-    if not isinstance(choice.policy.pattern, Triage) or not choice.policy.pattern.by_class:
+    if not isinstance(policy.pattern, Triage) or not policy.pattern.by_class:
         return None
-    return _gain(data.key, repr(choice), repr(promised.suggestion_for(data, choice)), data, choice)
+    return _gain(study.token, repr(policy), repr(promises.suggestion_for(study, policy)), study, policy)
 
 
 @st.cache_data(scope="session", max_entries=50, show_spinner=False)
-def _gain(key: str, choice: str, found: str, _data: Loaded, _choice: Choice) -> tuple[PairedDifference, str] | None:
-    parts: list[Evaluation] = [evaluate_on(_data, (_choice,), side)[0] for side in ("tune", "test")]
-    if not len(parts[1].truth):
+def _gain(key: str, policy: str, found: str, _study: Study, _policy: Policy) -> tuple[PairedDifference, str] | None:
+    tune, test = (_labelled(_study, _policy, side) for side in ("tune", "test"))
+    if not len(test):
         return None
-    suggested = promised.suggestion_for(_data, _choice)
-    tune, test = (Labelled(p.predictions, p.truth) for p in parts)
+    suggested = promises.suggestion_for(_study, _policy)
     if suggested is not None:
-        found_now = per_class_thresholds(_choice.policy, tune, suggested.goal, report_on=test)
+        found_now = per_class_thresholds(_policy, tune, suggested.goal, report_on=test)
         value = found_now.one.thresholds()[0].value
         return found_now.gain, f"the best single threshold for the same goal ({value:.3f})"
-    a, b = (replay(p, test.predictions) for p in (with_classes(_choice.policy, ()), _choice.policy))
-    common = _choice.policy.thresholds()[0].value
+    a, b = (replay(p, test.predictions) for p in (with_classes(_policy, ()), _policy))
+    common = _policy.thresholds()[0].value
     return paired_difference(a, b, test.truth), f"one threshold of {common:.3f} for all classes"
+
+
+def _labelled(study: Study, policy: Policy, side: str) -> Labelled:
+    on = study.measure(policy, side).graded
+    return Labelled(on.predictions, on.truth)

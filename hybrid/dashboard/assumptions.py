@@ -1,0 +1,167 @@
+"""Assumptions: what is assumed instead of measured: volume, prices, latencies, class mix, a simulated LLM, a person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from hybrid.dashboard import state
+from hybrid.study.study import Study
+from hybrid.study.terms import Pairs, Terms
+from hybrid.tiers.human import Human
+from hybrid.tiers.whatif import WhatIf
+
+WIDTH = 420  # pixels of the popover
+SHOWN = "assumptions.shown"  # the terms that the controls were set to
+
+
+def pick(study: Study) -> None:
+    """Draw the popover; what is changed in it counts at once, everywhere."""
+    panel = st.popover("What if", icon=":material/science:", width="content", key="whatif_open", on_change="rerun")
+    if not panel.open:  # closed, it costs nothing
+        st.session_state.pop(SHOWN, None)
+        return
+    if st.session_state.get(SHOWN) != study.terms:
+        _show(study)
+    with panel, st.container(width=WIDTH):
+        terms = _draw(study)
+    state.assume(terms)
+    st.session_state[SHOWN] = study.terms
+
+
+def _show(study: Study) -> None:
+    """Set every control to the terms."""
+    terms, session = study.terms, st.session_state
+    whatif, human = terms.whatif or WhatIf(), terms.human or Human()
+    session["volume"], session["wrong_cost"] = terms.volume, terms.wrong_cost
+    session["whatif"], session["human"] = terms.whatif is not None, terms.human is not None
+    session["whatif_accuracy"], session["whatif_price"] = 100 * whatif.accuracy, 1000 * whatif.price
+    session["whatif_latency"] = whatif.latency
+    session["human_accuracy"], session["human_cost"] = 100 * human.accuracy, human.cost
+    session["human_minutes"], session["human_capacity"] = human.minutes, human.capacity
+    for tier in _measured(study):
+        cost, latency = _means(study, tier)
+        session[f"price.{tier}"], session[f"latency.{tier}"] = 1000 * cost, latency
+    for name, weight in _weights(study).items():
+        session[f"mix.{name}"] = weight
+
+
+def _draw(study: Study) -> Terms:
+    before = study.terms
+    left, right = st.columns(2)
+    volume = left.number_input("Texts per month", 0, 10**12, step=10_000, key="volume")
+    wrong = right.number_input(
+        "A wrong answer costs, USD",
+        0.0,
+        1e6,
+        step=0.1,
+        key="wrong_cost",
+        help="What a wrong label costs you downstream; the cost tile adds it to the month.",
+    )
+    whatif, human = _pick_llm(before), _pick_human(before)
+    prices, seconds = _pick_prices(study)
+    with st.expander("Class mix of production"):
+        mix = _pick_mix(study)
+    return replace(
+        before,
+        volume=int(volume),
+        wrong_cost=float(wrong),
+        whatif=whatif,
+        human=human,
+        prices=prices,
+        seconds=seconds,
+        mix=mix,
+    )
+
+
+def _pick_llm(before: Terms) -> WhatIf | None:
+    on = st.toggle(
+        "What-if LLM (simulated)",
+        key="whatif",
+        help="A made-up model, right as often as you say whatever the text. Use it to see what an LLM of that "
+        "quality would be worth; real recorded answers come from columns of your file.",
+    )
+    if not on:
+        return None
+    start = before.whatif or WhatIf()
+    left, middle, right = st.columns(3)
+    accuracy = left.number_input("Accuracy, %", 0.0, 100.0, step=0.5, key="whatif_accuracy")
+    price = middle.number_input("USD per 1,000", 0.0, 100_000.0, step=0.5, key="whatif_price")
+    latency = right.number_input("Seconds", 0.0, 600.0, step=0.1, key="whatif_latency")
+    return replace(start, accuracy=accuracy / 100, price=price / 1000, latency=float(latency))
+
+
+def _pick_human(before: Terms) -> Human | None:
+    on = st.toggle(
+        "Person as the last tier (simulated)",
+        key="human",
+        help="People who answer what machines should not. Nobody is asked here: the answers are made up at the "
+        "accuracy that you set, and say so. Pick the person as a pattern's last tier once it is on.",
+    )
+    if not on:
+        return None
+    start = before.human or Human()
+    left, right = st.columns(2)
+    accuracy = left.number_input("A person's accuracy, %", 0.0, 100.0, step=0.5, key="human_accuracy")
+    cost = right.number_input("USD per case", 0.0, 1e6, step=0.1, key="human_cost")
+    minutes = left.number_input("Minutes per case", 0.0, 1e5, step=0.5, key="human_minutes")
+    capacity = right.number_input("Cases per day", 0, 10**7, step=10, key="human_capacity")
+    return replace(start, accuracy=accuracy / 100, cost=float(cost), minutes=float(minutes), capacity=int(capacity))
+
+
+def _measured(study: Study) -> list[str]:
+    """Return the tiers whose prices and latencies were measured, and may be other ones in production."""
+    return [t.name for t in study.tiers if t.kind not in ("whatif", "human")]
+
+
+def _means(study: Study, tier: str) -> tuple[float, float]:
+    """Return the mean USD and seconds of an answer under the terms, as four digits show them."""
+    answers = study.column(tier)[1]
+    cost, latency = (x[np.isfinite(x)] for x in (answers.cost, answers.latency))
+    return tuple(float(f"{x.mean():.4g}") if x.size else 0.0 for x in (cost, latency))  # type: ignore[return-value]
+
+
+def _pick_prices(study: Study) -> tuple[Pairs, Pairs]:
+    """Draw a price and a latency for each tier; what is not touched stays as measured."""
+    st.caption("Prices and latencies: as measured, until you type another.")
+    prices, seconds = dict(study.terms.prices), dict(study.terms.seconds)
+    for tier in _measured(study):
+        cost, latency = _means(study, tier)
+        left, right = st.columns(2)
+        typed = left.number_input(f"{tier}, USD per 1,000", 0.0, 1e7, step=0.1, format="%.6g", key=f"price.{tier}")
+        waited = right.number_input(f"{tier}, seconds", 0.0, 1e5, step=0.1, format="%.6g", key=f"latency.{tier}")
+        if typed != 1000 * cost:
+            prices[tier] = typed / 1000
+        if waited != latency:
+            seconds[tier] = float(waited)
+    if (prices or seconds) and st.button("As measured again", key="prices_reset"):
+        st.session_state.pop(SHOWN, None)
+        return (), ()
+    return tuple(prices.items()), tuple(seconds.items())
+
+
+def _weights(study: Study) -> dict[str, float]:
+    """Return each class's share in percent, as the terms or the data have it."""
+    if study.terms.mix:
+        return {c: 100 * w for c, w in study.terms.mix}
+    counts = np.bincount(study.dataset.truth, minlength=len(study.classes))
+    return {c: float(100 * n / counts.sum()) for c, n in zip(study.classes, counts, strict=True)}
+
+
+def _pick_mix(study: Study) -> Pairs:
+    st.caption("Shares as in the data; rows are left out to reach another mix.")
+    before = _weights(study)
+    with st.container(height=260 if len(before) > 8 else "content", border=False):
+        typed = {
+            name: float(st.number_input(f"{name}, %", 0.0, 1e6, step=1.0, format="%.4g", key=f"mix.{name}"))
+            for name in before
+        }
+    if study.terms.mix and st.button("As in the data again", key="mix_reset"):
+        st.session_state.pop(SHOWN, None)
+        return ()
+    total = sum(typed.values())
+    if typed == before or total <= 0:
+        return study.terms.mix
+    return tuple((name, value / total) for name, value in typed.items())
