@@ -30,8 +30,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")
 kind = PATTERNS[pattern]
 st.caption(kind.summary)
-if study.missing:
+if study.late or study.missing:
     controls.say_missing(study)
+if study.missing:
     st.stop()
 policy = controls.pick_policy(pattern, kind, study)
 if policy is None:

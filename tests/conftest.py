@@ -19,6 +19,8 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.study.evidence import Recording, record
+from hybrid.study.study import Study
+from hybrid.study.terms import Terms
 from hybrid.tiers.llm import client
 
 # in CI the same examples every time: what fails there fails here
@@ -133,6 +135,7 @@ def own_cache_folder(tmp_path_factory):
     """Keep the tests, and the servers that they start, out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYBRID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path_factory.mktemp("projects")))
         yield
 
 
@@ -148,6 +151,41 @@ def recording() -> Recording:
     tier = RecordedColumns("llm", "llm", confidence="llm_confidence", price=0.003)
     dataset = build(frame, Columns("label", text="text", recorded=(tier,)))
     return record(dataset, split(dataset))
+
+
+def study_of(recording, *, llms=(), **terms):
+    """Return a study of what was fitted, under these terms."""
+    study = Study("made up", labelled(), Columns("label", text="text"))
+    study.keep(recording)
+    study.add(list(llms))
+    study.terms = Terms(**terms)
+    return study
+
+
+def table_of(study):
+    """Return every tier's answers about every row."""
+    return study.table_of([t.name for t in study.tiers], np.arange(study.dataset.n_rows))
+
+
+def again(study):
+    """Return a study of the same fitted data, as it was before anybody touched it."""
+    fresh = Study(study.name, study.table, study.columns, notes=study.joined)
+    fresh.keep(study.fitted, embedder=study.embedder, edits=study.edits)
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def sample_fitted():
+    """The sample as a machine without MiniLM loads it; fitted once, and handed out by `again`."""
+    from hybrid.dashboard import state
+
+    return state.fit(state.sample(), state.sample_columns(None))
+
+
+@pytest.fixture(scope="session")
+def own_fitted():
+    """A table of one's own, without recorded answers."""
+    return Study("mine.csv", labelled(), Columns("label", text="text")).fit()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import labelled
+from conftest import labelled, study_of, table_of
 from driving import BREAK_THE_LINE, go, number, open_sample, serving, settle, skip_without_chromium, tile
 from playwright.sync_api import expect
 
@@ -90,7 +90,7 @@ def test_from_upload_to_production(app, page, tmp_path):
     dataset = build(read("mine.csv", path.read_bytes()).table, Columns("label", text="text"))
     small = MiniLM.installed() if embedders.is_installed() else None
     recording = record(dataset, split(dataset), embedder=small)
-    table = recording.with_whatif(WhatIf())
+    table = table_of(study_of(recording, whatif=WhatIf()))
     test = recording.split.test
     said = dict(zip(dataset.texts, table.label[:, table.index("what-if LLM")], strict=True))
     sure = dict(zip(dataset.texts, table.confidence[:, table.index("what-if LLM")], strict=True))

@@ -8,22 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import labelled
+from conftest import again, labelled
 from plotly.offline import get_plotlyjs
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import cached, charts, state, trying, views, wording
+from hybrid.dashboard import charts, state, trying, views, wording
 from hybrid.dashboard.data.rules_table import changed
 from hybrid.dashboard.export import export, report
-from hybrid.dashboard.state import Choice, Pin, Terms
-from hybrid.dashboard.tiles import Scale
 from hybrid.data.columns import Columns
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
-from hybrid.routing.engine import replay
-from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import PATTERNS, Cascade
+from hybrid.study import promises
+from hybrid.study.study import Pin, Study
+from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
 from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
+from hybrid.tiers.whatif import WhatIf
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -37,8 +39,10 @@ PAGES = [
 ]
 
 
-def open_page(page="app.py", **params):
+def open_page(page="app.py", study=None, **params):
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    if study is not None:
+        at.session_state["study"] = study
     if page != "app.py":
         at.switch_page(page)
     for key, value in params.items():
@@ -58,24 +62,25 @@ def no_small_model(monkeypatch):
 
 
 @pytest.fixture
-def tune():
+def tune(sample_fitted):
     """The Tune page with the sample loaded and the what-if LLM on, which then is the strongest tier."""
-    return press(open_page("pages/1_Tune.py", whatif="true"), "Use the sample data")
+    study = again(sample_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    return open_page("pages/1_Tune.py", study)
 
 
 @pytest.fixture
-def own():
+def own(own_fitted):
     """The Tune page with a table of one's own loaded, which has no recorded answers."""
-    at = open_page()
-    at.file_uploader(key="upload").upload("mine.csv", labelled().to_csv(index=False).encode()).run()
-    press(at, "Load and fit")
-    return at.switch_page("pages/1_Tune.py").run()
+    study = again(own_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    return open_page("pages/1_Tune.py", study)
 
 
 @pytest.fixture
 def uncached(tune, monkeypatch):
     """Call what the pages call, but outside of a session, where its caches cannot be read."""
-    for module in (cached, export, report, trying, views):
+    for module in (export, report, trying, views):
         for name, value in vars(module).copy().items():
             if hasattr(value, "__wrapped__"):
                 monkeypatch.setattr(module, name, value.__wrapped__)
@@ -115,34 +120,41 @@ def test_the_ensembles_strategies_can_be_chosen(tune, strategy):
 @pytest.mark.usefixtures("uncached")
 def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     tune.slider(key="triage.threshold").set_value(0.6).run()
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    assert choice.policy.pattern.threshold == 0.6
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    assert policy.pattern.threshold == 0.6
     from hybrid.metrics.summary import summarize
 
-    (on,) = state.evaluate_on(data, (choice,), "tune")
-    expected = summarize(replay(choice.policy, on.predictions), on.truth)
+    on = study.measure(policy, "tune").graded
+    expected = summarize(replay(policy, on.predictions), on.truth)
     shown = numbers(tune)
     assert shown["Accuracy"] == f"{expected.accuracy.value:.1%}"
     assert shown["Escalation rate: sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
     assert shown["Cost per 1,000"] == wording.dollars(expected.cost_per_1000.value)
-    curve = cached.curve(data, choice, choice.policy.thresholds()[0])
+    curve = study.measure(policy, "tune").curve(policy.thresholds()[0])
     for t in (0.3, 0.6, 0.91):
-        moved = Choice(with_threshold(choice.policy, "threshold", None, t), choice.whatif)
-        assert curve.accuracy[curve.at(t)] == pytest.approx(cached.summary(data, moved, "tune").accuracy.value)
+        moved = with_threshold(policy, "threshold", None, t)
+        assert curve.accuracy[curve.at(t)] == pytest.approx(views.summary(study, moved, "tune").accuracy.value)
 
 
-def test_a_shared_link_restores_its_settings():
-    at = press(
-        open_page(
-            "pages/1_Tune.py",
-            **{"pattern": "Cascade", "cascade.thresholds.1": "0.4", "whatif": "true", "whatif_accuracy": "80"},
-        ),
-        "Use the sample data",
-    )
+def test_a_shared_link_restores_the_policy_and_everything_that_is_assumed(tune, sample_fitted):
+    study = tune.session_state["study"]
+    names = ("rules", "classifier", "what-if LLM")
+    tiers = tuple(t for t in study.tiers if t.name in names)
+    study.use(Policy(Cascade((0.0, 0.4)), tiers))  # a threshold of exactly 0 is one
+    study.terms = replace(study.terms, whatif=WhatIf(accuracy=0.8), prices=(("smollm2", 0.5),), volume=7)
+    settings = state.address_of(study)
+    at = open_page("pages/1_Tune.py", again(sample_fitted), set=settings)
     assert not at.exception
-    choice = at.session_state["choice"]
-    assert choice.policy.pattern.thresholds == (0.85, 0.4, 0.85, 0.85)
-    assert choice.whatif.accuracy == 0.8
+    found = at.session_state["study"]
+    assert (found.policy, found.terms) == (study.policy, study.terms)
+    assert at.slider(key="cascade.thresholds.0").value == 0.0
+
+
+def test_a_damaged_link_says_so_and_changes_nothing(sample_fitted):
+    at = open_page("pages/1_Tune.py", again(sample_fitted), set="nonsense")
+    assert any("link is damaged" in e.value for e in at.error)
+    assert not at.exception
+    assert not at.session_state["study"].terms.prices
 
 
 def test_pins_are_compared_and_exported(tune):
@@ -150,7 +162,7 @@ def test_pins_are_compared_and_exported(tune):
     tune.slider(key="triage.threshold").set_value(0.3).run()
     press(tune, "Pin to compare")
     press(tune, "Pin to compare")  # the same again is no new pin
-    assert [p.name for p in tune.session_state["pins"]] == ["A", "B"]
+    assert [p.name for p in tune.session_state["study"].pins] == ["A", "B"]
     tune.switch_page("pages/2_Compare.py").run()
     assert not tune.exception
     assert list(tune.table[0].value.columns) == ["A", "B"]
@@ -163,7 +175,7 @@ def test_pins_are_compared_and_exported(tune):
 
 def test_bad_files_leave_the_loaded_data_alone():
     at = press(open_page(), "Use the sample data")
-    before = at.session_state["loaded"]
+    before = at.session_state["study"]
     for name, content in {
         "empty.csv": b"",
         "open.csv": b'text,label\na,"x\nb,y\n',
@@ -173,17 +185,17 @@ def test_bad_files_leave_the_loaded_data_alone():
         at.file_uploader(key="upload").upload(name, content).run()
         assert at.error, name
         assert not at.exception
-        assert at.session_state["loaded"] is before
+        assert at.session_state["study"] is before
 
 
 def test_a_table_that_cannot_be_used_says_why_and_keeps_the_data():
     at = press(open_page(), "Use the sample data")
-    before = at.session_state["loaded"]
+    before = at.session_state["study"]
     rows = "\n".join(f"some text {chr(97 + i % 26) * (i + 1)},same" for i in range(30))
     at.file_uploader(key="upload").upload("one.csv", f"text,label\n{rows}\n".encode()).run()
     at = press(at, "Load and fit")
     assert "carry the label 'same'" in at.error[0].value
-    assert at.session_state["loaded"] is before
+    assert at.session_state["study"] is before
 
 
 def test_upload_load_and_tune_own_data():
@@ -192,7 +204,7 @@ def test_upload_load_and_tune_own_data():
     at.file_uploader(key="upload").upload("mine.csv", content).run()
     at = press(at, "Load and fit")
     assert not at.error
-    assert at.session_state["loaded"].recording.dataset.n_rows == 240
+    assert at.session_state["study"].dataset.n_rows == 240
     assert not at.exception
 
 
@@ -206,7 +218,7 @@ def test_predictions_without_texts_can_be_tuned():
     assert not at.error
     at.switch_page("pages/1_Tune.py").run()
     assert not at.exception
-    assert at.session_state["choice"].policy.names == ("a", "b")
+    assert at.session_state["study"].policy.names == ("a", "b")
     at.segmented_control(key="pattern").set_value("router").run()
     assert any("needs texts" in i.value for i in at.info)
 
@@ -219,10 +231,10 @@ def test_numbers_rest_on_the_rows_that_every_tier_answered():
     press(at, "Load and fit")
     at.switch_page("pages/1_Tune.py").run()
     assert not at.exception
-    data, choice = at.session_state["loaded"], at.session_state["choice"]
-    (on,) = state.evaluate_on(data, (choice,), "tune")
+    study, policy = at.session_state["study"], at.session_state["study"].policy
+    on = study.measure(policy, "tune").graded
     assert 30 < len(on.truth) < 55
-    assert on.n_side == len(data.recording.split.tune)
+    assert on.n_side == len(study.evidence.split.tune)
     assert f"Measured on {len(on.truth)} of {on.n_side} tune rows" in " ".join(c.value for c in at.caption)
     assert any("count $0" in c.value for c in at.caption)
 
@@ -230,7 +242,7 @@ def test_numbers_rest_on_the_rows_that_every_tier_answered():
 def test_other_data_start_from_their_own_tiers(own):
     """A file with recorded answers switches the what-if LLM off; the next without them has it again."""
     tune = own
-    assert tune.session_state["choice"].policy.names == ("classifier", "what-if LLM")
+    assert tune.session_state["study"].policy.names == ("classifier", "what-if LLM")
     frame = labelled()
     frame["llm"] = frame["label"]
     for name, table, expected in (
@@ -242,26 +254,34 @@ def test_other_data_start_from_their_own_tiers(own):
         press(tune, "Load and fit")
         tune.switch_page("pages/1_Tune.py").run()
         assert not tune.exception
-        assert tune.session_state["choice"].policy.names == expected
+        assert tune.session_state["study"].policy.names == expected
 
 
-@pytest.mark.parametrize("pattern", ["triage", "cascade", "ensemble", "triage_ensemble"])
-def test_local_tiers_alone_can_be_tuned(own, pattern):
-    own.toggle(key="whatif").set_value(False).run()
-    own.segmented_control(key="pattern").set_value(pattern).run()
+@pytest.mark.parametrize("pattern", list(PATTERNS))
+def test_without_an_llm_no_policy_escalates_to_rules(own, pattern):
+    own.session_state["study"].terms = Terms()
+    own.session_state["pattern"] = pattern
+    own.run()
     assert not own.exception
-    assert set(own.session_state["choice"].policy.names) == {"rules", "classifier"}
-    assert not own.session_state["choice"].policy.simulated
+    policy = own.session_state["study"].policy
+    assert policy.names == ("rules", "classifier")
+    assert isinstance(policy.pattern, Cascade)
     for page in PAGES[2:]:
         own.switch_page(page).run()
         assert not own.exception
 
 
-def test_the_router_says_what_it_lacks(own):
-    own.toggle(key="whatif").set_value(False).run()
-    own.segmented_control(key="pattern").set_value("router").run()
-    assert not own.exception
-    assert own.session_state["choice"].policy.names == ("trained gate", "rules", "classifier")
+def test_answers_on_test_rows_only_are_named_and_the_rows_can_be_split_again():
+    frame = labelled()
+    frame["split"] = ["tune"] * 120 + ["test"] * 120
+    frame["llm"] = [""] * 120 + list(frame["label"][120:])
+    study = Study("late.csv", frame).fit()
+    at = open_page("pages/1_Tune.py", study)
+    assert any("llm answered no tune row" in w.value for w in at.warning)
+    assert "llm" not in at.session_state["study"].policy.names
+    at.button(key="split_again").click().run()
+    assert not at.exception
+    assert at.session_state["study"].policy.names == ("classifier", "llm")
 
 
 def test_rule_edits_lead_to_the_edited_table():
@@ -279,41 +299,40 @@ def test_rule_edits_lead_to_the_edited_table():
 
 @pytest.mark.usefixtures("uncached")
 def test_the_exported_lines_run(tune, tmp_path, monkeypatch):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
     monkeypatch.chdir(tmp_path)
     for kind in ("triage", "local"):
         if kind == "local":
-            from hybrid.routing.engine import Policy
-            from hybrid.routing.patterns import Cascade
-
-            tiers = data.recording.predictions.select(["rules", "classifier"]).tiers
-            choice = Choice(Policy(Cascade((0.8,)), tiers), None)
-        content = export.bundle(data, choice)
-        name = export.file_name(choice.policy)
+            tiers = study.evidence.predictions.select(["rules", "classifier"]).tiers
+            policy = Policy(Cascade((0.8,)), tiers)
+        content = export.bundle(study, policy)
+        name = export.file_name(policy)
         Path(name).write_bytes(content)
-        lines = export.snippet(name, data, choice.policy)
+        lines = export.snippet(name, study, policy)
         exec(compile(lines, name, "exec"), {})
 
 
 @pytest.mark.usefixtures("uncached")
 def test_evidence_names_what_is_simulated(tune):
-    evidence = export.evidence(tune.session_state["loaded"], tune.session_state["choice"])
+    evidence = promises.evidence(tune.session_state["study"], tune.session_state["study"].policy)
     assert evidence["simulated"] == ["what-if LLM"]
     assert evidence["metrics"]["test"]["accuracy"]["low"] < evidence["metrics"]["test"]["accuracy"]["value"]
 
 
 @pytest.mark.usefixtures("uncached")
 def test_the_report_stands_alone_and_says_what_the_screen_says(tune):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    other = Choice(with_threshold(choice.policy, "threshold", None, 0.3), choice.whatif)
-    data = replace(data, name="<script>alert(1)</script>")
-    html = report.report(data, choice, [Pin("A", other)], Scale(50_000, 2.0), written=date(2026, 1, 2))
-    test = cached.summary(data, choice, "test")
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    other = with_threshold(policy, "threshold", None, 0.3)
+    study.name = "<script>alert(1)</script>"
+    html = report.report(
+        study, policy, [Pin("A", other)], Terms(volume=50_000, wrong_cost=2.0), written=date(2026, 1, 2)
+    )
+    test = views.summary(study, policy, "test")
     assert f"{test.accuracy.value:.1%} accuracy" in html
     assert wording.dollars(test.cost_per_1000.value) in html
     assert "50,000 texts" in html
     assert "with mistakes at $2.00 each" in html
-    assert data.recording.dataset.fingerprint in html
+    assert study.dataset.fingerprint in html
     assert "Simulated:</strong> what-if LLM" in html
     assert "2026-01-02" in html
     assert "hybrid.load" in html
@@ -322,25 +341,28 @@ def test_the_report_stands_alone_and_says_what_the_screen_says(tune):
     outside = html.replace(get_plotlyjs(), "")
     assert not re.search(r"(src|href)=|url\(|@import", outside)
     assert "default-src 'none'" in html
-    alone = report.report(data, choice, [], Scale(), written=date(2026, 1, 2))
+    study.terms = replace(study.terms, prices=(("classifier", 0.001),), mix=(("billing", 0.5), ("shipping", 0.5)))
+    assumed = report.report(study, policy, [], study.terms, written=date(2026, 1, 2))
+    assert "Assumed instead of measured" in assumed
+    alone = report.report(study, policy, [], Terms(), written=date(2026, 1, 2))
     assert "other policies" not in alone
 
 
 @pytest.mark.usefixtures("uncached")
 def test_a_tried_text_is_decided_as_the_bundle_decides_it(tune):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    dataset = data.recording.dataset
-    on = state.evaluate_on(data, (choice,), "test")[0]
-    expected = replay(choice.policy, on.predictions)
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    dataset = study.dataset
+    on = study.measure(policy, "test").graded
+    expected = replay(policy, on.predictions)
     texts = [str(dataset.texts[i]) for i in on.rows[:40]]
-    decisions = trying.decide(data, choice, [*texts, "zzz qqq"])
+    decisions = trying.decide(study, policy, [*texts, "zzz qqq"])
     assert [d.label for d in decisions[:-1]] == [dataset.classes[c] for c in expected.label[:40]]
     assert [d.cost for d in decisions[:-1]] == pytest.approx(expected.cost[:40].tolist())
     unseen = decisions[-1]  # no tier here knows it: it is sent on, and stays unanswered at the list price
     assert (unseen.label, unseen.tier, unseen.cost) == (None, "what-if LLM", 0.003)
-    assert trying.known(data, texts[0])
-    assert not trying.known(data, "zzz qqq")
-    words = trying.words_for(data, "refund my invoice", "billing")
+    assert trying.known(study, texts[0])
+    assert not trying.known(study, "zzz qqq")
+    words = trying.words_for(study, "refund my invoice", "billing")
     assert list(words) == sorted(words, key=lambda w: -abs(words[w]))
 
 
@@ -372,48 +394,51 @@ def test_inspect_shows_and_filters_rows(tune):
 
 def test_what_if_prices_and_volume_reach_every_number(tune):
     before = numbers(tune)["Cost per 1,000"]
+    tune.session_state["whatif_open"] = True
+    tune.run()
     tune.number_input(key="volume").set_value(1_000_000).run()
     tune.number_input(key="wrong_cost").set_value(1.0).run()
     assert numbers(tune)["Cost per 1,000"] == before
-    assert tune.session_state["scale"] == Scale(1_000_000, 1.0)
+    assert tune.session_state["study"].terms == Terms(whatif=WhatIf(), volume=1_000_000, wrong_cost=1.0)
     tune.number_input(key="whatif_price").set_value(6.0).run()
     after = numbers(tune)["Cost per 1,000"]
     assert float(after.strip("$")) == pytest.approx(2 * float(before.strip("$")), abs=0.02)
+    tune.number_input(key="price.classifier").set_value(1.0).run()
+    assert dict(tune.session_state["study"].terms.prices) == {"classifier": 0.001}
     assert not tune.exception
     said = " ".join(h.proto.body for h in tune.get("html"))
     assert "with mistakes" in said
 
 
-@pytest.mark.usefixtures("uncached")
-def test_the_class_mix_of_production_leaves_rows_out_and_says_how_many(tune, monkeypatch):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    classes = data.recording.dataset.classes
-    mix = tuple((c, 0.5 if c in classes[:2] else 0.0) for c in classes)
-    (on,) = state.evaluate_on(data, (replace(choice, terms=Terms(mix=mix)),), "tune")
+def test_the_class_mix_of_production_leaves_rows_out_and_says_how_many(sample_fitted):
+    study = again(sample_fitted)
+    policy, classes = study.policy, study.classes
+    all_rows = study.measure(policy, "tune").graded
+    assert views.mix_note(study, policy) is None
+    study.terms = Terms(mix=tuple((c, 0.5 if c in classes[:2] else 0.0) for c in classes))
+    on = study.measure(policy, "tune").graded
     counts = np.bincount(on.truth, minlength=len(classes))
     assert abs(counts[0] - counts[1]) <= 1
     assert not counts[2:].any()
-    (all_rows,) = state.evaluate_on(data, (choice,), "tune")
     before = np.bincount(all_rows.truth, minlength=len(classes))
     assert counts[:2].max() == before[:2].min()  # as many as the scarcer class allows
     assert set(on.rows) < set(all_rows.rows)
-    (again,) = state.evaluate_on(data, (replace(choice, terms=Terms(mix=mix)),), "tune")
-    np.testing.assert_array_equal(on.rows, again.rows)
+    other = again(sample_fitted)
+    other.terms = study.terms
+    np.testing.assert_array_equal(on.rows, other.measure(policy, "tune").graded.rows)
     assert (on.n_answered, on.n_side) == (len(all_rows.rows), all_rows.n_side)
     assert on.scarce == classes[:2][int(before[:2].argmin())]
-    monkeypatch.setattr(views.cached, "evaluation", lambda *a: state.evaluate_on(a[0], a[1:2], a[2])[0])
-    said = views.mix_note(data, replace(choice, terms=Terms(mix=mix)))
+    said = views.mix_note(study, policy)
     assert f"{len(on.truth):,} of {len(all_rows.truth):,} tune rows" in said
     assert f"{on.scarce} is the class with too few" in said
-    assert views.mix_note(data, choice) is None
 
 
 def test_loading_that_is_left_says_so_and_keeps_the_data(tune):
-    before = tune.session_state["loaded"]
+    before = tune.session_state["study"]
     tune.session_state["loading"] = True  # as a run that was ended in the middle leaves it
     tune.run()
     assert any("stopped before it was done" in i.value for i in tune.info)
-    assert tune.session_state["loaded"] is before
+    assert tune.session_state["study"] is before
     tune.run()
     assert not any("stopped before it was done" in i.value for i in tune.info)
 
@@ -421,8 +446,8 @@ def test_loading_that_is_left_says_so_and_keeps_the_data(tune):
 def test_sessions_do_not_share_what_they_loaded():
     first = press(open_page(), "Use the sample data")
     second = open_page()
-    assert "loaded" in first.session_state
-    assert "loaded" not in second.session_state
+    assert "study" in first.session_state
+    assert "study" not in second.session_state
 
 
 def test_a_load_replaces_pins_of_other_data(tune):
@@ -430,7 +455,7 @@ def test_a_load_replaces_pins_of_other_data(tune):
     tune.switch_page("app.py").run()
     tune.file_uploader(key="upload").upload("mine.csv", labelled().to_csv(index=False).encode()).run()
     press(tune, "Load and fit")
-    assert tune.session_state["pins"] == []
+    assert tune.session_state["study"].pins == []
 
 
 def test_columns_of_the_sample_are_read_as_they_are():
@@ -452,12 +477,12 @@ def test_what_is_drawn_into_the_chart_does_not_stay_there(tune):
 
 @pytest.mark.usefixtures("uncached")
 def test_the_report_leaves_the_chart_of_the_page_as_it_is(tune, monkeypatch):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    (line,) = choice.policy.thresholds()
-    view = views.threshold(data, choice, line, "Confidence")
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    (line,) = policy.thresholds()
+    view = views.threshold(study, policy, line, "Confidence")
     before = json.loads(view[0].to_json())
     monkeypatch.setattr(views, "threshold", lambda *_: view)
-    assert report._threshold_charts(data, choice)  # the threshold stands in it as a line
+    assert report._threshold_charts(study, policy)  # the threshold stands in it as a line
     assert json.loads(view[0].to_json()) == before
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybrid.dashboard import charts, tiles, wording
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
-from hybrid.dashboard.tiles import Scale, of_points, of_summary
+from hybrid.dashboard.tiles import of_points, of_summary
 from hybrid.dashboard.tune import axes, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
@@ -20,8 +20,9 @@ from hybrid.metrics.summary import Interval, paired_difference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.routing.table import UNKNOWN
+from hybrid.study.terms import Terms
 
-SCALES = st.sampled_from((Scale(), Scale(7_000, 0.25), Scale(0, 0.0)))
+SCALES = st.sampled_from((Terms(), Terms(volume=7_000, wrong_cost=0.25), Terms(volume=0, wrong_cost=0.0)))
 
 
 @given(cases(min_rows=2), st.data(), SCALES, st.sampled_from((*LEVELS, 0.1, 0.123, 0.777, 0.999)))
@@ -73,8 +74,11 @@ def test_a_wrong_answer_costs_what_was_said():
     tiers = tiers_of(2)
     predictions = table(tiers, [[(0, 0.9), (0, 1.0)], [(1, 0.9), (0, 1.0)]])
     s = summarize(replay(Policy(Triage(0.5), tiers), predictions), np.array([0, 0]))
-    assert of_summary(s, Scale(1000, 2.0), test=None)["month"] == "$0.00 per month, $1,000.00 with mistakes"
-    assert of_summary(s, Scale(1000, 0.0), test=None)["month"] == "$0.00 per month"
+    assert (
+        of_summary(s, Terms(volume=1000, wrong_cost=2.0), test=None)["month"]
+        == "$0.00 per month, $1,000.00 with mistakes"
+    )
+    assert of_summary(s, Terms(volume=1000, wrong_cost=0.0), test=None)["month"] == "$0.00 per month"
 
 
 def curve_of(confidences):
@@ -125,7 +129,7 @@ def test_what_the_script_gets_is_json_and_fits_together():
     curve = curve_of([0.2, 0.4, 0.9, 0.99])
     at = threshold_line.lattice(curve)
     shown = curve.on(at)
-    live = of_points(shown, Scale())
+    live = of_points(shown, Terms())
     axis = Axis(axes.STRETCHED, curve)
     panels = [(y, tint) for y, tint, _ in charts.panels(shown)]
     part = threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live)

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from conftest import study_of, table_of
 
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Predictions, Tier
-from hybrid.study.evidence import with_human
 from hybrid.tiers.human import Human, load
 from hybrid.tiers.whatif import WhatIf
 
@@ -46,14 +46,14 @@ def test_numbers_out_of_range_are_refused(bad):
 
 
 def test_a_person_is_the_last_tier_before_the_gates(recording):
-    table = with_human(recording.with_whatif(WhatIf()), Human(), recording.dataset)
+    table = table_of(study_of(recording, whatif=WhatIf(), human=Human()))
     kinds = [t.kind for t in table.tiers]
     assert kinds.index("human") == kinds.index("whatif") + 1
     assert all(k == "gate" for k in kinds[kinds.index("human") + 1 :])
 
 
 def test_a_person_ends_any_pattern_and_costs_what_it_costs(recording):
-    table = with_human(recording.with_whatif(WhatIf()), Human(cost=1.0), recording.dataset)
+    table = table_of(study_of(recording, whatif=WhatIf(), human=Human(cost=1.0)))
     names = ["classifier", "what-if LLM", "person"]
     policy = Policy(Cascade((0.9, 0.97)), table.select(names).tiers)
     outcomes = replay(policy, table)

@@ -60,7 +60,7 @@ def fitted():
 def opened(server, fitted):
     """The Data page with data loaded."""
     at = open_page()
-    at.session_state["loaded"] = fitted
+    at.session_state["study"] = fitted
     at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     return at.run()
 
@@ -93,7 +93,7 @@ def test_connect_record_and_tune(server, filled):
     assert list(at.session_state["llm.tiers"]) == ["llm"]
     at = record(at)
     assert not at.exception
-    table = at.session_state["loaded"].recording.predictions
+    table = at.session_state["study"].evidence.predictions
     assert table.tiers[table.index("llm")].kind == "llm"
     assert table.asked[:, table.index("llm")].sum() == N
     assert f"asked about {N} of" in said(at)
@@ -102,8 +102,8 @@ def test_connect_record_and_tune(server, filled):
     at.run()
     assert not at.exception
     at.selectbox(key="triage.strong").set_value("llm").run()
-    assert at.session_state["choice"].policy.names[-1] == "llm"
-    assert at.session_state["choice"].whatif is None  # a real LLM takes the simulated one's place
+    assert at.session_state["study"].policy.names[-1] == "llm"
+    assert at.session_state["study"].terms.whatif is None  # a real LLM takes the simulated one's place
     at.switch_page("pages/6_Export.py")
     at.run()
     assert not at.exception
@@ -114,7 +114,7 @@ def test_connect_record_and_tune(server, filled):
 def test_the_key_stands_on_no_page_and_in_no_setting(server, filled):
     at = record(press(filled, "Connect"))
     assert at.session_state["llm.keys"]["llm"] == (server.url, KEY)
-    assert KEY not in repr(at.session_state["llm.tiers"]) + repr(at.session_state["loaded"].llms)
+    assert KEY not in repr(at.session_state["llm.tiers"]) + repr(at.session_state["study"].llms)
     for page in ("app.py", "pages/6_Export.py"):
         at.switch_page(page)
         at.run()
@@ -128,7 +128,7 @@ def test_a_test_call_shows_answer_tokens_cost_and_latency(server, filled):
         assert part in shown
     assert server.served()["calls"] == 1
     at = press(at, "Connect")
-    assert not at.session_state["loaded"].llms  # one answer makes no tier that could be tuned
+    assert not at.session_state["study"].llms  # one answer makes no tier that could be tuned
     at = record(at)
     assert server.served()["calls"] == N  # the test call was kept, and is not paid for twice
 
@@ -169,7 +169,7 @@ def test_the_cap_stops_a_recording_and_the_page_says_so(server, filled):
     next(w for w in at.number_input if w.key == "llm.cap.llm").set_value(0.003)
     at = record(at.run())
     assert any("cap" in e.value for e in at.error)
-    assert 0 < at.session_state["loaded"].llms[0].n_answered < N
+    assert 0 < at.session_state["study"].llms[0].n_answered < N
 
 
 def test_failed_calls_are_shown_by_kind(server, filled):
@@ -193,7 +193,7 @@ def test_pause_resume_and_cancel_on_the_page(server, filled):
     assert job.progress().state == "cancelled"
     at = at.run()
     assert not at.exception
-    assert 0 < at.session_state["loaded"].llms[0].n_answered == job.progress().asked < N
+    assert 0 < at.session_state["study"].llms[0].n_answered == job.progress().asked < N
 
 
 def test_what_a_bundle_decides_without_its_llm_is_chosen_on_export(server, filled):
@@ -214,7 +214,7 @@ def test_several_llms_stand_from_cheap_to_dear_and_vote(server, filled):
     at = fill(at.run(), name="large", model="mock-2", url=server.url)
     at = price(at, 10.0, 20.0)
     at = record(press(at, "Connect"))
-    table = at.session_state["loaded"].recording.predictions
+    table = at.session_state["study"].evidence.predictions
     assert [t.name for t in table.tiers if t.kind == "llm"] == ["llm", "large"]
     at.switch_page("pages/1_Tune.py")
     at.run()
@@ -229,7 +229,7 @@ def test_an_llm_gate_breaks_even_somewhere(server, filled):
     at = fill(at.run(), model="mock-gate", url=server.url)
     at = record(press(price(at, 0.1, 0.2), "Connect"))
     assert not at.exception
-    table = at.session_state["loaded"].recording.predictions
+    table = at.session_state["study"].evidence.predictions
     assert table.tiers[-1].name == "LLM gate"
     shown = next(t.value for t in at.dataframe if "Breaks even at" in t.value.columns)
     share = break_even_share(table.tiers[-1].price, 0.0, table.tiers[table.index("llm")].price)
@@ -242,10 +242,10 @@ def test_a_disconnected_tier_leaves_the_table_and_comes_back_for_nothing(server,
     at = record(press(filled, "Connect"))
     calls = server.served()["calls"]
     at = press(at, "Disconnect")
-    assert "llm" not in [t.name for t in at.session_state["loaded"].recording.predictions.tiers]
+    assert "llm" not in [t.name for t in at.session_state["study"].evidence.predictions.tiers]
     assert not at.exception
     at = press(price(fill(at, model="mock-1", url=server.url), 1.0, 2.0), "Connect")
-    assert at.session_state["loaded"].llms[0].n_answered == N
+    assert at.session_state["study"].llms[0].n_answered == N
     assert server.served()["calls"] == calls
 
 
@@ -253,7 +253,7 @@ def test_answers_stay_when_the_rules_are_edited(server, filled):
     at = record(press(filled, "Connect"))
     at = press(at, "Apply the rules")
     assert not at.exception
-    assert at.session_state["loaded"].llms[0].n_answered == N
+    assert at.session_state["study"].llms[0].n_answered == N
 
 
 def test_a_key_that_was_typed_goes_to_its_own_server_alone(server, filled):
@@ -270,7 +270,7 @@ def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(serve
     monkeypatch.setenv("OPENAI_MODEL", "mock-1")
     server.control(key=KEY)
     at = open_page()
-    at.session_state["loaded"] = fitted
+    at.session_state["study"] = fitted
     at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at = at.run()
     assert at.text_input(key="llm.new.model").value == "mock-1"
@@ -285,7 +285,7 @@ def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
     monkeypatch.setattr(llm_session.st, "secrets", secrets)
     server.control(key=KEY)
     at = open_page()
-    at.session_state["loaded"] = fitted
+    at.session_state["study"] = fitted
     at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at = at.run()
     assert at.text_input(key="llm.new.url").value == server.url
@@ -307,7 +307,7 @@ def test_a_batch_is_sent_and_fetched_on_the_page(server, filled):
     assert not at.exception
     assert f"{N - 1} fetched now" in said(at)
     assert "0 batches under way" in said(at)
-    assert at.session_state["loaded"].llms[0].n_answered == N
+    assert at.session_state["study"].llms[0].n_answered == N
 
 
 def test_break_even():

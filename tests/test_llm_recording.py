@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import labelled
+from conftest import labelled, study_of, table_of
 from llm_server import KEY, completion
 
 from hybrid.data.columns import Columns
@@ -25,7 +25,7 @@ from hybrid.data.split import split
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.table import UNKNOWN
-from hybrid.study.answers import answered, joined
+from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, VERSION, AnswerStore, default_path
 from hybrid.tiers.llm.questions import LLMSettings
@@ -618,7 +618,7 @@ def test_recorded_answers_join_the_table_before_the_gates(server, parts, path, r
     one = job(server, parts, path, n=120)
     one.run()
     found = answered(one.questions.settings, recorded, one.questions.rows, kept(one.questions, path), cheap=CLASSIFIER)
-    table = joined(recorded, [found]).predictions
+    table = table_of(study_of(recorded, llms=[found], confidence=((found.tier.name, "own"),)))
     assert [t.name for t in table.tiers][:3] == ["rules", "classifier", "llm"]
     assert {t.kind for t in table.tiers[3:]} == {"gate"}
     assert table.tiers[2].kind == "llm"
@@ -635,7 +635,7 @@ def test_a_dearer_llm_comes_after_a_cheaper_one(server, parts, path, recorded):
         asked = questions(llm, *parts, 30)
         RecordingJob(asked, KEY, cap=1.0, path=path).run()
         tiers.append(answered(llm, recorded, asked.rows, kept(asked, path), cheap=CLASSIFIER))
-    names = [t.name for t in joined(recorded, tiers).predictions.tiers if t.kind != "gate"]
+    names = [t.name for t in study_of(recorded, llms=tiers).tiers if t.kind != "gate"]
     assert names == ["rules", "classifier", "small", "large"]
 
 
@@ -700,7 +700,7 @@ def test_an_llm_gate_scores_how_likely_the_cheap_tier_is_right(server, parts, pa
     asked = questions(gate, *parts, 300)
     RecordingJob(asked, KEY, cap=1.0, path=path).run()
     found = answered(gate, recorded, asked.rows, kept(asked, path), cheap=CLASSIFIER)
-    table = joined(recorded, [found]).predictions
+    table = table_of(study_of(recorded, llms=[found], confidence=((found.tier.name, "own"),)))
     assert table.tiers[-1].name == "LLM gate"
     assert table.tiers[-1].kind == "gate"
     assert (found.answers.label == UNKNOWN).all()

@@ -12,7 +12,7 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import labelled
+from conftest import labelled, study_of, table_of
 from llm_server import KEY
 from test_llm_recording import POISON
 
@@ -27,7 +27,7 @@ from hybrid.routing.patterns.cascade import Cascade
 from hybrid.routing.patterns.router import Router
 from hybrid.routing.patterns.triage import Triage
 from hybrid.routing.table import Predictions
-from hybrid.study.answers import answered, joined
+from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.questions import LLMSettings
@@ -72,7 +72,8 @@ def made(llm_process, tmp_path_factory):
     gate = LLMSettings("LLM gate", "mock-gate", role="gate", base_url=llm_process.url, key_variable="MOCK_API_KEY")
     easy = Reply("ok", '{"tier": "cheap", "reasoning": "plain", "difficulty": 1}', latency=0.1)
     judged = answered(gate, fitted, asked.rows, [easy] * N, cheap=CLASSIFIER)
-    return joined(fitted, [found, judged]), asked
+    study = study_of(fitted, llms=[found, judged], confidence=(("llm", "own"),))
+    return replace(fitted, predictions=table_of(study), llms=study.llm_models), asked
 
 
 def policy_of(made, pattern=None):

@@ -99,10 +99,10 @@ def said(at, kind):
 
 
 def test_the_first_cascade_is_real(sample):
-    assert sample.session_state["choice"].policy.names == ("classifier", "minilm")  # the stronger, not the dearer
+    assert sample.session_state["study"].policy.names == ("classifier", "minilm")  # the stronger, not the dearer
     sample.segmented_control(key="pattern").set_value("cascade").run()
     assert not sample.exception
-    policy = sample.session_state["choice"].policy
+    policy = sample.session_state["study"].policy
     assert policy.names == ("rules", "classifier", "minilm", "smollm2")
     assert not policy.simulated
     assert not any("simulated" in m.value for m in sample.markdown)
@@ -129,9 +129,9 @@ def test_a_last_tier_that_hurts_is_named():
     at.file_uploader(key="upload").upload("two.csv", frame.to_csv(index=False).encode()).run()
     press(at, "Load and fit")
     at.switch_page("pages/1_Tune.py").run()
-    assert at.session_state["choice"].policy.names == ("classifier", "good")  # not the dearest
+    assert at.session_state["study"].policy.names == ("classifier", "good")  # not the dearest
     at.segmented_control(key="pattern").set_value("cascade").run()
-    assert at.session_state["choice"].policy.names == ("rules", "classifier", "good", "bad")
+    assert at.session_state["study"].policy.names == ("rules", "classifier", "good", "bad")
     assert "**bad** at the end is worth −" in said(at, "warning")
     assert "Asking bad hurts: take it out of the cascade" in said(at, "warning")
     at.slider(key="cascade.thresholds.2").set_value(0.5).run()  # now the good one keeps everything
@@ -144,7 +144,7 @@ def test_a_last_tier_that_hurts_is_named():
 def test_every_pattern_starts_on_real_tiers(sample, pattern):
     sample.segmented_control(key="pattern").set_value(pattern).run()
     assert not sample.exception
-    assert not sample.session_state["choice"].policy.simulated
+    assert not sample.session_state["study"].policy.simulated
     for page in PAGES[2:]:
         sample.switch_page(page).run()
         assert not sample.exception
@@ -152,7 +152,7 @@ def test_every_pattern_starts_on_real_tiers(sample, pattern):
 
 def test_the_what_if_llm_is_one_click_away_and_labelled():
     at = press(open_page("pages/1_Tune.py", whatif="true"), "Use the sample data")
-    assert at.session_state["choice"].policy.names == ("classifier", "what-if LLM")
+    assert at.session_state["study"].policy.names == ("classifier", "what-if LLM")
     assert "simulated" in said(at, "markdown")
 
 
@@ -168,22 +168,22 @@ def test_the_data_page_shows_what_each_tier_is_worth_alone():
 def test_where_minilm_runs_it_stands_once():
     at = press(open_page(), "Use the sample data")
     assert not at.exception
-    data = at.session_state["loaded"]
-    names = [t.name for t in data.recording.predictions.tiers if t.kind != "gate"]
+    data = at.session_state["study"]
+    names = [t.name for t in data.evidence.predictions.tiers if t.kind != "gate"]
     assert names == ["rules", "classifier", "minilm", "minilm + classifier", "smollm2"]
     at.switch_page("pages/1_Tune.py").run()
     at.segmented_control(key="pattern").set_value("cascade").run()
-    assert at.session_state["choice"].policy.names == ("rules", "classifier", "minilm", "smollm2")
+    assert at.session_state["study"].policy.names == ("rules", "classifier", "minilm", "smollm2")
     # switched off and fitted again, the recorded answers take its place
     at.switch_page("app.py").run()
     at.toggle(key="small_model.minilm.False").set_value(False).run()
     press(at, "Fit again without the small model")
     assert not at.exception
-    tiers = {t.name: t.kind for t in at.session_state["loaded"].recording.predictions.tiers}
+    tiers = {t.name: t.kind for t in at.session_state["study"].evidence.predictions.tiers}
     assert tiers["minilm"] == "recorded"
     assert "minilm + classifier" not in tiers
     press(at, "Use the sample data")  # what was set holds for the next load
-    assert at.session_state["loaded"].embedder is None
+    assert at.session_state["study"].embedder is None
 
 
 @needs_minilm
@@ -194,7 +194,7 @@ def test_own_data_get_the_small_model_and_the_page_says_what_is_kept():
     assert "MiniLM's embeddings" in said(at, "caption")
     press(at, "Load and fit")
     assert not at.error
-    assert "minilm" in at.session_state["loaded"].recording.models
+    assert "minilm" in at.session_state["study"].models
     at.switch_page("pages/6_Export.py").run()
     assert not at.exception
 

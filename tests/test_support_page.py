@@ -84,7 +84,7 @@ def test_the_loaded_data_are_decided_as_on_tune(support):
     routing = totals["Tier and reader/Tickets"].set_index("Tier and reader")
     cost = next(v for k, v in metrics(at).items() if k.startswith("Cost per 1,000"))
     tune = at.switch_page("pages/1_Tune.py").run()
-    strong = tune.session_state["choice"].policy.names[-1]
+    strong = tune.session_state["study"].policy.names[-1]
     said = " ".join(h.body for h in tune.get("html"))  # the tiles' details say what holds on test
     assert f"{routing['Share'][f'{strong} + rules']:.1%}" in said
     assert cost in said

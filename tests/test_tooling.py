@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import labelled
+from conftest import labelled, study_of, table_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +39,7 @@ def test_the_readme_code_runs(tmp_path, monkeypatch):
 
     dataset = build(labelled(), Columns("label", text="text"))
     recording = record(dataset, split(dataset))
-    table = recording.with_whatif(WhatIf())
+    table = table_of(study_of(recording, whatif=WhatIf()))
     test = recording.split.test
     policy = Policy(Triage(0.5), table.select(["classifier", "what-if LLM"]).tiers)
     monkeypatch.chdir(tmp_path)

@@ -4,24 +4,29 @@ import json
 from dataclasses import replace
 
 import pytest
+from conftest import again
 from test_dashboard import open_page, press
 
 from hybrid.dashboard import class_table
 from hybrid.dashboard.compare import telling_apart
-from hybrid.dashboard.export import export, report, shift_panel
-from hybrid.dashboard.state import Choice, evaluate_on, table_of
-from hybrid.dashboard.tune import certify_panel, promised, suggest_panel
+from hybrid.dashboard.export import shift_panel
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import PATTERNS, Ensemble, Triage, TriageEnsemble
-from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
+from hybrid.routing.patterns import PATTERNS, Triage
+from hybrid.study import promises
+from hybrid.study.terms import Terms
+from hybrid.tiers.whatif import WhatIf
+from hybrid.tuning import rows_for_interval, rows_to_tell
 
 
 @pytest.fixture
-def tune():
-    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
-    at.toggle(key="whatif").set_value(True).run()  # a tier that costs something
-    return at.selectbox(key="triage.strong").set_value("what-if LLM").run()
+def tune(sample_fitted):
+    """Tune with a tier that costs something, and Suggest opened."""
+    study = again(sample_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    at = open_page("pages/1_Tune.py", study)
+    at.session_state["suggest_open"] = True
+    return at.run()
 
 
 def click(at, key):
@@ -30,7 +35,7 @@ def click(at, key):
 
 
 def policy_of(at):
-    return at.session_state["choice"].policy
+    return at.session_state["study"].policy
 
 
 def said(at):
@@ -41,7 +46,7 @@ def test_suggest_sets_the_slider_and_says_what_binds_and_how_it_was_found(tune):
     tune.number_input(key="goal_floor").set_value(92.0).run()
     at = click(tune, "suggest")
     assert not at.exception
-    found = at.session_state["suggested"].found
+    found = at.session_state["study"].suggested.found
     assert policy_of(at) == found.policy
     assert at.slider(key="triage.threshold").value == found.policy.pattern.threshold
     assert found.tune.accuracy.value >= 0.92
@@ -63,7 +68,7 @@ def test_suggest_over_all_patterns_moves_to_the_best_one(tune):
     tune.toggle(key="goal_by_class").set_value(True).run()
     at = click(tune, "suggest")
     assert not at.exception
-    found = at.session_state["suggested"].found
+    found = at.session_state["study"].suggested.found
     assert policy_of(at) == found.policy
     assert found.tune.cost_per_1000.value <= 1.5 * (1 + 1e-9)
     assert len(found.candidates) > 3
@@ -78,7 +83,7 @@ def test_every_pattern_can_be_suggested_and_set(tune, pattern):
     tune.selectbox(key="goal").set_value("least_total").run()
     at = click(tune, "suggest")
     assert not at.exception
-    assert policy_of(at) == at.session_state["suggested"].found.policy
+    assert policy_of(at) == at.session_state["study"].suggested.found.policy
 
 
 def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
@@ -86,11 +91,11 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
     tune.toggle(key="goal_table_on").set_value(True).run()
     at = click(tune, "suggest")
     assert not at.exception
-    goal = at.session_state["suggested"].found.goal
-    assert len(goal.wrong) == len(at.session_state["loaded"].recording.dataset.classes)
+    goal = at.session_state["study"].suggested.found.goal
+    assert len(goal.wrong) == len(at.session_state["study"].dataset.classes)
     assert "by a table" in said(at)
     # what was minimised stands there, on both sides
-    on_tune, on_test = at.session_state["suggested"].found.totals
+    on_tune, on_test = at.session_state["study"].suggested.found.totals
     assert f"With wrong answers ${on_tune.value:,.2f} per 1,000 on tune, ${on_test.value:,.2f}" in said(at).replace(
         "\\", ""
     )
@@ -98,17 +103,18 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
 
 
 def test_the_floor_starts_where_the_best_tier_alone_is(tune):
-    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
+    tune.session_state["study"].terms = Terms()
+    at = tune.run()
     best = max(s.accuracy.value for s in alone(at).values())
     assert at.number_input(key="goal_floor").value == int(100 * best)
     at = click(at, "suggest")
-    assert at.session_state["suggested"].found.feasible
+    assert at.session_state["study"].suggested.found.feasible
 
 
 def alone(at):
-    data, choice = at.session_state["loaded"], at.session_state["choice"]
-    (on,) = evaluate_on(data, (choice,), "tune")
-    one, two = choice.policy.tiers
+    study, policy = at.session_state["study"], at.session_state["study"].policy
+    on = study.measure(policy, "tune").graded
+    one, two = policy.tiers
     pairs = {one.name: Policy(Triage(0.0), (one, two)), two.name: Policy(Triage(0.0), (two, one))}
     return {name: summarize(replay(p, on.predictions), on.truth) for name, p in pairs.items()}
 
@@ -123,9 +129,9 @@ def test_thresholds_of_classes_are_sliders_in_a_table_and_show_their_gain(tune, 
     monkeypatch.setattr("hybrid.tuning.choosing.LEAST", 10**9)  # nothing is held out, where they would not pay
     tune.toggle(key="goal_by_class").set_value(True).run()
     at = click(tune, "suggest")
-    own = at.session_state["suggested"].found.policy.pattern.by_class
+    own = at.session_state["study"].suggested.found.policy.pattern.by_class
     assert any(v is not None for v in own)
-    classes = at.session_state["loaded"].recording.dataset.classes
+    classes = at.session_state["study"].dataset.classes
     for name, value in zip(classes, own, strict=True):
         if value is not None:
             assert at.slider(key=class_table.slider_key("triage", name)).value == value
@@ -183,7 +189,7 @@ def test_classes_are_certified_by_themselves_and_a_cascade_on_its_map(tune):
 
 
 def promised_of(at):
-    return at.session_state["certified"].found
+    return at.session_state["study"].certified.found
 
 
 def test_where_nothing_certifies_the_page_says_how_many_rows_would(tune):
@@ -194,23 +200,20 @@ def test_where_nothing_certifies_the_page_says_how_many_rows_would(tune):
     assert "No threshold certifies" not in said(at)
 
 
-def test_what_was_aimed_at_and_promised_stands_in_the_evidence_and_in_the_report(tune, monkeypatch):
+def test_what_was_aimed_at_and_promised_stands_in_the_evidence_and_in_the_report(tune):
     at = tune.toggle(key="certify_on").set_value(True).run()
     at = at.number_input(key="certify_alpha").set_value(25.0).run()
     at = click(at, "certify_use")
-    data, choice = at.session_state["loaded"], at.session_state["choice"]
-    kept = at.session_state["certified"]
-    monkeypatch.setattr(promised.st, "session_state", {"certified": kept})
-    shown = promised.evidence(data, choice)
+    study, policy = at.session_state["study"], at.session_state["study"].policy
+    kept = at.session_state["study"].certified
+    shown = promises.evidence(study, policy)
     assert json.loads(json.dumps(shown, allow_nan=False))["certificate"]["alpha"] == 0.25
     assert shown["suggestion"] is None
-    assert "Certified. With probability at least 90%" in promised.lines(data, choice)[0]
-    other = Choice(Policy(Triage(0.0001), choice.policy.tiers), choice.whatif, choice.terms)
-    assert promised.certificate_for(data, other) is None
-    stricter = Choice(Policy(Triage(kept.found.highest), choice.policy.tiers), choice.whatif, choice.terms)
-    assert promised.certificate_for(data, stricter) is kept.found
-    assert export.promised is report.promised is promised
-    monkeypatch.undo()
+    assert "Certified. With probability at least 90%" in promises.lines(study, policy)[0]
+    other = Policy(Triage(0.0001), policy.tiers)
+    assert promises.certificate_for(study, other) is None
+    stricter = Policy(Triage(kept.found.highest), policy.tiers)
+    assert promises.certificate_for(study, stricter) is kept.found
     at.switch_page("pages/6_Export.py").run()
     assert not at.exception
     assert any("With probability at least 90%" in j.value for j in at.json)
@@ -224,18 +227,6 @@ def test_the_goal_goes_along_into_the_bundle(tune):
     evidence = json.loads(at.json[-1].value)
     assert evidence["suggestion"]["goal"] == "cheapest, accuracy at least 91.5%"
     assert evidence["certificate"] is None
-
-
-def test_candidates_cover_every_pattern_that_the_tiers_allow(tune):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    table = table_of(data, choice.whatif, choice.terms)
-    found = list(suggest_panel.candidates(table))
-    assert {type(p.pattern) for p in found} == set(PATTERNS.values())
-    assert all(p.tiers[-1].kind != "rules" for p in found if not isinstance(p.pattern, Ensemble | TriageEnsemble))
-    place = [t.name for t in table.tiers]
-    assert all(sorted(p.names[1:], key=place.index) == list(p.names[1:]) for p in found)
-    assert Goal("cheapest").words == "cheapest"
-    assert certify_panel.RISKS.keys() == {"selective", "system"}
 
 
 def pin_at(at, threshold):
@@ -271,16 +262,15 @@ def rows_at_hand(text):
 
 
 def cached_accuracy(at, name):
-    pins = {p.name: p.choice for p in at.session_state["pins"]}
-    data = at.session_state["loaded"]
-    on = evaluate_on(data, (pins["B"], pins[name]), "test")[1]
-    return summarize(replay(pins[name].policy, on.predictions), on.truth).accuracy.value
+    study = at.session_state["study"]
+    pins = {p.name: p.policy for p in study.pinned}
+    return study.compare([pins["B"], pins[name]])[1][0].accuracy.value
 
 
 def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_above_it(tune):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    (on,) = evaluate_on(data, (choice,), "tune")
-    cheap, strong = choice.policy.tiers
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    on = study.measure(policy, "tune").graded
+    cheap, strong = policy.tiers
     dear = replace(on.predictions, cost=on.predictions.cost + 0.001)  # the cheap tier costs something, too
     one, two = (replay(Policy(Triage(t), (cheap, strong)), dear) for t in (0.5, 0.9))
     text = telling_apart.same_price(one, two, ("one", "two"))
@@ -349,7 +339,7 @@ def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field
 
 def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tune):
     at = tune.switch_page("pages/6_Export.py").run()
-    recording = at.session_state["loaded"].recording
+    recording = at.session_state["study"].evidence
     unseen = recording.dataset.texts[recording.split.test]  # of rows that the models were fitted on they are too sure
     same = "id,text\n" + "\n".join(f'{i},"{t}"' for i, t in enumerate(t.replace('"', "") for t in unseen))
     at.file_uploader(key="shift_file").upload("july.csv", same.encode())
@@ -371,19 +361,19 @@ def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tu
 
 
 def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_is_never_asked(tune):
-    data, choice = tune.session_state["loaded"], tune.session_state["choice"]
-    cheap = choice.policy.names[0]
+    study, policy = tune.session_state["study"], tune.session_state["study"].policy
+    cheap = policy.names[0]
     for seconds, most in ((1e-6, shift_panel.MAX_ROWS), (0.01, 1500), (1.0, shift_panel.LEAST_ROWS)):
-        timed = data.recording.predictions.on_terms({}, {cheap: seconds})
-        timed = replace(data, recording=replace(data.recording, predictions=timed))
-        assert shift_panel.most_rows(timed, choice.policy) == most
+        timed = study.evidence.predictions.on_terms({}, {cheap: seconds})
+        timed = replace(study, recording=replace(study.evidence, predictions=timed))
+        assert shift_panel.most_rows(timed, policy) == most
     texts = [f"text {i}" for i in range(4000)]
     part = shift_panel.sampled(texts, 1500)
     assert len(set(part)) == 1500
     assert part == shift_panel.sampled(texts, 1500) != texts[:1500]
     assert shift_panel.sampled(texts, 4000) == texts
-    other = next(n for n in data.recording.models if n != cheap)
-    both = Policy(Triage(0.99), tuple(data.recording.predictions.select((cheap, other)).tiers))
+    other = next(n for n in study.evidence.models if n != cheap)
+    both = Policy(Triage(0.99), tuple(study.evidence.predictions.select((cheap, other)).tiers))
     asked = {}
 
     class Counting:
@@ -392,22 +382,22 @@ def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_i
 
         def answer(self, texts):
             asked[self.name] = asked.get(self.name, 0) + len(texts)
-            return data.recording.models[self.name].answer(texts)
+            return study.evidence.models[self.name].answer(texts)
 
-    o = shift_panel.answered(both, {n: Counting(n) for n in data.recording.models}, ["hello", "refund please"])
+    o = shift_panel.answered(both, {n: Counting(n) for n in study.evidence.models}, ["hello", "refund please"])
     assert asked == {cheap: 2}
     assert o.asked[:, -1].any()
 
 
 def test_a_router_is_checked_by_the_confidence_of_the_tier_behind_its_gate(tune):
     at = tune.segmented_control(key="pattern").set_value("router").run()
-    data, choice = at.session_state["loaded"], at.session_state["choice"]
-    assert shift_panel.watched(choice.policy) == choice.policy.names[1]
-    texts = [data.recording.dataset.texts[i] for i in data.recording.split.test]
-    same = shift_panel.check(data, choice, texts)
-    told = data.recording.models[choice.policy.names[1]].answer(texts)
+    study, policy = at.session_state["study"], at.session_state["study"].policy
+    assert shift_panel.watched(policy) == policy.names[1]
+    texts = [study.dataset.texts[i] for i in study.evidence.split.test]
+    same = shift_panel.check(study, policy, texts)
+    told = study.evidence.models[policy.names[1]].answer(texts)
     assert (same.production == told.confidence).all()
     assert len(same.labelled) == len(texts)
     assert same.drift.level == "steady"
-    other = shift_panel.check(data, choice, [f"zyx wvu {i}" for i in range(300)])
+    other = shift_panel.check(study, policy, [f"zyx wvu {i}" for i in range(300)])
     assert other.drift.level == "alarm"

@@ -235,8 +235,8 @@ def require_policy(study: Study, place: DeltaGenerator) -> Policy:
 
 
 def say_missing(study: Study) -> None:
-    """Say why there is no policy, and offer what mends it."""
-    st.warning(study.missing, icon=":material/warning:")
+    """Say why there is no policy, or which tiers cannot be in one, and offer what mends it."""
+    st.warning(study.late or study.missing, icon=":material/warning:")
     if study.split.given and st.button("Split the rows again", icon=":material/shuffle:", key="split_again"):
         columns = replace(study.columns, split=None)
         small, edits = study.embedder, study.edits

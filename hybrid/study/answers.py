@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
+from hybrid.routing.table import Answers, Bools, Floats, Rows, Tier
 from hybrid.study.evidence import Recording, spread
 from hybrid.tiers.calibration import ConfidenceCalibrator, cross_fitted, fit_confidence_calibrator
 from hybrid.tiers.llm.examples import Examples
@@ -88,24 +88,6 @@ def answered(
     price = round(float(answers.cost.mean()), 12) if len(got) else 0.0
     tier = Tier(settings.name, "gate" if settings.role == GATE else "llm", price=price)
     return AnsweredLLM(tier, model, spread(answers, at, dataset.n_rows), dict(got))
-
-
-def join(recording: Recording, found: Sequence[AnsweredLLM]) -> Predictions:
-    """Put LLM tiers among the others: from cheap to dear, gates last."""
-    table = recording.predictions
-    columns = [(t, table.answers(j)) for j, t in enumerate(table.tiers)]
-    for one in found:
-        if one.tier.kind == "gate":
-            at = len(columns)
-        else:  # after those that are as cheap
-            at = sum(t.kind != "gate" and (t.price <= one.tier.price) for t, _ in columns)
-        columns.insert(at, (one.tier, one.answers))
-    return Predictions.from_answers([t for t, _ in columns], table.classes, [a for _, a in columns])
-
-
-def joined(recording: Recording, found: Sequence[AnsweredLLM]) -> Recording:
-    """Return the recording with LLM tiers added."""
-    return replace(recording, predictions=join(recording, found), llms={f.tier.name: f.model for f in found})
 
 
 def _calibrate(raw: Floats, right: Bools, fold: np.ndarray, tune: Bools) -> tuple[ConfidenceCalibrator | None, Floats]:

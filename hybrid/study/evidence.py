@@ -21,16 +21,14 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import NO_WORDS, HeuristicGate, KeyWords, TrainedGate, fit_gate
-from hybrid.tiers.human import Human
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
-from hybrid.tiers.whatif import WhatIf
 
 RULES, CLASSIFIER = "rules", "classifier"
 TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
 LEARNS = ("recorded", "llm")  # kinds of tiers whose confidence is learned; what runs here is calibrated already
 CHANCE = 0.5  # the AUROC of scores that tell nothing
-MAX_WHATIFS = 4  # tables kept for what-if settings
+
 
 Progress = Callable[[float, str], None]
 
@@ -91,7 +89,6 @@ class Recording:
     reader: str | None = None
     chances: Chances | None = None
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
-    _whatif: dict[WhatIf, Predictions] = field(default_factory=dict, init=False, repr=False)  # the latest few
 
     def confidence(self, name: str) -> TierConfidence:
         """Return what is known of a recorded tier's confidence; learned once."""
@@ -135,23 +132,6 @@ class Recording:
             for c in (answers.confidence, fitted.answers.confidence)
         )
         return TierConfidence(fitted, said, learned)
-
-    def with_whatif(self, whatif: WhatIf | None) -> Predictions:
-        """Return the table with a what-if LLM as the dearest tier; without one, as it is."""
-        if whatif is None:
-            return self.predictions
-        if whatif not in self._whatif:  # a page asks for the same table several times in a rerun
-            if len(self._whatif) >= MAX_WHATIFS:
-                self._whatif.clear()
-            made_up = whatif.answer(self.dataset.truth, self.dataset.key, n_classes=len(self.dataset.classes))
-            self._whatif[whatif] = _insert(self.predictions, whatif.tier, made_up)
-        return self._whatif[whatif]
-
-
-def with_human(table: Predictions, human: Human, dataset: Dataset) -> Predictions:
-    """Return a table with a person as the last tier that answers."""
-    made_up = human.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
-    return _insert(table, human.tier, made_up)
 
 
 def record(
@@ -334,12 +314,3 @@ def _small_models(
 
 def _table(columns: list[tuple[Tier, Answers]], classes: tuple[str, ...]) -> Predictions:
     return Predictions.from_answers([t for t, _ in columns], classes, [a for _, a in columns])
-
-
-def _insert(table: Predictions, tier: Tier, answers: Answers) -> Predictions:
-    """Return the table with a tier before the gates."""
-    if tier.name in [t.name for t in table.tiers]:
-        raise TierError(f"There is already a tier called {tier.name!r}: rename that column of your file.")
-    columns = [(t, table.answers(j)) for j, t in enumerate(table.tiers)]
-    at = sum(t.kind != "gate" for t in table.tiers)
-    return _table([*columns[:at], (tier, answers), *columns[at:]], table.classes)

@@ -490,12 +490,12 @@ class Study:
 
     @property
     def policy(self) -> Policy | None:
-        """The policy at hand: what was used last, else triage from the cheap to the strongest tier.
+        """The policy at hand: what was used last, else triage from the cheap to the strongest tier, or a cascade.
 
         None where the answers are not there that it would need; `missing` says which.
         """
         now = None if self._policy is None else self.bind(self._policy)
-        return now if now is not None else self.start("triage")
+        return now or self.start("triage") or self.start("cascade")
 
     def start(self, pattern: str) -> Policy | None:
         """Return the policy that a pattern starts with; None where there are too few tiers for it."""
@@ -568,19 +568,23 @@ class Study:
         self.pins = [p for p in self.pins if p.name != name]
 
     @property
+    def late(self) -> str:
+        """What cannot be chosen from because every answer is on a test row, and what to do; empty where nothing is."""
+        answered = self.accuracy("tune")
+        late = [t.name for t in defaults.answering(self.tiers) if t.name not in answered]
+        if not late:
+            return ""
+        return (
+            f"{', '.join(late)} answered no tune row: every answer is on a test row, and thresholds are chosen on "
+            "tune. Split the rows again, or add answers about tune rows."
+        )
+
+    @property
     def missing(self) -> str:
         """Why there is no policy to start with, and what to do; empty where there is one."""
         if self.policy is not None:
             return ""
-        answered = self.accuracy("tune")
-        late = [t.name for t in defaults.answering(self.tiers) if t.name not in answered]
-        if late:
-            names = ", ".join(late)
-            return (
-                f"{names} answered no tune row: every answer is on a test row, and thresholds are chosen on tune. "
-                "Split the rows again, or add answers about tune rows."
-            )
-        return (
+        return self.late or (
             "There is one tier only, and a policy needs two: add a column with an LLM's answers, connect an LLM, or "
             "switch on the what-if LLM."
         )
