@@ -39,6 +39,7 @@ RECORDED = {
 }
 # kinds of tiers, and where their answers come from
 ALONE = {"recorded": "recorded", "llm": "recorded here", "embedding": "fitted here"}
+FLAGS = ("blank_is_failure", "latency_in_ms")
 COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
 
 place = controls.open_page("Data")
@@ -122,7 +123,7 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns
         )
     }
     edited = st.data_editor(
-        frame.astype({v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, "name")}),
+        frame.astype({v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, *FLAGS, "name")}),
         column_config=choose | number | milliseconds | blank,
         num_rows="dynamic",
         hide_index=True,

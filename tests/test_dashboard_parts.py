@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import LEVELS, cases, groupings, table, tiers_of
+from conftest import LEVELS, cases, groupings, study_of, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,13 +169,6 @@ def test_kinds_of_rows_are_what_they_say(case):
     assert sum(c.n_rows * c.escalation_rate for c in numbers) == pytest.approx(outcomes.asked[:, -1].sum())
 
 
-class _Data:
-    """As much of loaded data as the table of rows reads."""
-
-    def __init__(self, recording):
-        self.recording = recording
-
-
 @pytest.fixture
 def inspected(recording):
     tiers = [t for t in recording.predictions.tiers if t.name in ("classifier", "llm")]
@@ -183,13 +176,13 @@ def inspected(recording):
     measured = recording.split.test
     on = recording.predictions.take(measured)
     truth = recording.dataset.truth[measured]
-    return _Data(recording), inspect(replay(policy, on), on, truth, cheap="classifier"), measured, policy
+    return study_of(recording), inspect(replay(policy, on), on, truth, cheap="classifier"), measured, policy
 
 
 def test_filters_narrow_what_is_shown(inspected):
     data, found, measured, policy = inspected
     everything = found.order("All")
-    texts = data.recording.dataset.texts
+    texts = data.dataset.texts
 
     def left(**filters):
         return matching(data, found, measured, everything, Filters(**filters))
@@ -208,14 +201,14 @@ def test_filters_narrow_what_is_shown(inspected):
     assert all(word in texts[measured[i]] for i in hits)
     assert not len(left(search="(no such [word"))
     frame = frame_of(data, found, measured, left(truth=1), names=policy.names, cheap="classifier")
-    assert set(frame["truth"]) == {data.recording.dataset.classes[1]}
+    assert set(frame["truth"]) == {data.dataset.classes[1]}
     assert frame["text"].tolist() == [texts[measured[i]] for i in left(truth=1)]
 
 
 def test_a_row_without_an_answer_is_found_and_shown_as_such(inspected):
     data, found, measured, policy = inspected
     found.label[5] = UNKNOWN
-    rows = matching(data, found, measured, found.order("All"), Filters(label=len(data.recording.dataset.classes)))
+    rows = matching(data, found, measured, found.order("All"), Filters(label=len(data.dataset.classes)))
     assert rows.tolist() == [5]
     frame = frame_of(data, found, measured, rows, names=policy.names, cheap="classifier")
     assert frame["final label"].tolist() == [""]

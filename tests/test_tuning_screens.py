@@ -103,8 +103,7 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
 
 
 def test_the_floor_starts_where_the_best_tier_alone_is(tune):
-    tune.session_state["study"].terms = Terms()
-    at = tune.run()
+    at = tune
     best = max(s.accuracy.value for s in alone(at).values())
     assert at.number_input(key="goal_floor").value == int(100 * best)
     at = click(at, "suggest")
@@ -210,7 +209,7 @@ def test_what_was_aimed_at_and_promised_stands_in_the_evidence_and_in_the_report
     assert json.loads(json.dumps(shown, allow_nan=False))["certificate"]["alpha"] == 0.25
     assert shown["suggestion"] is None
     assert "Certified. With probability at least 90%" in promises.lines(study, policy)[0]
-    other = Policy(Triage(0.0001), policy.tiers)
+    other = Policy(Triage(1.0), policy.tiers)  # so high that too few rows are kept to test it
     assert promises.certificate_for(study, other) is None
     stricter = Policy(Triage(kept.found.highest), policy.tiers)
     assert promises.certificate_for(study, stricter) is kept.found
@@ -314,7 +313,7 @@ def test_policies_that_err_alike_are_said_to(tune):
 
 
 def test_inspect_shows_reliability_before_and_after_and_the_numbers_of_the_field(tune):
-    tune.number_input(key="whatif_accuracy").set_value(100.0).run()  # then it claims the same about every text
+    tune.session_state["study"].terms = Terms(whatif=WhatIf(accuracy=1.0))  # then it claims the same about every text
     at = tune.switch_page("pages/3_Inspect.py").run()
     assert not at.exception
     (table,) = (t.value for t in at.table if "before" in t.value.columns)
@@ -364,9 +363,8 @@ def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_i
     study, policy = tune.session_state["study"], tune.session_state["study"].policy
     cheap = policy.names[0]
     for seconds, most in ((1e-6, shift_panel.MAX_ROWS), (0.01, 1500), (1.0, shift_panel.LEAST_ROWS)):
-        timed = study.evidence.predictions.on_terms({}, {cheap: seconds})
-        timed = replace(study, recording=replace(study.evidence, predictions=timed))
-        assert shift_panel.most_rows(timed, policy) == most
+        study.terms = replace(study.terms, seconds=((cheap, seconds),))
+        assert shift_panel.most_rows(study, policy) == most
     texts = [f"text {i}" for i in range(4000)]
     part = shift_panel.sampled(texts, 1500)
     assert len(set(part)) == 1500
