@@ -39,7 +39,7 @@ RECORDED = {
 }
 # kinds of tiers, and where their answers come from
 ALONE = {"recorded": "recorded", "llm": "recorded here", "embedding": "fitted here"}
-FLAGS = ("blank_is_failure", "latency_in_ms")
+FLAGS = ("blank_is_failure", "milliseconds")
 COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
 
 place = controls.open_page("Data")
