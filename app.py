@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hybrid.dashboard import charts, controls, state, wording
 from hybrid.dashboard.data import llm_panel, local_panel, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
+from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.join import join
@@ -176,7 +177,7 @@ def show_draft(draft: state.Draft) -> None:
             state.draft(state.Draft(draft.token, both))
             st.rerun()
     for note in drawn.joined:
-        st.caption(f"{note.what} {note.done}")
+        st.caption(inert(f"{note.what} {note.done}"))
     small = state.wanted_embedder(len(drawn.table))
     with load_here:
         if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
@@ -188,7 +189,7 @@ def show_draft(draft: state.Draft) -> None:
 def show_loaded(study: Study) -> None:
     """Draw what was loaded: its size, what was found, how the classifier does."""
     dataset, parts = study.dataset, study.split
-    st.subheader(study.name)
+    st.subheader(inert(study.name))
     with st.container(horizontal=True):
         st.metric("Rows", f"{dataset.n_rows:,}", border=True)
         st.metric("Classes", f"{len(dataset.classes):,}", border=True)
@@ -214,7 +215,7 @@ def show_loaded(study: Study) -> None:
             pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
         )
     for problem in study.evidence.problems:
-        st.warning(problem)
+        st.warning(inert(problem))
     with st.expander(f"Class balance ({len(dataset.classes)} classes)", expanded=len(dataset.classes) <= 12):
         counts = np.bincount(dataset.truth, minlength=len(dataset.classes))
         figure = charts.class_balance_figure(dict(zip(dataset.classes, counts.tolist(), strict=True)))

@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import assumptions, charts, controls, state, tiles, views
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import axes, certify_panel, class_sliders, human_panel, suggest_panel, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.routing.patterns import PATTERNS
@@ -44,8 +45,8 @@ terms = study.terms
 summary = views.summary(study, policy, "tune")
 if summary is None:
     st.warning(
-        f"No tune row has an answer from all of {', '.join(policy.names)}, in the class mix that you set. Pick other "
-        "tiers, add a file with their answers on the Data page, or reset the mix under What if."
+        f"No tune row has an answer from all of {', '.join(map(inert, policy.names))}, in the class mix that you set. "
+        "Pick other tiers, add a file with their answers on the Data page, or reset the mix under What if."
     )
     st.stop()
 test = views.summary(study, policy, "test")
@@ -61,8 +62,9 @@ with pin_here:
         st.caption(f"Pinned as {study.pins[-1].name}." if fresh else "This policy is pinned already.")
 if simulated:
     st.markdown(
-        f":orange-badge[:material/science: simulated] Every number that involves **{', '.join(simulated)}** is made up "
-        "at the accuracy, price and latency that you set under What if."
+        f":orange-badge[:material/science: simulated] Every number that involves "
+        f"**{', '.join(map(inert, simulated))}** is made up at the accuracy, price and latency that you set under "
+        "What if."
     )
 tiles.draw(summary, terms, test=test, names=policy.names, mark=" · simulated" if simulated else "")
 human_panel.show_load(study, policy)
@@ -73,7 +75,8 @@ if mixed:
 unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
 if unpriced:
     st.caption(
-        f":material/payments: No price is set for {', '.join(unpriced)}: answers count $0. Set it under What if."
+        f":material/payments: No price is set for {', '.join(map(inert, unpriced))}: answers count $0. Set it under "
+        "What if."
     )
 with st.container(key="verdict"):
     controls.show_gain(study, policy, simulated=bool(simulated))
@@ -92,7 +95,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):  # below the ch
     if len(lines) > 1:
         titles = [line.title for line in lines]
         picked = st.segmented_control(
-            "Draw the curves over", titles, default=titles[-1], required=True, key=f"{pattern}.axis"
+            "Draw the curves over",
+            titles,
+            default=titles[-1],
+            required=True,
+            format_func=inert,
+            key=f"{pattern}.axis",
         )
         which = titles.index(picked)
     scale_name = st.segmented_control(
@@ -153,7 +161,9 @@ threshold_line.mount(keys, tiles.TARGETS, **parts)
 if any(p.per_class for p in kind.params()):
     class_sliders.draw(study, policy, pattern)
 if line.value is None:
-    st.caption(f"“{line.title}” is off: the curves show what it would do when on, the dotted lines the policy as set.")
+    st.caption(
+        f"“{inert(line.title)}” is off: the curves show what it would do when on, the dotted lines the policy as set."
+    )
 on = study.measure(policy, "tune").graded
 st.caption(
     f"Drag the line, or step with the arrow keys through every threshold at which something changes. Measured on "

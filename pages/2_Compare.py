@@ -4,6 +4,7 @@ import streamlit as st
 
 from hybrid.dashboard import assumptions, controls, state, views, wording
 from hybrid.dashboard.compare import telling_apart
+from hybrid.dashboard.inert import inert
 
 place = controls.open_page("Compare")
 study = controls.require_study()
@@ -65,15 +66,15 @@ else:
     references = study.measure(choices[0], side).baselines
     st.caption(
         f"Baselines are those of {pins[0].name}: its tiers alone, random escalation (the straight line between "
-        f"{references.cheap} and {references.strong}) and oracle escalation (exactly the rows where "
-        f"{references.strong} is right and {references.cheap} is not)."
+        f"{inert(references.cheap)} and {inert(references.strong)}) and oracle escalation (exactly the rows where "
+        f"{inert(references.strong)} is right and {inert(references.cheap)} is not)."
     )
 
 telling_apart.draw(study, pins, side)
 st.subheader("Pinned")
 for kept in list(pins):
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.write(f"**{kept.name}** · {wording.describe(kept.policy)}")
+        st.write(f"**{kept.name}** · {inert(wording.describe(kept.policy))}")
         if st.button("Use", key=f"use_{kept.name}", help="Make it the policy at hand, on every page."):
             state.use(kept.policy)
             st.rerun()

@@ -4,6 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import charts, controls, views, wording
+from hybrid.dashboard.inert import inert
+from hybrid.dashboard.inert import table as table_of
 from hybrid.dashboard.inspect import calibration_panel
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
@@ -44,7 +46,7 @@ kind = st.segmented_control(
     format_func=lambda name: f"{name} ({counts[name]:,})",
     key="inspect_kind",
 )
-st.caption(f"{kind}: {HELP[kind]}.".replace("the cheap tier", cheap))
+st.caption(f"{kind}: {HELP[kind]}.".replace("the cheap tier", inert(cheap)))
 
 left, right = st.columns([3, 2], gap="large")
 with left:
@@ -58,7 +60,7 @@ with left:
         alt="Rows by truth and final label. The two boxes Truth and Final label below filter likewise.",
     )
 with right:
-    st.markdown(f"**Right and wrong by the confidence of {cheap}** · click a bar to see its rows")
+    st.markdown(f"**Right and wrong by the confidence of {inert(cheap)}** · click a bar to see its rows")
     bars = st.plotly_chart(
         charts.confidence_figure(found.cheap_confidence, found.right),
         key="confidences",
@@ -90,10 +92,10 @@ if filters.cell:
 if filters.spans:
     said += f" · {cheap} confidence " + ", ".join(f"{a:.2f} to {b:.2f}" for a, b in filters.spans)
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(f"**{said}**")
+    st.markdown(f"**{inert(said)}**")
     st.download_button(
         "Download these rows",
-        lambda: frame.to_csv(index=False).encode(),
+        lambda: table_of(frame).to_csv(index=False).encode(),
         f"{kind.lower().replace(' ', '_')}_{side}.csv",
         "text/csv",
         icon=":material/download:",

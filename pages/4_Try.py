@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import controls, trying, wording
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.study.evidence import CLASSIFIER
 
@@ -29,15 +30,15 @@ if len(texts) > MAX_TEXTS:
 try:
     decisions = trying.decide(study, policy, texts)
 except HybridError as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(inert(error), icon=":material/error:")
     st.stop()
 
 absent = set(policy.names) - set(study.models)
 if absent:
     why = "is simulated" if policy.simulated else "was recorded elsewhere"
     st.caption(
-        f":material/info: {', '.join(sorted(absent))} {why} and cannot be asked here: it repeats what it said about "
-        "texts of your data, and about any other text it stays silent, at its list price."
+        f":material/info: {', '.join(map(inert, sorted(absent)))} {why} and cannot be asked here: it repeats what it "
+        "said about texts of your data, and about any other text it stays silent, at its list price."
     )
 for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
     in_data = trying.known(study, text)
@@ -47,9 +48,8 @@ for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
         answer = f"goes to {decision.tier}" if silent else f"{decision.label or 'no answer'}"
         route = " → ".join(step.tier for step in decision.trace)
         st.markdown(
-            f"**{answer}** · {route} · {wording.dollars(decision.cost)} · {wording.seconds(decision.latency)}".replace(
-                "$", r"\$"
-            )
+            f"**{inert(answer)}** · {inert(route)} · {inert(wording.dollars(decision.cost))} · "
+            f"{wording.seconds(decision.latency)}"
         )
         st.dataframe(
             pd.DataFrame(

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from hybrid.dashboard import controls
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import page as support_page
 from hybrid.dashboard.support import quality as support_quality
 from hybrid.dashboard.support import settings as support_settings
@@ -25,7 +26,7 @@ if not batch.tickets:
 try:
     analyses = support_page.results(study, policy, config, batch, llm)
 except HybridError as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(inert(error), icon=":material/error:")
     st.stop()
 if analyses is None:
     st.stop()

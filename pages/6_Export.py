@@ -7,6 +7,7 @@ import streamlit as st
 
 from hybrid.dashboard import controls, views, wording
 from hybrid.dashboard.export import export, report, shift_panel
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 
 place = controls.open_page("Export")
@@ -46,7 +47,7 @@ with st.container(border=True):
     try:
         content = export.bundle(study, policy, on_failure=on_failure)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(inert(error), icon=":material/error:")
         st.stop()
     name = export.file_name(policy)
     st.download_button(
@@ -78,15 +79,15 @@ with st.container(border=True):
 external = study.external(policy)
 if external:
     st.info(
-        f"The bundle does not hold {', '.join(external)}: "
+        f"The bundle does not hold {', '.join(map(inert, external))}: "
         + ("it was simulated" if policy.simulated else "its answers were recorded")
         + ". Supply a function that asks it, as below.",
         icon=":material/extension:",
     )
 for tier in export.asked(study, policy):
     st.info(
-        f"The bundle asks {tier.name} ({tier.model} at {tier.base_url}) itself, with the key in the environment "
-        f"variable {tier.key_variable}; the key is not in it."
+        f"The bundle asks {inert(tier.name)} ({inert(tier.model)} at {inert(tier.base_url)}) itself, with the key in "
+        f"the environment variable {tier.key_variable}; the key is not in it."
         + (" Its examples hold texts of your data." if tier.examples else ""),
         icon=":material/key:",
     )

@@ -41,6 +41,38 @@ def test_no_request_leaves_the_machine(app, page):
     assert foreign == []
 
 
+def test_names_out_of_a_file_are_only_words(app, page, tmp_path):
+    """Classes, columns, texts and the file's name that Markdown, HTML or Plotly would fetch or link: nobody asks."""
+    asked, errors = [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    image = "![x](http://127.0.0.1:9/{0}) <img src=http://127.0.0.1:9/{0}> <a href='http://127.0.0.1:9/{0}'>x</a>"
+    frame = labelled()
+    frame["label"] = frame["label"] + " " + image.format("class")
+    frame["text"] = frame["text"] + " " + image.format("text")
+    tier = f"tier {image.format('tier')}"
+    frame[tier] = frame["label"].where(frame.index % 9 > 0, frame["label"].iloc[0])
+    frame[f"{tier}_confidence"] = [("0.6", "0.8", "0.95")[i % 3] for i in range(len(frame))]
+    path = tmp_path / "![x](http:__127.0.0.1:9_file.csv"
+    frame.to_csv(path, index=False)
+    page.goto(app)
+    settle(page)
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
+    page.get_by_role("button", name="Load and fit").click()
+    page.get_by_text("Fast classifier").wait_for(timeout=60_000)
+    settle(page)
+    for name in ("Tune", "Compare", "Inspect", "Try", "Support", "Export"):
+        go(page, name)
+        assert page.get_by_test_id("stException").count() == 0
+        if name == "Tune":
+            page.get_by_role("button", name="Pin to compare").click()
+            settle(page)
+        body = page.get_by_test_id("stMain")
+        assert body.locator("a[href*='127.0.0.1:9'], img[src*='127.0.0.1:9']").count() == 0, name
+        foreign = [u for u in asked if not u.startswith((app, app.replace("http", "ws"), "data:", "blob:"))]
+        assert (foreign, errors) == ([], []), name
+
+
 def test_from_upload_to_production(app, page, tmp_path):
     """The main job: upload, drag, switch pattern, pin, compare, download; the bundle decides alike."""
     frame = labelled()

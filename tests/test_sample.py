@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import labelled
+from conftest import again, labelled
 from streamlit.testing.v1 import AppTest
 from test_dashboard import PAGES, no_small_model, open_page, press  # noqa: F401 - a fixture
 
@@ -15,10 +15,12 @@ from hybrid.data.dataset import build
 from hybrid.data.read import read
 from hybrid.data.split import split
 from hybrid.routing.patterns import PATTERNS
+from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import EndpointEmbedder, MiniLM
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.llm.local_server import small_model as shipped_model
+from hybrid.tiers.whatif import WhatIf
 
 ROOT = Path(__file__).parent.parent
 HAS_MINILM = embedders.is_installed()
@@ -89,9 +91,9 @@ def test_recorded_answers_are_whole(answers, tickets):
 
 
 @pytest.fixture
-def sample():
+def sample(sample_fitted):
     """The Tune page as a newcomer meets it: the sample loaded, nothing set."""
-    return press(open_page("pages/1_Tune.py"), "Use the sample data")
+    return open_page("pages/1_Tune.py", again(sample_fitted))
 
 
 def said(at, kind):
@@ -150,8 +152,10 @@ def test_every_pattern_starts_on_real_tiers(sample, pattern):
         assert not sample.exception
 
 
-def test_the_what_if_llm_is_one_click_away_and_labelled():
-    at = press(open_page("pages/1_Tune.py", whatif="true"), "Use the sample data")
+def test_the_what_if_llm_is_the_strong_tier_where_it_is_on_and_labelled(sample_fitted):
+    study = again(sample_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    at = open_page("pages/1_Tune.py", study)
     assert at.session_state["study"].policy.names == ("classifier", "what-if LLM")
     assert "simulated" in said(at, "markdown")
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from conftest import labelled
+from conftest import again, labelled
 from test_dashboard import ROOT, open_page, press
 from test_support import CLASSES, keyword_bundle, say
 
@@ -173,9 +173,10 @@ def test_predictions_only_say_what_they_lack():
     assert any("there is nothing to read" in i.value for i in at.info)
 
 
-def test_a_person_shows_load_and_queue():
-    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
-    at = next(t for t in at.toggle if t.label.startswith("Person as the last tier")).set_value(True).run()
+def test_a_person_shows_load_and_queue(sample_fitted):
+    at = open_page("pages/1_Tune.py", again(sample_fitted))
+    at.session_state["whatif_open"] = True
+    at = at.run().toggle(key="human").set_value(True).run()
     assert not at.exception
     at = at.selectbox(key="triage.strong").set_value("person").run()
     assert not at.exception
@@ -189,8 +190,8 @@ def test_a_person_shows_load_and_queue():
     assert not at.exception
 
 
-def test_the_person_is_off_by_default():
-    at = press(open_page("pages/1_Tune.py"), "Use the sample data")
+def test_the_person_is_off_by_default(sample_fitted):
+    at = open_page("pages/1_Tune.py", again(sample_fitted))
     assert "person" not in at.selectbox(key="triage.strong").options
     assert "Load" not in metrics(at)
 

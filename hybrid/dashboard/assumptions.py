@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import state
+from hybrid.dashboard.inert import inert
 from hybrid.study.study import Study
 from hybrid.study.terms import Pairs, Terms
 from hybrid.tiers.human import Human
@@ -130,8 +131,10 @@ def _pick_prices(study: Study) -> tuple[Pairs, Pairs]:
     for tier in _measured(study):
         cost, latency = _means(study, tier)
         left, right = st.columns(2)
-        typed = left.number_input(f"{tier}, USD per 1,000", 0.0, 1e7, step=0.1, format="%.6g", key=f"price.{tier}")
-        waited = right.number_input(f"{tier}, seconds", 0.0, 1e5, step=0.1, format="%.6g", key=f"latency.{tier}")
+        typed = left.number_input(
+            f"{inert(tier)}, USD per 1,000", 0.0, 1e7, step=0.1, format="%.6g", key=f"price.{tier}"
+        )
+        waited = right.number_input(f"{inert(tier)}, seconds", 0.0, 1e5, step=0.1, format="%.6g", key=f"latency.{tier}")
         if typed != 1000 * cost:
             prices[tier] = typed / 1000
         if waited != latency:

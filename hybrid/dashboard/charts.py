@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from hybrid.dashboard.inert import in_figure
 from hybrid.dashboard.tune.axes import KEPT, PLAIN, Axis
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Baselines, Summary
@@ -55,6 +56,7 @@ def threshold_figure(
         Names of simulated tiers, marked in the references.
     """
     by_share = axis.name == KEPT
+    title = in_figure(title)
     figure = make_subplots(
         rows=4,
         cols=1,
@@ -63,7 +65,7 @@ def threshold_figure(
         row_heights=[0.42, 0.2, 0.2, 0.18],
         subplot_titles=(
             "Accuracy",
-            f"Escalation rate: sent to {strong}",
+            f"Escalation rate: sent to {in_figure(strong)}",
             "Cost per 1,000 texts",
             "Threshold at that share" if by_share else "Where the texts fall",
         ),
@@ -139,6 +141,7 @@ def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, 
     """Draw accuracy over two thresholds as a map, with lines of equal cost."""
     x, y = (axis.position(at) for axis, at in zip(axes, (surface.first, surface.second), strict=True))
     low = float(np.quantile(surface.accuracy, 0.05))
+    titles = (in_figure(titles[0]), in_figure(titles[1]))
     names = [f"{title.lower()} %{{customdata[{i}]:.3f}}<br>" for i, title in enumerate(titles)]
     figure = go.Figure(
         go.Heatmap(
@@ -195,7 +198,7 @@ def _draw_references(
     for i, (name, (cost, accuracy)) in enumerate(by_accuracy):
         mark = " (simulated)" if name in simulated else ""
         side = "right" if i % 2 else "left"
-        for row, y, text in ((1, accuracy, f"{name} alone{mark} {accuracy:.1%}"), (3, cost, None)):
+        for row, y, text in ((1, accuracy, f"{in_figure(name)} alone{mark} {accuracy:.1%}"), (3, cost, None)):
             figure.add_hline(y=y, line={"color": GREY, "width": 1, "dash": "dash"}, row=row, col=1)
             if text:
                 figure.add_annotation(
@@ -294,12 +297,12 @@ def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence
                 x=[cost],
                 y=[accuracy],
                 mode="markers+text",
-                text=[f"{name} alone{mark}"],
+                text=[f"{in_figure(name)} alone{mark}"],
                 textposition="bottom left" if cost > dearest / 2 else "bottom right",
                 textfont={"color": GREY, "size": 11},
                 marker={"size": 9, "color": GREY, "symbol": "circle-open", "line": {"width": 2}},
                 showlegend=False,
-                hovertemplate=f"{name} alone{mark}<br>%{{y:.1%}} at $%{{x:.4~g}}<extra></extra>",
+                hovertemplate=f"{in_figure(name)} alone{mark}<br>%{{y:.1%}} at $%{{x:.4~g}}<extra></extra>",
             )
         )
     ends = [references.alone[references.cheap], references.alone[references.strong]]
@@ -331,7 +334,7 @@ def class_balance_figure(counts: Mapping[str, int]) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=[n for _, n in ordered],
-            y=[name for name, _ in ordered],
+            y=[in_figure(name) for name, _ in ordered],
             orientation="h",
             marker={"color": BLUE},
             text=[f"{n:,}" for _, n in ordered] if len(ordered) <= 30 else None,
@@ -350,7 +353,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> go.Figure:
     truth, label = np.nonzero(counts)
     n = counts[truth, label]
     share = n / counts.sum(axis=1)[truth]
-    names = [*classes, "no answer"]
+    names = [*map(in_figure, classes), "no answer"]
     few = len(classes) <= 20
     size = max(6, min(34, 440 // len(classes)))
     figure = go.Figure(

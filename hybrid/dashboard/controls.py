@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import class_table, state, wording
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
@@ -84,16 +85,16 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
     if policy is None:
         return
     on = study.headline(policy)
-    said = f"**{policy.pattern.title}** · {' → '.join(policy.names)}"
+    said = f"**{policy.pattern.title}** · {' → '.join(map(inert, policy.names))}"
     if on.n_rows:
         s = on.summary
         mark = " :orange-badge[simulated]" if policy.simulated else ""
         said = (
-            f"{wording.short(policy)} · **{wording.percent(s.accuracy.value)}** right · "
-            f"**{wording.dollars(study.terms.month(s.cost_per_1000.value))}** a month{mark}"
-        ).replace("$", r"\$")
+            f"{inert(wording.short(policy))} · **{wording.percent(s.accuracy.value)}** right · "
+            f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month{mark}"
+        )
     with place, st.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar"):
-        st.markdown(said, width="content", help=wording.describe(policy).replace("$", r"\$"))
+        st.markdown(said, width="content", help=inert(wording.describe(policy)))
         st.button(
             "Pin",
             icon=":material/push_pin:",
@@ -180,7 +181,7 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
             cancel = st.empty()
         started = time.monotonic()
         while not wait((job,), timeout=POLL).done:
-            bar.progress(done, f"{doing} …")
+            bar.progress(done, f"{inert(doing)} …")
             if time.monotonic() - started > CANCEL_AFTER:
                 with cancel:
                     st.button("Cancel", icon=":material/close:", key=key)
@@ -195,7 +196,7 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
 
 def show_error(error: HybridError) -> None:
     """Say what is wrong with data that was to be loaded."""
-    st.error(str(error), icon=":material/error:")
+    st.error(inert(error), icon=":material/error:")
     if state.study() is not None:
         st.caption("The data that was loaded before stays.")
 
@@ -236,7 +237,7 @@ def require_policy(study: Study, place: DeltaGenerator) -> Policy:
 
 def say_missing(study: Study) -> None:
     """Say why there is no policy, or which tiers cannot be in one, and offer what mends it."""
-    st.warning(study.late or study.missing, icon=":material/warning:")
+    st.warning(inert(study.late or study.missing), icon=":material/warning:")
     if study.split.given and st.button("Split the rows again", icon=":material/shuffle:", key="split_again"):
         columns = replace(study.columns, split=None)
         small, edits = study.embedder, study.edits
@@ -265,12 +266,12 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
                 if p.unit and chosen.get("strategy") != "cost_aware":
                     values.append(p.default)  # only the cost-aware vote reads a price
                 else:
-                    values.append(_draw(p, key, p.label.format(tier=tier)))
+                    values.append(_draw(p, key, p.label.format(tier=inert(tier))))
             chosen[p.name] = tuple(values) if p.per_tier else values[0]
     try:
         return Policy(defaults(kind, names, **chosen), tiers)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(inert(error), icon=":material/error:")
         return None
 
 
@@ -376,7 +377,7 @@ def _select(label: str, options: list[str], key: str, default: str) -> str:
 
 def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
     """Say whether a policy gains or loses against its cheap tier alone, or cannot be told from it."""
-    cheap = start.cheap_of(policy.tiers).name
+    cheap = inert(start.cheap_of(policy.tiers).name)
     on = study.headline(policy)  # thresholds were chosen on tune: there, what gains nothing seems to gain
     gain, without, side = on.gain, _gain_of_last(on), on.side
     verdict = (
@@ -412,7 +413,7 @@ def _gain_of_last(on: Measurement) -> PairedDifference | None:
 
 def _show_last(policy: Policy, gain: PairedDifference) -> None:
     """Say what a cascade's last tier is worth: whether stopping before it would be better."""
-    *_, before, last = policy.names
+    *_, before, last = map(inert, policy.names)
     said = (
         f"**{last}** at the end is worth {points(gain.accuracy)} against stopping at **{before}**: "
         f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong"

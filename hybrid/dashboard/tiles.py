@@ -7,6 +7,7 @@ from html import escape
 
 import streamlit as st
 
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.wording import dollars, percent, seconds, signed
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Summary
@@ -117,7 +118,7 @@ def draw(summary: Summary, terms: Terms, *, test: Summary | None, names: Sequenc
         ),
         (
             "escalation",
-            f"Escalation rate: sent to {names[-1]}",
+            f"Escalation rate: sent to {inert(names[-1])}",
             [("95% CI ", "escalation_ci", ""), (f"asked: {reach}", None, "")],
             "test_escalation",
         ),

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from hybrid.dashboard import charts, wording
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tiles import of_points
 from hybrid.dashboard.tune import threshold_line
 from hybrid.dashboard.tune.axes import Axis
@@ -46,7 +47,7 @@ def mix_note(study: Study, policy: Policy) -> str | None:
     return (
         f":material/balance: In the class mix that you set, {' and '.join(said)} count; the others are left out, "
         "picked by a hash of their text, so that every number is one of real rows. "
-        f"{scarce} is the class with too few: label more of it to keep more rows."
+        f"{inert(scarce)} is the class with too few: label more of it to keep more rows."
     )
 
 
@@ -111,7 +112,7 @@ def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.
         cost = s.cost_per_1000
         shown = {
             "": kept.name,
-            "Policy": wording.describe(kept.policy) + (" (simulated)" if kept.policy.simulated else ""),
+            "Policy": inert(wording.describe(kept.policy)) + (" (simulated)" if kept.policy.simulated else ""),
             "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
             f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
             "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "

@@ -28,6 +28,9 @@ def snippet(
     classes: Sequence[str],
     models: Mapping[str, LocalModel],
     llms: Mapping[str, LLMTier] | None = None,
+    load: str = "hybrid.load",
+    then: str = ASKED,
+    also: Mapping[str, Server] | None = None,
 ) -> str:
     """Return the lines that load a bundle and decide with it.
 
@@ -40,8 +43,12 @@ def snippet(
         Name of the bundle's file.
     policy, classes, models, llms
         As `hybrid.production.bundle.save` was given them.
+    load, then
+        What loads it, and the lines after that.
+    also
+        Servers that something beside the policy asks, by name.
     """
-    asked = servers(policy, models=models, llms=llms or {})
+    asked = dict(also or {}) | servers(policy, models=models, llms=llms or {})
     external = [t for t in policy.tiers if t.name not in models and t.name not in (llms or {})]
     lines = ["import hybrid", ""]
     given = []
@@ -59,10 +66,10 @@ def snippet(
         given.append(_dict("servers", {n: _server(s) for n, s in asked.items()}))
     if len(given) > 1 or sum(map(len, given)) > 70:
         inner = "".join(f"    {one},\n" for one in given)
-        load = f"pipeline = hybrid.load(\n    {quoted(file)},\n{inner})"
+        loaded = f"pipeline = {load}(\n    {quoted(file)},\n{inner})"
     else:
-        load = f"pipeline = hybrid.load({', '.join([quoted(file), *given])})"
-    return "\n".join([*lines, load, ASKED])
+        loaded = f"pipeline = {load}({', '.join([quoted(file), *given])})"
+    return "\n".join([*lines, loaded, then])
 
 
 def servers(

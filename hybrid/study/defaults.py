@@ -75,14 +75,9 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
         pair = [t for t in (cheap, strong) if t is not None and t.kind != "rules"]
         return (*gate, *sorted(pair, key=every.index)) if kind.gate_first else tuple(pair)
     small = [t for t in every if t.kind == "embedding"]
-    once = [t for t in every if t not in small[1:] or t == strong]
-    if strong in small[1:]:
-        once.remove(small[0])
+    once = [t for t in every if t not in small[1:]]
     if kind is PATTERNS["cascade"]:
         able = once if cheap.kind == "classifier" else once[once.index(cheap) :]
-        if strong is not None:
-            able = [t for t in able if t == strong or every.index(t) < every.index(strong)]
-            able.sort(key=lambda t: t == strong)
         return tuple(able if len(able) <= MAX_CASCADE else [*able[: able.index(cheap) + 1], able[-1]])
     return tuple(t for t in once[once.index(cheap) :] if t.kind != "rules")
 

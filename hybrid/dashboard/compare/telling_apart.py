@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import wording
+from hybrid.dashboard.inert import inert
 from hybrid.metrics.intervals import holm
 from hybrid.metrics.ranking import break_even_price
 from hybrid.metrics.summary import PairedDifference
@@ -55,14 +56,15 @@ def same_price(one: Outcomes, two: Outcomes, names: tuple[str, str]) -> str | No
     if not priced:
         return None
     dear = max(priced, key=lambda t: t.price).name
+    said = inert(dear)
     (calls_a, rest_a), (calls_b, rest_b) = (_use(o, dear) for o in (one, two))
     price = break_even_price(rest_a, calls_a, rest_b, calls_b)
     if price is None or price < LEAST_PRICE:
         return None
     (fewer, seldom), (more, often) = sorted(zip((calls_a, calls_b), names, strict=True))
     return (
-        f"Break-even: at {wording.dollars(1000 * price)} per 1,000 calls of {dear} both cost the same; where it is "
-        f"dearer, {seldom} costs less: it asks {dear} on {wording.percent(fewer)} of the rows, {often} on "
+        f"Break-even: at {wording.dollars(1000 * price)} per 1,000 calls of {said} both cost the same; where it is "
+        f"dearer, {seldom} costs less: it asks {said} on {wording.percent(fewer)} of the rows, {often} on "
         f"{wording.percent(more)}."
     )
 

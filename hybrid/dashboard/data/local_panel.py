@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
 from hybrid.tiers.llm import local_server
 from hybrid.tiers.llm.local_server import LocalServer, small_model
@@ -80,14 +81,14 @@ def _draw_stopped(holder: _Holder) -> None:
                     server.start()
                     holder.server = server
         except HybridError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(inert(error), icon=":material/error:")
         else:
             st.rerun()
 
 
 def _draw_started(holder: _Holder, server: LocalServer) -> None:
     now = server.state()
-    st.markdown(f"**{server.name}** {STATES[now]}")
+    st.markdown(f"**{inert(server.name)}** {STATES[now]}")
     if now == "crashed":
         st.error(f"The server ended, and nothing else with it. It said: {server.last_words() or 'nothing'}")
     else:
@@ -107,7 +108,7 @@ def _try(server: LocalServer) -> None:
     try:
         said, tokens, seconds = ask(server.url, server.name, QUESTION)
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(inert(error), icon=":material/error:")
         return
     st.text(f"“{said}”")
     st.caption(f"{tokens} tokens in {seconds:.1f} s.")

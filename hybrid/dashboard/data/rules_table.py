@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import controls, state
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
 from hybrid.study.evidence import RULES
 from hybrid.study.study import Study
@@ -48,7 +49,7 @@ def edit_rules(study: Study) -> None:
             try:
                 edits = changed(study.edits, model, edited, classes)
             except HybridError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(inert(error), icon=":material/error:")
                 return
             if controls.load_with_progress(
                 lambda report: state.fit(study, study.columns, edits=edits, embedder=study.embedder, progress=report)

@@ -7,6 +7,7 @@ import os
 import streamlit as st
 
 from hybrid.dashboard import controls, state
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.study.study import Study
 from hybrid.tiers import embedders
@@ -69,7 +70,7 @@ def _draw_endpoint(wanted: Embedder | None) -> None:
             try:
                 state.want_embedder(EndpointEmbedder(model.strip(), url.strip(), price / 1000))
             except HybridError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(inert(error), icon=":material/error:")
             else:
                 st.rerun()
 

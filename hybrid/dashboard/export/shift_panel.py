@@ -13,6 +13,7 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY
+from hybrid.dashboard.inert import inert
 from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
@@ -57,7 +58,7 @@ def draw(study: Study, policy: Policy) -> None:
             file = f"{hashlib.sha256(content).hexdigest()} {column} {len(part)}"
             found = _check(study.token, repr(policy), file, study, policy, part)
         except HybridError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(inert(error), icon=":material/error:")
             return
         said = []
         if len(part) < len(texts):
@@ -148,7 +149,7 @@ def _side(o: Outcomes, told: Answers) -> tuple[Floats, Bools, Labels]:
 def _draw_verdict(study: Study, policy: Policy, checked: Checked) -> None:
     found, first = checked.drift, watched(policy)
     box = {STEADY: st.success, WATCH: st.info, ALARM: st.warning}[found.level]
-    box(f"**{found.level.capitalize()}.** {found.reason}", icon=ICONS[found.level])
+    box(f"**{found.level.capitalize()}.** {inert(found.reason)}", icon=ICONS[found.level])
     d, e = found.distance, found.escalation
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -158,7 +159,7 @@ def _draw_verdict(study: Study, policy: Policy, checked: Checked) -> None:
                     ("Texts", f"{found.n_production:,} from production against {found.n_labelled:,} labelled"),
                     ("Escalation rate, production minus labelled (95% CI)", wording.points(e)),
                     (
-                        f"Confidence of {first}: distance (95% CI)",
+                        f"Confidence of {inert(first)}: distance (95% CI)",
                         f"{d.value:.3f} ({d.low:.3f} to {d.high:.3f}), "
                         f"Kolmogorov–Smirnov p {'< 0.001' if found.p_value < 0.001 else f'= {found.p_value:.3f}'}",
                     ),
@@ -170,7 +171,7 @@ def _draw_verdict(study: Study, policy: Policy, checked: Checked) -> None:
         moved = sorted(zip(classes, found.predicted, strict=True), key=lambda c: -abs(c[1]))[:5]
         st.caption(
             "Predicted classes that moved most, in points: "
-            + ", ".join(f"{name} {wording.signed(by)}" for name, by in moved)
+            + ", ".join(f"{inert(name)} {wording.signed(by)}" for name, by in moved)
             + ". The class mix of production can be set under What if on Tune."
         )
         st.caption(
@@ -180,7 +181,7 @@ def _draw_verdict(study: Study, policy: Policy, checked: Checked) -> None:
             "while production looks like the labelled rows."
         )
     with right:
-        st.markdown(f"**Where the texts fall** · confidence of {first}")
+        st.markdown(f"**Where the texts fall** · confidence of {inert(first)}")
         st.plotly_chart(
             drift_figure(checked.labelled, checked.production),
             key="shift_chart",

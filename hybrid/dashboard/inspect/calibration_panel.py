@@ -11,6 +11,7 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.charts import BLUE, GREY, ORANGE
+from hybrid.dashboard.inert import inert
 from hybrid.metrics.confidence import Reliability, reliability
 from hybrid.metrics.curve import sweep
 from hybrid.metrics.ranking import (
@@ -52,18 +53,20 @@ def draw(study: Study, policy: Policy, side: str) -> None:
     """Draw the section: reliability per tier, risk–coverage, and the numbers of the field."""
     st.subheader("Calibration and reliability")
     names = [t.name for t in policy.tiers if t.kind != "gate"]
-    name = st.segmented_control("Tier", names, default=names[0], required=True, key="reliability_tier")
+    name = st.segmented_control(
+        "Tier", names, default=names[0], required=True, format_func=inert, key="reliability_tier"
+    )
     found = _measure(study.token, repr(policy), side, name, study, policy)
     if not found.informative:
         st.warning(
-            f"The confidence of {name} carries no information. {found.reason} A threshold on it keeps rows "
+            f"The confidence of {inert(name)} carries no information. {found.reason} A threshold on it keeps rows "
             "no better than chance would.",
             icon=":material/warning:",
         )
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(
-            f"**Does {name}'s confidence come true?** · {side} rows, {len(found.after.rows)} bins of equal mass"
+            f"**Does {inert(name)}'s confidence come true?** · {side} rows, {len(found.after.rows)} bins of equal mass"
         )
         st.plotly_chart(
             reliability_figure(found),
@@ -74,7 +77,7 @@ def draw(study: Study, policy: Policy, side: str) -> None:
         )
     with right:
         st.markdown(
-            f"**Selective risk of {name} by coverage** · AURC {found.risk.aurc.value:.4f}, "
+            f"**Selective risk of {inert(name)} by coverage** · AURC {found.risk.aurc.value:.4f}, "
             f"E-AURC {found.risk.e_aurc.value:.4f}"
         )
         st.plotly_chart(
@@ -147,7 +150,7 @@ def _with_interval(i: Interval) -> str:
 def _draw_numbers(study: Study, policy: Policy, side: str) -> None:
     frame = numbers(study.token, repr(policy), side, study, policy)
     cheap, strong = cheap_of(policy.tiers).name, policy.names[-1]
-    st.markdown(f"**Routing between {cheap} and {strong}** · {side} rows, every threshold of triage")
+    st.markdown(f"**Routing between {inert(cheap)} and {inert(strong)}** · {side} rows, every threshold of triage")
     st.dataframe(frame, hide_index=True, height="content")
     st.caption(
         "CPT and CostSave belong to the best of all thresholds on these very rows: that choice is partly luck, so they "
@@ -237,8 +240,8 @@ def _of_overlap(on: Graded, outcomes: Outcomes, cheap: str, strong: str) -> list
     straight = (1 - sent) * (o.both + o.only_weak) + sent * (o.both + o.only_strong)
     return [
         row("Both right", o.both, "no routing needed"),
-        row(f"Only {cheap} right", o.only_weak, "escalation breaks these"),
-        row(f"Only {strong} right", o.only_strong, "escalation fixes these; the oracle sends exactly these"),
+        row(f"Only {inert(cheap)} right", o.only_weak, "escalation breaks these"),
+        row(f"Only {inert(strong)} right", o.only_strong, "escalation fixes these; the oracle sends exactly these"),
         row("Both wrong", o.neither, "no routing between the two helps"),
         row("Ceiling of any router", o.ceiling, "accuracy of oracle escalation"),
         (

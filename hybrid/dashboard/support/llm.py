@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.production.binding import operators_key
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
@@ -59,7 +60,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
             output_price=paid[1],
         )
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(inert(error), icon=":material/error:")
         return config.model_copy(update={"llm": None}), None
     config = config.model_copy(update={"llm": asdict(settings)})
     rules = RuleExtractor(config.extraction)

@@ -8,10 +8,13 @@ import streamlit as st
 
 from hybrid.dashboard import trying, wording
 from hybrid.dashboard.export import export
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.dashboard.support import run as support_run
 from hybrid.dashboard.support import view as support_view
 from hybrid.dashboard.support.run import NOT_YET, Batch, Kept
+from hybrid.production.binding import Server
+from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Policy
 from hybrid.study.study import Study
 from hybrid.support import SupportConfig, TicketAnalysis
@@ -20,6 +23,7 @@ from hybrid.support.llm_extraction import LLMExtractor
 from hybrid.support.packaging import add_to_bundle
 from hybrid.support.pipeline import NO_LLM
 from hybrid.support.results import to_csv, to_jsonl, total_by
+from hybrid.tiers.llm.questions import settings_from
 
 EXAMPLES = (
     "Please refund $49.99 charged on 2025-01-15\n"
@@ -70,7 +74,7 @@ def results(
     read = support_llm.kept(llm) if llm is not None else {}
     run = False
     if llm is not None or not few:
-        asked = f" and let {llm.name} read the hard ones" if llm is not None else ""
+        asked = f" and let {inert(llm.name)} read the hard ones" if llm is not None else ""
         run = st.button(
             f"Run the batch of {len(batch.tickets):,}{asked}",
             type="primary",
@@ -95,7 +99,7 @@ def results(
 
 def show_notes(study: Study, policy: Policy, analyses: list[TicketAnalysis]) -> None:
     """Say what the numbers rest on: what is simulated, what could not be asked, and who read the hard tickets."""
-    simulated = [t.name for t in policy.tiers if t.simulated]
+    simulated = [inert(t.name) for t in policy.tiers if t.simulated]
     if simulated:
         st.markdown(
             f":orange-badge[:material/science: simulated] The answers, prices and times of **{', '.join(simulated)}** "
@@ -105,8 +109,9 @@ def show_notes(study: Study, policy: Policy, analyses: list[TicketAnalysis]) -> 
     silent = sum(a.category is None for a in analyses)
     if absent and silent:
         st.caption(
-            f":material/info: {', '.join(absent)} cannot be asked here: on a ticket of your data it repeats what it "
-            f"said there, on any other it stays silent: {silent:,} of {len(analyses):,} tickets have no category."
+            f":material/info: {', '.join(map(inert, absent))} cannot be asked here: on a ticket of your data it "
+            "repeats what it said there, on any other it stays silent: "
+            f"{silent:,} of {len(analyses):,} tickets have no category."
         )
     unread = sum(a.problem == NO_LLM for a in analyses)
     if unread:
@@ -122,7 +127,8 @@ def show_notes(study: Study, policy: Policy, analyses: list[TicketAnalysis]) -> 
     failed = [a.problem for a in analyses if a.problem and a.problem != NO_LLM and not a.problem.startswith(NOT_YET)]
     if failed:
         st.warning(
-            f"{len(failed):,} tickets could not be read by the LLM. The first: {failed[0]}", icon=":material/error:"
+            f"{len(failed):,} tickets could not be read by the LLM. The first: {inert(failed[0])}",
+            icon=":material/error:",
         )
 
 
@@ -179,14 +185,14 @@ def show_ticket(analyses: list[TicketAnalysis]) -> None:
         left, middle, right = st.columns(3)
         left.metric(
             "Category",
-            one.category or "no answer",
+            inert(one.category or "no answer"),
             f"{one.confidence:.3f} confident",
             delta_color="off",
             delta_arrow="off",
         )
-        middle.metric("Read by", one.routing_tier, f"{one.depth} wanted", delta_color="off", delta_arrow="off")
+        middle.metric("Read by", inert(one.routing_tier), f"{one.depth} wanted", delta_color="off", delta_arrow="off")
         right.metric(
-            "Action", one.action, "to a person" if one.to_human else None, delta_color="off", delta_arrow="off"
+            "Action", inert(one.action), "to a person" if one.to_human else None, delta_color="off", delta_arrow="off"
         )
         st.text(f"Fired: {one.rule}")
         if one.insight is not None:
@@ -196,7 +202,7 @@ def show_ticket(analyses: list[TicketAnalysis]) -> None:
                 f"{'; '.join(one.insight.key_issues)}"
             )
         if one.problem:
-            st.caption(f":material/info: {one.problem}")
+            st.caption(f":material/info: {inert(one.problem)}")
         st.dataframe(support_view.stage_table(one), hide_index=True, height="content")
         if one.fields:
             st.dataframe(support_view.field_table(one), hide_index=True, height="content")
@@ -229,12 +235,18 @@ def show_downloads(
             icon=":material/inventory_2:",
             on_click="ignore",
         )
-    external = study.external(policy)
-    models = f", models={{{', '.join(f'{n!r}: ask_model' for n in external)}}}" if external else ""
+    reader = settings_from(config.llm) if config.llm is not None else None
     st.code(
-        "import hybrid\n\n"
-        f'pipeline = hybrid.SupportPipeline.load("{name}"{models})\n'
-        'ticket = pipeline("Please refund $49.99 charged on 2025-01-15")\n'
-        "print(ticket.category, ticket.action, ticket.extracted, ticket.cost)",
+        snippet(
+            name,
+            policy,
+            classes=study.dataset.classes,
+            models=study.models,
+            llms=study.llm_models,
+            load="hybrid.SupportPipeline.load",
+            then='ticket = pipeline("Please refund $49.99 charged on 2025-01-15")\n'
+            "print(ticket.category, ticket.action, ticket.extracted, ticket.cost)",
+            also={reader.name: Server(reader.base_url, reader.key_variable)} if reader is not None else None,
+        ),
         language="python",
     )

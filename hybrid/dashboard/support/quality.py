@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.state import SAMPLE
 from hybrid.dashboard.support import view as support_view
 from hybrid.data.read import read
@@ -40,7 +41,9 @@ def show(config: SupportConfig) -> None:
         st.dataframe(support_view.score_table(scores), hide_index=True, height="content")
         measured = _llm_scores()
         for model, n, by_llm, by_rules in measured:
-            st.caption(f"**{model}**, whose words were kept, on {n} of these tickets, beside rules on the same ones.")
+            st.caption(
+                f"**{inert(model)}**, whose words were kept, on {n} of these tickets, beside rules on the same ones."
+            )
             st.dataframe(
                 support_view.score_pair_table(by_llm, by_rules), hide_index=True, height="content", key=f"llm.{model}"
             )

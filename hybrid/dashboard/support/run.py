@@ -12,6 +12,7 @@ import streamlit as st
 
 from hybrid.dashboard import trying
 from hybrid.dashboard.controls import run_cancellable
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.production.runtime import Decision, Runtime
 from hybrid.routing.engine import Policy, replay
@@ -149,7 +150,7 @@ def with_progress(key: str, work: Callable[[Progress], list[TicketAnalysis]]) ->
             doing="0 of 1 tickets",
         )
     except HybridError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(inert(error), icon=":material/error:")
         return None
     results = kept_results()
     results[key] = analyses

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.errors import SupportError
 from hybrid.routing.engine import Policy
@@ -68,10 +69,12 @@ def _kept_valid(
         changed = change(config)
         changed.check(classes=study.dataset.classes, tiers=policy.names)
     except ValidationError as error:
-        st.error(f"{first_problem(error, 'This table')} What was valid last stays in use.", icon=":material/error:")
+        st.error(
+            f"{inert(first_problem(error, 'This table'))} What was valid last stays in use.", icon=":material/error:"
+        )
         return config
     except SupportError as error:
-        st.error(f"{error} What was valid last stays in use.", icon=":material/error:")
+        st.error(f"{inert(error)} What was valid last stays in use.", icon=":material/error:")
         return config
     return changed
 
@@ -80,7 +83,7 @@ def _edit_depth(config: SupportConfig, study: Study, policy: Policy) -> SupportC
     set_on_tune = ", ".join(f"{t.title} {t.value:.3f}" for t in policy.thresholds() if t.value is not None)
     st.caption(
         "Rules read a ticket where the policy kept the answer of an easy tier, at or above both thresholds, and the "
-        f"category is simple; an LLM reads the others. The policy's own, set on Tune: {set_on_tune or 'none'}."
+        f"category is simple; an LLM reads the others. The policy's own, set on Tune: {inert(set_on_tune) or 'none'}."
     )
     easy_key = _started("easy", study, list(config.easy_of(policy)), repr(policy.names))
     easy = st.multiselect("Easy tiers", policy.names, key=easy_key)

@@ -10,6 +10,7 @@ import streamlit as st
 
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.charts import GREEN
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.errors import HybridError
 from hybrid.metrics.curve import with_threshold
@@ -106,7 +107,7 @@ def result(study: Study, policy: Policy, found: Certificate | None) -> None:
     problem = st.session_state.get("certify_problem")
     if found is None:
         if problem and st.session_state.get("certify_on"):
-            st.info(problem, icon=":material/verified:")
+            st.info(inert(problem), icon=":material/verified:")
         return
     with st.container(border=True, key="certificate"):
         if found.policy is None:
@@ -131,8 +132,8 @@ def result(study: Study, policy: Policy, found: Certificate | None) -> None:
             )
         if found.left_out:
             st.caption(
-                f"Nothing certifies for {wording.listed(found.left_out)}: there everything goes to "
-                f"{found.policy.names[-1]}."
+                f"Nothing certifies for {inert(wording.listed(found.left_out))}: there everything goes to "
+                f"{inert(found.policy.names[-1])}."
             )
         if found.per_class:
             with st.expander(_count(found), key="certificate_details"):

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import state, wording
+from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Interval, PairedDifference, paired_difference
 from hybrid.routing.engine import Policy, replay
@@ -68,7 +69,7 @@ def controls(study: Study, policy: Policy) -> None:
         except HybridError as error:
             problem = str(error)
         if problem:
-            st.error(problem, icon=":material/error:")
+            st.error(inert(problem), icon=":material/error:")
             return
         st.button(
             "Set the sliders",
@@ -88,7 +89,7 @@ def _pick_floor(study: Study, policy: Policy) -> float:
     best = max(alone, key=alone.__getitem__)
     start = float(np.floor(100 * alone[best]))
     floor = st.number_input("Accuracy at least, %", 0.0, 100.0, start, step=0.5, key="goal_floor")
-    st.caption(f"{best} alone: {wording.percent(alone[best])} on tune.")
+    st.caption(f"{inert(best)} alone: {wording.percent(alone[best])} on tune.")
     return float(floor) / 100
 
 
@@ -132,7 +133,7 @@ def result(study: Study, policy: Policy) -> None:
     """Say what was suggested: what binds, how it was found, tune beside test, and the stability band."""
     problem = st.session_state.get("suggest_problem")
     if problem:
-        st.error(problem, icon=":material/error:")
+        st.error(inert(problem), icon=":material/error:")
     kept = study.suggested
     if kept is None:
         return
@@ -143,9 +144,9 @@ def result(study: Study, policy: Policy) -> None:
             st.button("Back to it", key="suggest_again", on_click=state.use, args=(found.policy,))
         return
     mark = ":orange-badge[simulated] " if found.policy.simulated else ""
-    said = f"{mark}**Suggested: {found.goal.words}** · {wording.describe(found.policy)}."
+    said = f"{mark}**Suggested: {found.goal.words}** · {inert(wording.describe(found.policy))}."
     if not found.feasible:
-        said += f" **Out of reach on these rows: {', '.join(found.binding)}**; this policy comes nearest."
+        said += f" **Out of reach on these rows: {inert(', '.join(found.binding))}**; this policy comes nearest."
     elif found.binding:
         said += f" Binding: **{', '.join(found.binding)}**."
     elif found.goal.limits:
