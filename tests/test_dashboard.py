@@ -141,7 +141,7 @@ def test_a_shared_link_restores_the_policy_and_everything_that_is_assumed(tune, 
     names = ("rules", "classifier", "what-if LLM")
     tiers = tuple(t for t in study.tiers if t.name in names)
     study.use(Policy(Cascade((0.0, 0.4)), tiers))  # a threshold of exactly 0 is one
-    study.terms = replace(study.terms, whatif=WhatIf(accuracy=0.8), prices=(("smollm2", 0.5),), volume=7)
+    study.terms = replace(study.terms, whatif=WhatIf(accuracy=0.8), prices=(("llm", 0.5),), volume=7)
     settings = state.address_of(study)
     at = open_page("pages/1_Tune.py", again(sample_fitted), set=settings)
     assert not at.exception

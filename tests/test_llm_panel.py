@@ -4,19 +4,18 @@ import json
 import time
 
 import pytest
-from conftest import labelled
+from conftest import again, labelled
 from llm_server import KEY
 from test_dashboard import open_page, press
 
 from hybrid.dashboard.data import llm_session
-from hybrid.dashboard.state import Loaded
 from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.metrics.summary import break_even_share
 from hybrid.study.evidence import record as fit
+from hybrid.study.study import Study
 from hybrid.tiers.llm import answer_store
-from hybrid.tiers.rules import NO_EDITS
 
 N = 60  # rows that are asked about
 
@@ -53,15 +52,18 @@ def fitted():
     """Data as they are once they were loaded, fitted once for all tests."""
     frame, columns = labelled(240, seed=4), Columns("label", text="text")
     dataset = build(frame, columns)
-    return Loaded("tickets", frame, columns, fit(dataset, split(dataset)), (), NO_EDITS, 0.0)
+    study = Study("tickets", frame, columns)
+    study.keep(fit(dataset, split(dataset)))
+    return study
 
 
 @pytest.fixture
 def opened(server, fitted):
     """The Data page with data loaded."""
     at = open_page()
-    at.session_state["study"] = fitted
-    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    study = again(fitted)
+    study.form[llm_session.ROWS] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    at.session_state["study"] = study
     return at.run()
 
 
@@ -90,7 +92,7 @@ def test_connect_record_and_tune(server, filled):
     server.control(key=KEY)
     at = press(filled, "Connect")
     assert not at.exception
-    assert list(at.session_state["llm.tiers"]) == ["llm"]
+    assert list(llm_session.tiers(at.session_state["study"])) == ["llm"]
     at = record(at)
     assert not at.exception
     table = at.session_state["study"].evidence.predictions
@@ -114,7 +116,7 @@ def test_connect_record_and_tune(server, filled):
 def test_the_key_stands_on_no_page_and_in_no_setting(server, filled):
     at = record(press(filled, "Connect"))
     assert at.session_state["llm.keys"]["llm"] == (server.url, KEY)
-    assert KEY not in repr(at.session_state["llm.tiers"]) + repr(at.session_state["study"].llms)
+    assert KEY not in repr(llm_session.tiers(at.session_state["study"])) + repr(at.session_state["study"].llms)
     for page in ("app.py", "pages/6_Export.py"):
         at.switch_page(page)
         at.run()
@@ -260,7 +262,7 @@ def test_a_key_that_was_typed_goes_to_its_own_server_alone(server, filled):
     at = press(filled, "Connect")
     at = fill(at, tier="llm", url="http://127.0.0.1:9/v1")
     at = press(price(at, 1.0, 1.0), "Keep the changes")
-    assert at.session_state["llm.tiers"]["llm"].base_url == "http://127.0.0.1:9/v1"
+    assert llm_session.tiers(at.session_state["study"])["llm"].base_url == "http://127.0.0.1:9/v1"
     assert "llm" not in at.session_state["llm.keys"]
 
 
@@ -270,8 +272,9 @@ def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(serve
     monkeypatch.setenv("OPENAI_MODEL", "mock-1")
     server.control(key=KEY)
     at = open_page()
-    at.session_state["study"] = fitted
-    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    study = again(fitted)
+    study.form[llm_session.ROWS] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    at.session_state["study"] = study
     at = at.run()
     assert at.text_input(key="llm.new.model").value == "mock-1"
     assert at.text_input(key="llm.new.url").value == server.url
@@ -285,8 +288,9 @@ def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
     monkeypatch.setattr(llm_session.st, "secrets", secrets)
     server.control(key=KEY)
     at = open_page()
-    at.session_state["study"] = fitted
-    at.session_state["llm.rows"] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    study = again(fitted)
+    study.form[llm_session.ROWS] = dict.fromkeys(("llm", "large", "LLM gate"), N)
+    at.session_state["study"] = study
     at = at.run()
     assert at.text_input(key="llm.new.url").value == server.url
     at = press(price(at, 1.0, 1.0), "Test it")
@@ -341,7 +345,7 @@ def test_what_was_typed_stays_when_the_page_is_left(server, filled):
     form = at.session_state["llm_form"]
     assert KEY not in json.dumps(form)  # plain JSON, and no secret in it
     at = press(at, "Connect")
-    assert at.session_state["llm.tiers"]["llm"].parameters == {"seed": 1}
+    assert llm_session.tiers(at.session_state["study"])["llm"].parameters == {"seed": 1}
     assert "llm.new" not in at.session_state["llm_form"]
 
 

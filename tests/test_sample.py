@@ -77,7 +77,7 @@ def test_recorded_minilm_answers_are_out_of_fold(answers, tickets):
 def test_recorded_answers_are_whole(answers, tickets):
     dataset, _ = tickets
     guess = guess_columns(answers.merge(read(state.SAMPLE.name, state.SAMPLE.read_bytes()).table, on="id"))
-    assert [r.name for r in guess.recorded] == ["minilm", "smollm2"]
+    assert [r.name for r in guess.recorded] == ["minilm", "smollm2", "llm"]
     asked = (answers["smollm2_label"] != "").to_numpy()
     assert asked.sum() >= 100
     assert set(answers["smollm2_label"][asked]) <= set(dataset.classes)
@@ -101,21 +101,20 @@ def said(at, kind):
 
 
 def test_the_first_cascade_is_real(sample):
-    assert sample.session_state["study"].policy.names == ("classifier", "minilm")  # the stronger, not the dearer
+    assert sample.session_state["study"].policy.names == ("classifier", "llm")
     sample.segmented_control(key="pattern").set_value("cascade").run()
     assert not sample.exception
     policy = sample.session_state["study"].policy
-    assert policy.names == ("rules", "classifier", "minilm", "smollm2")
+    assert policy.names == ("rules", "classifier", "minilm", "llm")
     assert not policy.simulated
     assert not any("simulated" in m.value for m in sample.markdown)
 
 
-def test_the_page_says_what_the_local_llm_is_worth(sample):
+def test_the_page_says_what_the_last_tier_is_worth(sample):
     sample.segmented_control(key="pattern").set_value("cascade").run()
-    assert "smollm2** at the end is worth" in said(sample, "caption") + said(sample, "warning")
+    assert "llm** at the end is worth" in said(sample, "caption") + said(sample, "warning")
     sample.multiselect(key="cascade.tiers").set_value(["rules", "classifier", "minilm"]).run()
     assert not sample.exception
-    assert "smollm2" not in said(sample, "caption") + said(sample, "warning")
     assert "**minilm** at the end is worth +" in said(sample, "caption")  # what is really worth asking
 
 
@@ -163,7 +162,7 @@ def test_the_what_if_llm_is_the_strong_tier_where_it_is_on_and_labelled(sample_f
 def test_the_data_page_shows_what_each_tier_is_worth_alone():
     at = press(open_page(), "Use the sample data")
     table = next(d.value for d in at.dataframe if "Tier alone" in d.value)
-    assert table["Tier alone"].tolist() == ["classifier", "minilm", "smollm2"]
+    assert table["Tier alone"].tolist() == ["classifier", "minilm", "llm"]
     assert table["Answers"].tolist() == ["fitted here", "recorded", "recorded"]
 
 
@@ -174,10 +173,10 @@ def test_where_minilm_runs_it_stands_once():
     assert not at.exception
     data = at.session_state["study"]
     names = [t.name for t in data.evidence.predictions.tiers if t.kind != "gate"]
-    assert names == ["rules", "classifier", "minilm", "minilm + classifier", "smollm2"]
+    assert names == ["rules", "classifier", "minilm", "minilm + classifier", "llm"]
     at.switch_page("pages/1_Tune.py").run()
     at.segmented_control(key="pattern").set_value("cascade").run()
-    assert at.session_state["study"].policy.names == ("rules", "classifier", "minilm", "smollm2")
+    assert at.session_state["study"].policy.names == ("rules", "classifier", "minilm", "llm")
     # switched off and fitted again, the recorded answers take its place
     at.switch_page("app.py").run()
     at.toggle(key="small_model.minilm.False").set_value(False).run()

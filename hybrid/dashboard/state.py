@@ -28,7 +28,7 @@ from hybrid.tiers.whatif import WhatIf
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
 SAMPLE_ANSWERS = SAMPLE.with_name("recorded_answers.csv")
-RECORDED_MINILM, RECORDED_LLM = "minilm", "smollm2"  # tiers of the sample whose answers come with it
+RECORDED_MINILM, RECORDED_LLM = "minilm", "llm"  # tiers of the sample whose answers come with it
 MAX_ROWS_UNASKED = 5_000  # embedded without being asked to: about a minute on a slow core
 KEEPING = "HYBRID_PROJECTS"  # the operator's word: always, ask or never
 PROJECT, SETTINGS = "project", "set"  # parameters of the address
