@@ -15,13 +15,9 @@ from test_support import CLASSES, keyword_bundle, say
 import hybrid
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import run as support_run
-from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import settings as support_settings
-from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import view as support_view
-from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support.page import EXAMPLES
-from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support.quality import GOLD, gold_of, gold_texts, llm_scores, rule_scores
 from hybrid.errors import SupportError
 from hybrid.support import (
@@ -381,8 +377,7 @@ def test_gold_that_cannot_be_read_names_its_line(line):
 
 
 def test_an_llms_words_are_scored_beside_the_rules(tmp_path, monkeypatch):
-    from hybrid.dashboard.inert import inert
-from hybrid.dashboard.support import quality as support_quality
+    from hybrid.dashboard.support import quality as support_quality
 
     ticket = next(t for t in gold_of("test") if len(t.fields) == 1)
     said = {"field": ticket.fields[0].name, "text": ticket.fields[0].text}
