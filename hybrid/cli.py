@@ -112,10 +112,10 @@ def _tune(options: argparse.Namespace) -> int:
     else:
         goal = Goal(MOST_ACCURATE, budget=options.max_cost)
     source = pieces.pieces(options.data)
-    columns = streaming.guess(source)
+    columns = streaming.guess(source, picked={"label": options.label} if options.label else None).settled("label")
     prices = _prices(options.price)
     recorded = tuple(replace(r, price=prices.get(r.name, r.price)) for r in columns.recorded)
-    columns = replace(columns, label=options.label or columns.label, recorded=recorded)
+    columns = replace(columns, recorded=recorded)
     names = options.tiers.split(",") if options.tiers else [r.name for r in recorded]
     if options.pattern == "triage" and len(names) != 2:
         raise DatasetError(
@@ -182,7 +182,7 @@ def _route(options: argparse.Namespace) -> int:
     from hybrid.tuning import streaming
 
     source = pieces.pieces(options.texts)
-    text = options.text or _text_column(streaming.guess(source).text)
+    text = options.text or _text_column(streaming.guess(source).settled("text").text)
     keep = tuple(c for c in options.keep.split(",") if c)
     _say(dict.fromkeys(note for piece in source for note in piece.form.notes))
     run = pieces.on_dask(options.scheduler) if options.scheduler else None

@@ -22,8 +22,8 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import build
+from hybrid.data.guess import guess_columns
 from hybrid.data.join import join
 from hybrid.data.read import read
 from hybrid.errors import HybridError

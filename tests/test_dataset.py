@@ -7,8 +7,9 @@ from conftest import labelled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.data.columns import Columns, RecordedColumns, guess_columns
+from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
+from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
 from hybrid.data.texts import bare
 from hybrid.errors import DatasetError

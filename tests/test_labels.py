@@ -21,7 +21,7 @@ from hybrid.production.runtime import Answer
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import UNKNOWN
-from hybrid.tiers.llm.questions import read_label
+from hybrid.tiers.llm.replies import read_label
 from hybrid.tuning import streaming
 
 PLAIN = Columns("label", text="text")
@@ -113,18 +113,20 @@ def test_a_streamed_file_reads_labels_as_the_page_does(tmp_path, suffix):
     path = tmp_path / f"log.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path, index=False)
     source = pieces.pieces(path)
-    plan = streaming.plan(source, streaming.guess(source), ["cheap", "llm"])
+    plan = streaming.plan(source, streaming.guess(source).columns, ["cheap", "llm"])
     assert plan.classes == ("BILLING", "Shipping")  # as often written as the others, and first
     sides = streaming.tally_pieces(source, plan)
     assert sides.strange == {"cheap": Counter(refund=100)}
-    dataset = build(frame.astype(str), streaming.guess(source))
+    dataset = build(frame.astype(str), streaming.guess(source).columns)
     right = (dataset.recorded.label == dataset.truth[:, None]).sum(axis=0)
     assert right.tolist() == [300, 400]
     both = sides.tune + sides.test
     assert both.n_rows == n
     loaded = tally_of(Policy(Triage(0.5), dataset.recorded.tiers), dataset.recorded, dataset.truth)
     np.testing.assert_array_equal(both.right, loaded.right)
-    apart = streaming.plan(source, Columns("label", recorded=streaming.guess(source).recorded, fold_labels=False), [])
+    apart = streaming.plan(
+        source, Columns("label", recorded=streaming.guess(source).columns.recorded, fold_labels=False), []
+    )
     assert len(apart.classes) == 4
 
 

@@ -10,8 +10,9 @@ from test_dashboard import PAGES, no_small_model, open_page, press  # noqa: F401
 
 from hybrid.dashboard import state
 from hybrid.dashboard.data import local_panel
-from hybrid.data.columns import Columns, guess_columns
+from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
+from hybrid.data.guess import guess_columns
 from hybrid.data.read import read
 from hybrid.data.split import split
 from hybrid.routing.patterns import PATTERNS

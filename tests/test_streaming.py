@@ -48,7 +48,7 @@ def parquet(frame, tmp_path_factory):
 
 
 def plan_of(source):
-    columns = streaming.guess(source)
+    columns = streaming.guess(source).columns
     return streaming.plan(source, columns, ["fast", "llm"])
 
 
@@ -136,7 +136,7 @@ def test_a_cluster_gives_the_same_bits_even_when_a_worker_is_killed(parquet):
         assert len({w.pid for w in cluster.workers.values()}) == 3
         run = pieces.on_dask(cluster.scheduler_address)
         found = streaming.tally_pieces(source, plan, run=run, progress=progress)
-        assert streaming.plan(source, streaming.guess(source), ["fast", "llm"], run=run).classes == plan.classes
+        assert streaming.plan(source, streaming.guess(source).columns, ["fast", "llm"], run=run).classes == plan.classes
     assert killed
     same(found, expected)
 
@@ -173,14 +173,14 @@ def test_a_value_that_cannot_be_used_is_named(frame, tmp_path):
 def test_what_cannot_be_planned_is_said(frame, tmp_path):
     small = frame.head(300)
     source = write(tmp_path, small)
-    columns = streaming.guess(source)
+    columns = streaming.guess(source).columns
     with pytest.raises(DatasetError, match="no tier 'gpt'"):
         streaming.plan(source, columns, ["fast", "gpt"])
     with pytest.raises(DatasetError, match="lie between tiers"):
         streaming.plan(source, columns, ["fast"])
     without = write(tmp_path, small.drop(columns="fast_confidence"))
     with pytest.raises(DatasetError, match="needs a column fast_confidence"):
-        streaming.plan(without, streaming.guess(without), ["fast", "llm"])
+        streaming.plan(without, streaming.guess(without).columns, ["fast", "llm"])
     for path in (tmp_path / "nowhere.parquet", tmp_path / "log.xlsx"):
         with pytest.raises(DatasetError):
             pieces.pieces(path)
@@ -209,6 +209,6 @@ def test_a_split_column_is_honoured(frame, tmp_path):
 def test_labels_of_several_words_are_not_taken_for_texts(frame, tmp_path):
     words = {c: f"late {c} of parcels" for c in CLASSES}
     named = frame.assign(**{c: frame[c].map(words) for c in ("label", "fast_label", "llm_label")})
-    columns = streaming.guess(write(tmp_path, named))
+    columns = streaming.guess(write(tmp_path, named)).columns
     assert columns.text is None
     assert [r.name for r in columns.recorded] == ["fast", "llm"]

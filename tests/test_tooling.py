@@ -60,8 +60,8 @@ def test_the_readme_code_runs(tmp_path, monkeypatch):
 
 
 def test_the_sample_is_what_its_readme_says():
-    from hybrid.data.columns import guess_columns
     from hybrid.data.dataset import build
+    from hybrid.data.guess import guess_columns
     from hybrid.data.read import read
     from hybrid.data.texts import bare
 

@@ -15,9 +15,11 @@ from scipy.sparse.csgraph import connected_components
 
 from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
 from hybrid.data.labels import Folding, clean, fold, keep_apart
+from hybrid.data.leaks import leaks, perfect_tiers
 from hybrid.data.limits import CLASSES
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import read_recorded
+from hybrid.data.several import joined_labels
 from hybrid.data.texts import bare, is_spaced, script
 from hybrid.errors import DatasetError
 from hybrid.routing.table import Bools, Labels, Predictions
@@ -62,6 +64,9 @@ class Dataset:
         SHA-256 over texts, labels and recorded answers, hex.
     folded
         By class, other spellings of it that the file holds and that were taken for it.
+    agreement_with
+        The model whose answers the labels are: what is measured is agreement with it, and never called accuracy; None
+        where people labelled.
     """
 
     texts: Strings | None
@@ -79,6 +84,7 @@ class Dataset:
     n_conflicts: int
     fingerprint: str
     folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    agreement_with: str | None = None
 
     @property
     def n_rows(self) -> int:
@@ -102,6 +108,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     """
     _check_columns(table, columns)
     notes: list[Note] = []
+    _note_columns(table, columns, notes)
     table, row = _drop_unusable(table, columns, notes)
     spelt = table[columns.label].str.strip()
     counts = Counter(spelt)
@@ -128,6 +135,8 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
         _note_given_split(given == "test", near, truth, classes, notes)
     on_test = np.zeros(len(row), dtype=bool) if given is None else given == "test"
     recorded = read_recorded(table, columns.recorded, found.classes, row, truth, on_test, notes)
+    notes += leaks(table, columns.label, columns.used(), columns.text, truth, found.classes)
+    notes += perfect_tiers(recorded, truth)
     keys = texts if texts is not None else ids
     return Dataset(
         texts,
@@ -145,6 +154,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
         conflicts,
         _fingerprint(keys, classes[truth], recorded),
         found.folded,
+        columns.agreement_with,
     )
 
 
@@ -185,6 +195,28 @@ def _drop_unusable(table: pd.DataFrame, columns: Columns, notes: list[Note]) -> 
             f"at least {MIN_ROWS} are needed. Is {columns.label!r} the right label column?"
         )
     return table[keep].reset_index(drop=True), np.flatnonzero(keep) + 1
+
+
+def _note_columns(table: pd.DataFrame, columns: Columns, notes: list[Note]) -> None:
+    if columns.agreement_with is not None:
+        notes.append(
+            Note(
+                f"The labels in {columns.label!r} are answers of a model, {columns.agreement_with}.",
+                "Every number is agreement with that model, not accuracy: label some rows by hand to learn its own.",
+                "warning",
+            )
+        )
+    several = joined_labels(table, columns.label)
+    if several is not None:
+        notes.append(
+            Note(
+                f"{columns.label!r} holds several labels a row, of {plural(len(several.names), 'kind', 'kinds')}: "
+                f"{listed(several.names)}.",
+                "Each combination, as it stands, is taken for a class. Choose the first label, combinations in any "
+                "order, or one question a label instead.",
+                "warning",
+            )
+        )
 
 
 def _note_folded(found: Folding, notes: list[Note]) -> None:

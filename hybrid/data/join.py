@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid.data.columns import Columns, guess_columns, guess_second
+from hybrid.data.columns import Columns
+from hybrid.data.guess import guess_columns, guess_second
 from hybrid.data.notes import Note, listed, plural
 from hybrid.errors import DatasetError
 from hybrid.routing.table import Bools

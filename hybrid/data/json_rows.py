@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from hybrid.data.columns import is_label
 from hybrid.data.found import Found, nested_error
 from hybrid.data.limits import CELLS, COLUMNS, DEPTH, FIELD, UNPACKED
 from hybrid.data.notes import Note
@@ -259,6 +260,8 @@ def _batch(
     arrays = []
     for name in names:
         values = [row.get(name) for row in rows]
+        if is_label(name):
+            values = [json.dumps(v, ensure_ascii=False) if _is_list_of_names(v) else v for v in values]
         kinds = set(map(type, values))
         if kinds & {list, dict}:
             values = _plain(file, name, values, columns is not None, first, found)
@@ -269,6 +272,10 @@ def _batch(
         found.mended += n
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, [mended(n) for n in names])
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
 
 
 def _plain(file: str, name: str, values: list[Any], needed: bool, first: int, found: Found) -> list[Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import Dataset, build
+from hybrid.data.guess import guess
 from hybrid.data.labels import matcher, most_frequent
 from hybrid.data.notes import listed
 from hybrid.data.read import read
@@ -56,11 +56,11 @@ def read_labelled(path: str, *, label: str | None = None, text: str | None = Non
         found = read(Path(path).name, Path(path).read_bytes())
     except OSError as error:
         raise DatasetError(f"{path!r} cannot be read: {error.strerror}.") from error
-    columns = guess_columns(found.table)
-    texts = text or columns.text
-    if texts is None:
+    picked = {role: column for role, column in (("label", label), ("text", text)) if column}
+    columns = guess(found.table, picked=picked).settled("label", "text")
+    if columns.text is None:
         raise DatasetError("No column looks like texts: name it with --text.")
-    dataset = build(found.table, replace(columns, label=label or columns.label, text=texts, split=None))
+    dataset = build(found.table, replace(columns, split=None))
     return replace(dataset, notes=(*found.notes, *dataset.notes))
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from hybrid.data.dataset import Dataset
+from hybrid.data.leaks import too_good
 from hybrid.data.split import Split
 from hybrid.errors import TierError
 from hybrid.metrics.auroc import Worth, auroc, worth
@@ -184,7 +185,8 @@ def record(
     heuristic = HeuristicGate(key_words=key_words.checked())
     models: dict[str, LocalModel] = {RULES: rules.model, CLASSIFIER: fitted.model}
     local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
-    problems: tuple[str, ...] = ()
+    doubt = too_good(CLASSIFIER, (fitted.answers.label == truth)[fold >= 0])
+    problems = (f"{doubt.what} {doubt.done}",) if doubt else ()
     reader, chances = CLASSIFIER, fitted.probabilities
     if embedder is not None:
         try:
@@ -195,7 +197,7 @@ def record(
             if small.fitted.averaged.answers_alike:
                 reader, chances = small.columns[1][0].name, small.fitted.averaged_probabilities
         except TierError as error:
-            problems = (f"The small-model tiers are left out. {error}",)
+            problems = (*problems, f"The small-model tiers are left out. {error}")
     gates: list[tuple[Tier, Answers]] = []
     guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules"]
     for k, (tier, said) in enumerate(guarded):

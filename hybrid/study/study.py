@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hybrid.data.columns import Columns, guess_columns
+from hybrid.data.columns import Columns
 from hybrid.data.dataset import Dataset, build
+from hybrid.data.guess import guess, guess_columns
 from hybrid.data.notes import Note
 from hybrid.data.read import read
 from hybrid.data.split import Split, split
@@ -220,10 +221,12 @@ class Study:
             except OSError as error:
                 raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
         found = read(name, content)
-        study = cls(name, found.table, columns, notes=found.notes)
-        if picked:
-            study.columns = replace(study.columns, **picked)
-        return study
+        if columns is None:  # the rest is guessed around what is known
+            roles: dict[str, str | None] = {
+                role: picked.pop(role) for role in ("label", "text", "id", "group", "split") if role in picked
+            }
+            columns = guess(found.table, picked=roles).columns
+        return cls(name, found.table, replace(columns, **picked), notes=found.notes)
 
     def fit(
         self,

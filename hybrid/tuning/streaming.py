@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, guess_columns
+from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns
 from hybrid.data.found import Found
+from hybrid.data.guess import Guess
+from hybrid.data.guess import guess as guess_columns
 from hybrid.data.labels import clean, fold, keep_apart, matcher
 from hybrid.data.limits import CLASSES
 from hybrid.data.notes import Note
@@ -73,15 +75,21 @@ class Plan:
         return [self.label, *([self.split] if self.split else []), *(t.label for t in self.tiers)]
 
 
-def guess(source: Sequence[Piece]) -> Columns:
-    """Guess what each column is from the first rows, and from the first that fill columns which are blank there."""
+def guess(source: Sequence[Piece], *, picked: Mapping[str, str | None] | None = None) -> Guess:
+    """Guess what each column is from the first rows, and from the first that fill columns which are blank there.
+
+    Parameters
+    ----------
+    picked
+        See `hybrid.data.guess.guess`.
+    """
     import pandas as pd
 
     head = source[0].head(HEAD)
     blank = [n for n in head.column_names if not any(head.column(n).to_pylist())]
     tables = [head, *_filling(source, head.column_names, blank)] if blank else [head]
     frame = pd.concat([pd.DataFrame({n: _strings(t.column(n)) for n in t.column_names}, dtype=object) for t in tables])
-    return guess_columns(frame.reset_index(drop=True))
+    return guess_columns(frame.reset_index(drop=True), picked=picked)
 
 
 def _filling(source: Sequence[Piece], names: list[str], blank: list[str]) -> Iterator[pa.Table]:

@@ -237,7 +237,7 @@ def streaming(n: int):
         frame.to_parquet(path, row_group_size=1 << 17, index=False)
         del frame, table
         source = pieces.pieces(path)
-        plan = stream.plan(source, stream.guess(source), ["fast", "llm"])
+        plan = stream.plan(source, stream.guess(source).columns, ["fast", "llm"])
         source = source * max(1, n // 1_000_000)  # the same million again and again
         listed = ", ".join([f"'{path}'"] * max(1, n // 1_000_000))
         query = f"""select least(floor(-log2(greatest(1 - fast_confidence, 1e-9)) * 16), 257) as bin,

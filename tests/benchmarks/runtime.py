@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import hybrid
-from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import build
+from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
 from hybrid.production.bundle import save
 from hybrid.routing.engine import Policy

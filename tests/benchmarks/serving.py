@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 
 import hybrid
-from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import build
+from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
 from hybrid.production.bundle import save
 from hybrid.production.log import read_log

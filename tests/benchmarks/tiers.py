@@ -15,8 +15,8 @@ from pathlib import Path
 import local_llm
 import numpy as np
 
-from hybrid.data.columns import guess_columns
 from hybrid.data.dataset import Dataset, build
+from hybrid.data.guess import guess_columns
 from hybrid.data.read import read
 from hybrid.data.split import Split, split
 from hybrid.metrics.summary import Interval, share, summarize
