@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from hybrid.data.columns import ANSWER, TEST_NAMES, TUNE_NAMES, Columns, RecordedColumns, model_behind, stem, tokens
-from hybrid.data.labels import spelling
+from hybrid.data.labels import fold, matcher
 from hybrid.data.notes import listed
 from hybrid.data.several import SeveralLabels, indicators, joined_labels
 from hybrid.data.texts import UNSPACED
 from hybrid.errors import DatasetError
+from hybrid.routing.table import UNKNOWN
 
 LOOKED_AT = 600  # rows, spread evenly over the table
 FREE_ANSWERS = 100  # different answers that a model may give beside the classes, in those rows
@@ -194,13 +196,14 @@ def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None
     label = role("label", label) or ""
     several = joined_labels(rows, label) if label in names else None
     if several is None and ask_label and not picked.get("label"):
-        several = indicators(rows, [c for c in free if model_behind(c) is None and not _is_part(c)])
+        people = [c for c in names if c != text_like and model_behind(c) is None and not _is_part(c)]
+        several = indicators(rows, people)
     row_id = role("id", _id(looks, free))
     group = role("group", next(iter(_named(free, _GROUP)), None))
     if "text" in picked:
         text, ask_text = role("text", None), None
     else:
-        classes = _classes(looks[label]) if label in looks else frozenset()
+        classes = _classes(looks[label]) if label in looks else ()
         # answers such as "late delivery" are several words, and still no texts
         text, ask_text = _text(looks, [c for c in free if _share_of(looks[c], classes) <= 0.5])
         role("text", text)
@@ -316,15 +319,16 @@ def _with_word(names: list[str]) -> list[str]:
     return [c for c in names if {*tokens(c)} & wanted]
 
 
-def _classes(look: _Look) -> frozenset[str]:
-    return frozenset(spelling(v) for v in {*look.values} if v)
+def _classes(look: _Look) -> tuple[str, ...]:
+    return fold(Counter(look.values)).classes
 
 
-def _share_of(look: _Look, classes: frozenset[str]) -> float:
+def _share_of(look: _Look, classes: tuple[str, ...]) -> float:
     """Return the share of a column's answers that are among the classes; 0 of one that hardly repeats itself."""
-    if look.distinct > max(FREE_ANSWERS, 10 * len(classes)):
+    if not classes or look.distinct > max(FREE_ANSWERS, 10 * len(classes)):
         return 0.0
-    known = {v: spelling(v) in classes for v in {*look.values} if v}
+    code = matcher(classes)
+    known = {v: code(v) != UNKNOWN for v in {*look.values} if v}
     answered = [v for v in look.values if v]
     return sum(known[v] for v in answered) / len(answered) if answered else 0.0
 
