@@ -202,7 +202,7 @@ def show_loaded(study: Study) -> None:
     if study.evidence.raw_confidence is not None:
         show_classifier(study)
     small_model.offer_refit(study)
-    if any(t.kind in ALONE for t in study.evidence.predictions.tiers):
+    if any(t.kind in ALONE for t in study.tiers):
         show_alone(study)
     llm_panel.show(study)
     if study.notes:
@@ -247,12 +247,13 @@ def show_classifier(study: Study) -> None:
 
 def show_alone(study: Study) -> None:
     """Draw what each tier is worth alone; those that are fitted here on rows that they were not fitted on."""
-    dataset, table = study.dataset, study.evidence.predictions
+    truth = study.dataset.truth
     rows = []
-    for j, tier in enumerate(table.tiers):
+    for tier in study.tiers:
         if tier.kind in ALONE or tier.name == CLASSIFIER:
-            asked = table.asked[:, j]
-            accuracy = share(table.label[asked, j] == dataset.truth[asked])
+            answers = study.column(tier.name)[1]
+            asked = ~np.isnan(answers.confidence)
+            accuracy = share(answers.label[asked] == truth[asked])
             rows.append(
                 {
                     "Tier alone": tier.name,
@@ -261,7 +262,7 @@ def show_alone(study: Study) -> None:
                     "Accuracy": wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
                     "USD per 1,000": wording.dollars(1000 * tier.price),
-                    "Seconds": wording.seconds(float(np.nanmean(table.latency[:, j]))),
+                    "Seconds": wording.seconds(float(np.nanmean(answers.latency))),
                 }
             )
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")

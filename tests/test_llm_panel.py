@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest import again, labelled
+from conftest import again, labelled, table_of
 from llm_server import KEY
 from test_dashboard import open_page, press
 
@@ -95,7 +95,7 @@ def test_connect_record_and_tune(server, filled):
     assert list(llm_session.tiers(at.session_state["study"])) == ["llm"]
     at = record(at)
     assert not at.exception
-    table = at.session_state["study"].evidence.predictions
+    table = table_of(at.session_state["study"])
     assert table.tiers[table.index("llm")].kind == "llm"
     assert table.asked[:, table.index("llm")].sum() == N
     assert f"asked about {N} of" in said(at)
@@ -216,7 +216,7 @@ def test_several_llms_stand_from_cheap_to_dear_and_vote(server, filled):
     at = fill(at.run(), name="large", model="mock-2", url=server.url)
     at = price(at, 10.0, 20.0)
     at = record(press(at, "Connect"))
-    table = at.session_state["study"].evidence.predictions
+    table = table_of(at.session_state["study"])
     assert [t.name for t in table.tiers if t.kind == "llm"] == ["llm", "large"]
     at.switch_page("pages/1_Tune.py")
     at.run()
@@ -231,10 +231,10 @@ def test_an_llm_gate_breaks_even_somewhere(server, filled):
     at = fill(at.run(), model="mock-gate", url=server.url)
     at = record(press(price(at, 0.1, 0.2), "Connect"))
     assert not at.exception
-    table = at.session_state["study"].evidence.predictions
-    assert table.tiers[-1].name == "LLM gate"
+    table = table_of(at.session_state["study"])
+    gate = table.tiers[table.index("LLM gate")]
     shown = next(t.value for t in at.dataframe if "Breaks even at" in t.value.columns)
-    share = break_even_share(table.tiers[-1].price, 0.0, table.tiers[table.index("llm")].price)
+    share = break_even_share(gate.price, 0.0, table.tiers[table.index("llm")].price)
     by_gate = dict(zip(shown["Gate"], shown["Breaks even at"], strict=True))
     assert by_gate["LLM gate"] == f"{share:.1%}"
     assert by_gate["trained gate"] == "0.0%"
@@ -244,7 +244,7 @@ def test_a_disconnected_tier_leaves_the_table_and_comes_back_for_nothing(server,
     at = record(press(filled, "Connect"))
     calls = server.served()["calls"]
     at = press(at, "Disconnect")
-    assert "llm" not in [t.name for t in at.session_state["study"].evidence.predictions.tiers]
+    assert "llm" not in [t.name for t in at.session_state["study"].tiers]
     assert not at.exception
     at = press(price(fill(at, model="mock-1", url=server.url), 1.0, 2.0), "Connect")
     assert at.session_state["study"].llms[0].n_answered == N

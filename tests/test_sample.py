@@ -134,6 +134,7 @@ def test_a_last_tier_that_hurts_is_named():
     assert at.session_state["study"].policy.names == ("classifier", "good")  # not the dearest
     at.segmented_control(key="pattern").set_value("cascade").run()
     assert at.session_state["study"].policy.names == ("rules", "classifier", "good", "bad")
+    at.slider(key="cascade.thresholds.2").set_value(1.0).run()  # everything that reaches the good one goes on
     assert "**bad** at the end is worth −" in said(at, "warning")
     assert "Asking bad hurts: take it out of the cascade" in said(at, "warning")
     at.slider(key="cascade.thresholds.2").set_value(0.5).run()  # now the good one keeps everything
@@ -173,7 +174,7 @@ def test_where_minilm_runs_it_stands_once():
     at = press(open_page(), "Use the sample data")
     assert not at.exception
     data = at.session_state["study"]
-    names = [t.name for t in data.evidence.predictions.tiers if t.kind != "gate"]
+    names = [t.name for t in data.tiers if t.kind != "gate"]
     assert names == ["rules", "classifier", "minilm", "minilm + classifier", "llm"]
     at.switch_page("pages/1_Tune.py").run()
     at.segmented_control(key="pattern").set_value("cascade").run()
@@ -183,7 +184,7 @@ def test_where_minilm_runs_it_stands_once():
     at.toggle(key="small_model.minilm.False").set_value(False).run()
     press(at, "Fit again without the small model")
     assert not at.exception
-    tiers = {t.name: t.kind for t in at.session_state["study"].evidence.predictions.tiers}
+    tiers = {t.name: t.kind for t in at.session_state["study"].tiers}
     assert tiers["minilm"] == "recorded"
     assert "minilm + classifier" not in tiers
     press(at, "Use the sample data")  # what was set holds for the next load

@@ -17,7 +17,6 @@ from hybrid.errors import HybridError
 from hybrid.metrics.summary import break_even_share
 from hybrid.routing.table import UNKNOWN
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.study import Study
 from hybrid.tiers.llm.client import MEANING
 from hybrid.tiers.llm.foreign import shown
@@ -62,7 +61,6 @@ def show(study: Study) -> None:
 
 def _show_answers(study: Study) -> None:
     """Say what each LLM is worth where it was asked, and how its confidence was made."""
-    table = study.evidence.predictions
     for one in study.llms:
         how = one.model.calibrator
         kind = "gate" if one.tier.kind == "gate" else "LLM"
@@ -80,11 +78,9 @@ def _show_answers(study: Study) -> None:
             st.caption(
                 f"It refuses {', '.join(map(inert, one.model.without))}: it is asked without, here and in the bundle."
             )
-    gates = [t for t in table.tiers if t.kind == "gate"]
-    strong = [t for t in table.tiers if t.kind in ("llm", "recorded")]
-    if any(t.price for t in gates) and strong:
-        dear = strong[-1]
-        cheap = table.tiers[table.index(CLASSIFIER)]
+    gates = [t for t in study.tiers if t.kind == "gate"]
+    dear, cheap = study.llm, study.cheap
+    if any(t.price for t in gates) and dear is not None:
         rows = [
             {
                 "Gate": g.name,
