@@ -90,7 +90,7 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
         s = on.summary
         mark = " :orange-badge[simulated]" if policy.simulated else ""
         said = (
-            f"{inert(wording.short(policy))} · **{wording.percent(s.accuracy.value)}** right · "
+            f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · "
             f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month{mark}"
         )
     with place, st.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar"):

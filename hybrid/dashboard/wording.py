@@ -68,13 +68,13 @@ def threshold(value: float) -> str:
 
 
 def short(policy: Policy) -> str:
-    """Return a policy in a few words, in Markdown: **Triage 0.85**, or **llm alone**."""
+    """Return a policy in a few words: ``Triage 0.85``, or ``llm alone``."""
     if len(policy.tiers) == 1:
-        return f"**{policy.names[0]} alone**"
+        return f"{policy.names[0]} alone"
     values = [t.value for t in policy.thresholds() if t.value is not None]
     said = " / ".join(threshold(v) for v in values[:4])
     own = sum(t is not None for t in own_thresholds(policy))
-    return f"**{policy.pattern.title} {said}{f' + {own} classes' if own else ''}**"
+    return f"{policy.pattern.title} {said}{f' + {own} classes' if own else ''}"
 
 
 def own_thresholds(policy: Policy) -> tuple[float | None, ...]:
