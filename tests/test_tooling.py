@@ -1,12 +1,15 @@
-"""The house rules: format, lint, types, layers; and the README's code runs."""
+"""The house rules: format, lint, types, layers; and the documents' code runs."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import labelled, study_of, table_of
+from conftest import labelled
+
+from hybrid import Policy, Study, Triage
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,36 +30,45 @@ def test_the_house_rules_hold(command):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-def test_the_readme_code_runs(tmp_path, monkeypatch):
-    from hybrid.data.columns import Columns
-    from hybrid.data.dataset import build
-    from hybrid.data.split import split
-    from hybrid.production.bundle import save
-    from hybrid.routing.engine import Policy
-    from hybrid.routing.patterns import Triage
-    from hybrid.study.evidence import record
-    from hybrid.tiers.whatif import WhatIf
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-    dataset = build(labelled(), Columns("label", text="text"))
-    recording = record(dataset, split(dataset))
-    table = table_of(study_of(recording, whatif=WhatIf()))
-    test = recording.split.test
-    policy = Policy(Triage(0.5), table.select(["classifier", "what-if LLM"]).tiers)
-    monkeypatch.chdir(tmp_path)
-    Path("triage.zip").write_bytes(
-        save(
-            policy=policy,
-            classes=dataset.classes,
-            models=recording.models,
-            texts=list(dataset.texts[test]),
-            recorded=table.take(test),
-            evidence={},
-        )
-    )
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """Return a folder with what the documents' code reads: labelled texts with an LLM's answers, and a bundle."""
+    folder = tmp_path_factory.mktemp("documented")
+    table = labelled().assign(llm_confidence="0.95", llm_cost="0.003")
+    classes = sorted(table["label"].unique())
+    right = np.random.default_rng(0).random(len(table)) < 0.95
+    table["llm_label"] = np.where(right, table["label"], classes[0])
+    table.to_csv(folder / "tickets.csv", index=False)
+    study = Study.read(folder / "tickets.csv").fit()
+    tiers = {tier.name: tier for tier in study.tiers}
+    study.export(Policy(Triage(0.5), (tiers["classifier"], tiers["llm"])), folder / "triage.zip")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if "```python" in path.read_text()],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_documents_code_runs(path, documented, monkeypatch):
+    monkeypatch.chdir(documented)
+    monkeypatch.delenv("EXAMPLE_API_KEY", raising=False)
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, path.name, "exec"), {"__name__": "__main__"})
+
+
+def test_the_documents_can_be_followed():
+    readme = (ROOT / "README.md").read_text()
+    assert "```python" in readme
+    assert len(readme.split()) <= 900
+    for path in (*DOCUMENTS, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "sample_data" / "README.md"):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
 def test_the_sample_is_what_its_readme_says():
