@@ -1,4 +1,4 @@
-"""Command line: tune on a log of any size, route a file with a bundle, check that a bundle keeps its promise."""
+"""Command line: from a file to a bundle without a screen; tune on a log of any size; route, check and serve."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid.data.notes import Note
-from hybrid.errors import DatasetError, HybridError
+from hybrid.errors import DatasetError, HybridError, StudyError
+from hybrid.routing.patterns import PATTERNS
+
+if TYPE_CHECKING:
+    from hybrid.metrics.summary import Summary
+    from hybrid.study.study import Study
 
 HOLDS, BROKEN, UNUSABLE = 0, 1, 2  # exit codes
 
@@ -34,6 +39,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hybrid", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="command")
+
+    fit = commands.add_parser("fit", help="read labelled texts, fit what runs here, and keep it all as a project")
+    fit.add_argument("data", help="CSV, TSV, JSON, JSONL, Parquet or .xlsx: texts, labels and models' answers")
+    fit.add_argument("--project", required=True, metavar="FOLDER", help="where to keep it")
+    fit.add_argument("--replace", action="store_true", help="a project that is in the folder already is lost")
+    fit.add_argument("--label", help="column of the true label; default: guessed")
+    fit.add_argument("--text", help="column of the texts; default: guessed")
+    fit.add_argument("--embedding", action="store_true", help="fit the small model too; needs the extra 'embedding'")
+    fit.add_argument("--price", action="append", default=[], metavar="TIER=USD", help="per answer, instead of the file")
+    fit.set_defaults(run=_fit)
+
+    best = commands.add_parser("recommend", help="find a project's best policy for a goal, and make it the one at hand")
+    best.add_argument("project")
+    wish = best.add_mutually_exclusive_group()
+    wish.add_argument("--min-accuracy", type=float, help="the cheapest at or above this; default: the best model's own")
+    wish.add_argument("--max-cost", type=float, help="the most accurate up to this, USD per 1,000")
+    wish.add_argument("--wrong-cost", type=float, help="the least total cost, at this many USD a wrong answer")
+    best.add_argument("--pattern", choices=PATTERNS, help="only this way of routing; default: all")
+    best.add_argument("--seconds", type=float, default=30.0, help="to search for, at most")
+    best.add_argument("--dry-run", action="store_true", help="leave the project as it is")
+    best.set_defaults(run=_recommend)
+
+    pack = commands.add_parser("export", help="pack a project's policy as a bundle")
+    pack.add_argument("project")
+    pack.add_argument("out", help="the bundle to write, such as policy.zip")
+    pack.add_argument("--pattern", choices=PATTERNS, help="tuned as 'recommend' does, unless it is the one at hand")
+    pack.set_defaults(run=_export)
+
+    app = commands.add_parser("app", help="open the dashboard in a browser")
+    app.add_argument("project", nargs="?", help="a folder that 'fit' made; what you do on the pages is kept in it")
+    app.add_argument("--host", default="127.0.0.1", help="another than this machine's own lets others connect")
+    app.add_argument("--port", type=int, default=8501)
+    app.add_argument("--no-browser", action="store_true", help="only print the address")
+    app.set_defaults(run=_app)
 
     tune = commands.add_parser("tune", help="find thresholds on a file of scored, labelled rows")
     tune.add_argument(
@@ -93,9 +132,172 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
     for command in (tune, route):
         command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
-    for command in (tune, route, check):
+    for command in (best, tune, route, check):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hybrid.study import project
+    from hybrid.study.study import Study
+    from hybrid.tiers.embedders import MiniLM
+
+    folder = Path(options.project)
+    if not options.replace and project.holds_one(folder):
+        raise StudyError(f"{options.project!r} holds a project already: name another folder, or add --replace.")
+    embedder = MiniLM.installed() if options.embedding else None
+    prices = _prices(options.price)
+    study = Study.read(options.data, **{k: v for k in ("label", "text") if (v := getattr(options, k)) is not None})
+    study.fit(embedder=embedder)
+    unknown = sorted(set(prices) - {t.name for t in study.tiers})
+    if unknown:
+        here = ", ".join(t.name for t in study.tiers)
+        raise StudyError(f"--price: there is no tier called {unknown[0]!r}. The tiers are {here}.")
+    study.terms = replace(study.terms, prices=tuple(prices.items()))
+    study.save(folder)
+    _say(study.notes)
+    for problem in study.evidence.problems:
+        print(problem, file=sys.stderr)
+    columns, parts = study.columns, study.split
+    print(f"{study.dataset.n_rows:,} rows, {len(study.classes):,} classes; label {columns.label}, text {columns.text}")
+    print(f"{len(parts.tune):,} rows to tune on, {len(parts.test):,} to test on")
+    accuracy = study.accuracy("test")
+    for tier in study.tiers:
+        alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
+        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, ${1000 * tier.price:.4g} per 1,000")
+    print(f"kept in {options.project} ({study.seconds:.1f} s)")
+    return HOLDS
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from hybrid.study.plain import plain_policy
+    from hybrid.study.study import Study
+    from hybrid.tuning import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal
+
+    study = Study.open(options.project)
+    if options.wrong_cost is not None:
+        goal = Goal(LEAST_TOTAL, wrong=options.wrong_cost)
+    elif options.max_cost is not None:
+        goal = Goal(MOST_ACCURATE, budget=options.max_cost)
+    elif options.min_accuracy is not None:
+        goal = Goal(CHEAPEST, floor=options.min_accuracy)
+    else:
+        goal = study.usual_goal()
+    found = study.recommend(goal, policies=_only(study, options.pattern), seconds=options.seconds)
+    used = found.feasible and not options.dry_run
+    if used:
+        study.use(found.policy)
+        study.save(options.project)
+    plain = plain_policy(found.policy, study.classes)
+    if options.json:
+        sides = {side: s and _numbers(s) for side, s in (("tune", found.tune), ("test", found.test))}
+        how = {"goal": goal.words, "feasible": found.feasible, "exact": found.exact, "method": found.method}
+        print(json.dumps({**plain, **sides, **how, "used": used}, indent=2))
+        return HOLDS if found.feasible else BROKEN
+    if not found.feasible:
+        print(f"No policy keeps the goal on the tune rows ({goal.words}). The nearest:")
+    print(f"{found.policy.pattern.title}: {' → '.join(found.policy.names)}")
+    for name, value in plain["parameters"].items():
+        if value is not None and value != {}:
+            print(f"  {name} {json.dumps(value, ensure_ascii=False)}")
+    print(_in_words("tune", found.tune))
+    if found.test is not None:
+        print(_in_words("test", found.test))
+    print(f"{goal.words}; found {found.method}")
+    if used:
+        print(f"the policy at hand of {options.project} now")
+    return HOLDS if found.feasible else BROKEN
+
+
+def _only(study: Study, pattern: str | None) -> list[Any] | None:
+    """Return the policy that a pattern starts with, to set its thresholds; None: everything."""
+    if pattern is None:
+        return None
+    start = study.start(pattern)
+    if start is None:
+        here = ", ".join(t.name for t in study.tiers)
+        raise StudyError(f"{PATTERNS[pattern].title} needs other tiers than these: {here}.")
+    return [start]
+
+
+def _numbers(summary: Summary) -> dict[str, float]:
+    low, high = summary.accuracy.low, summary.accuracy.high
+    found = {"rows": summary.n_rows, "accuracy": summary.accuracy.value, "low": low, "high": high}
+    return found | {"cost_per_1000": summary.cost_per_1000.value, "escalation_rate": summary.escalation_rate.value}
+
+
+def _in_words(side: str, summary: Summary) -> str:
+    accuracy = summary.accuracy
+    return (
+        f"{side}  {accuracy.value:.2%} accurate (95% {accuracy.low:.2%} to {accuracy.high:.2%}), "
+        f"${summary.cost_per_1000.value:.4g} per 1,000, {summary.n_rows:,} rows"
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from hybrid.study.study import Study
+
+    study = Study.open(options.project)
+    policy = study.policy
+    if options.pattern and (policy is None or not isinstance(policy.pattern, PATTERNS[options.pattern])):
+        policy = study.recommend(policies=_only(study, options.pattern)).policy
+    try:
+        content = study.export(policy, options.out)
+    except OSError as error:
+        raise StudyError(f"{options.out!r} cannot be written: {error.strerror}.") from error
+    on = study.headline(policy)
+    print(f"{on.policy.pattern.title}: {' → '.join(on.policy.names)}")
+    if on.n_rows:
+        print(_in_words(on.side, on.summary))
+    for tier in study.external(policy):
+        print(f"{tier} is asked by you: hybrid.load({options.out!r}, models={{{tier!r}: a function}})", file=sys.stderr)
+    print(f"{len(content) / 1024:,.0f} KB → {options.out}")
+    return HOLDS
+
+
+def _app(options: argparse.Namespace) -> int:
+    import importlib.util
+    import os
+    import subprocess
+
+    from hybrid.study import app, project
+
+    if importlib.util.find_spec("streamlit") is None:
+        raise DatasetError("The dashboard needs streamlit: pip install hybrid-tuner.")
+    address = f"http://{options.host}:{options.port}/"
+    if options.project is not None:
+        address += f"?project={project.id_of(Path(options.project))}"
+    command = [sys.executable, "-m", "streamlit", "run", str(app.folder() / "app.py"), "--server.headless=true"]
+    command += [f"--server.address={options.host}", f"--server.port={options.port}"]
+    # the settings of the pages are found from their folder; what the user named stays where it was
+    here = {project.VARIABLE: str(project.projects_folder().absolute())}
+    server = subprocess.Popen(command, cwd=app.folder(), env=os.environ | here)
+    print(f"Open {address}", flush=True)
+    try:
+        if not options.no_browser:
+            _open_when_ready(address, options.host, options.port)
+        return server.wait()
+    except KeyboardInterrupt:
+        return HOLDS
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _open_when_ready(address: str, host: str, port: int) -> None:
+    import socket
+    import webbrowser
+
+    for _ in range(100):
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            webbrowser.open(address)
+            return
 
 
 def _tune(options: argparse.Namespace) -> int:

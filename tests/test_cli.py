@@ -2,11 +2,13 @@
 
 import json
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from conftest import labelled
 from test_bundle import export, llm_of, policy_of
 from test_streaming import scored
 
@@ -17,6 +19,7 @@ from hybrid.production import scoring
 from hybrid.production.bundle import save
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
+from hybrid.study import project
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +218,31 @@ def test_models_that_cannot_be_imported_are_said(exported, models, tmp_path, cap
         assert says in capsys.readouterr().err
     assert main(["route", str(bundle), str(texts), "--out", str(tmp_path / "x.parquet")]) == 2
     assert "Supply it" in capsys.readouterr().err
+
+
+def test_from_a_file_to_a_bundle_without_a_screen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path / "projects"))
+    frame = labelled(160)
+    frame["llm_label"] = frame["label"]
+    data, place, bundle = (str(tmp_path / name) for name in ("mine.csv", "kept", "policy.zip"))
+    frame.to_csv(data, index=False)
+    assert main(["fit", data, "--project", place, "--price", "llm=0.002"]) == 0
+    assert "llm: 100.00% alone on test, $2 per 1,000" in capsys.readouterr().out
+    assert main(["fit", data, "--project", place]) == 2  # what is kept is not lost by typing it twice
+    assert main(["recommend", place, "--min-accuracy", "0.9", "--pattern", "triage", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert main(["export", place, bundle]) == 0
+    study = hybrid.Study.open(place)
+    assert study.chosen
+    on_test = study.measure().summary
+    assert said["test"]["accuracy"] == on_test.accuracy.value
+    assert said["test"]["cost_per_1000"] == on_test.cost_per_1000.value
+    with zipfile.ZipFile(bundle) as packed:
+        stored = json.loads(packed.read("evidence.json"))["metrics"]["test"]
+    assert stored["accuracy"]["value"] == on_test.accuracy.value
+    name = project.id_of(tmp_path / "kept")
+    assert name == project.id_of(tmp_path / "kept")
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    project.forget(name)
+    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["notes.txt"]
+    assert main(["export", place, bundle]) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import streamlit as st
@@ -15,7 +14,7 @@ from hybrid.data.join import join
 from hybrid.data.read import read
 from hybrid.errors import HybridError, StudyError
 from hybrid.routing.engine import Policy
-from hybrid.study import project
+from hybrid.study import app, project
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.study.evidence import Progress
 from hybrid.study.plain import from_link, link, policy_from
@@ -26,7 +25,7 @@ from hybrid.tiers.embedders import Embedder, MiniLM
 from hybrid.tiers.rules import Edits
 from hybrid.tiers.whatif import WhatIf
 
-SAMPLE = Path(__file__).parents[2] / "sample_data" / "support_tickets.csv"
+SAMPLE = app.folder() / "sample_data" / "support_tickets.csv"
 SAMPLE_ANSWERS = SAMPLE.with_name("recorded_answers.csv")
 RECORDED_MINILM, RECORDED_LLM = "minilm", "llm"  # tiers of the sample whose answers come with it
 MAX_ROWS_UNASKED = 5_000  # embedded without being asked to: about a minute on a slow core

@@ -74,6 +74,37 @@ def folder_of(project: str) -> Path:
     return projects_folder() / project
 
 
+def holds_one(folder: Path) -> bool:
+    """Whether a folder holds a project."""
+    return (folder / FILE).is_file()
+
+
+def id_of(folder: Path) -> str:
+    """Return the id that opens a folder in the dashboard; a folder elsewhere gets a link among this user's projects.
+
+    Raises
+    ------
+    StudyError
+        If there is no project in it, or the link cannot be made.
+    """
+    if not holds_one(folder):
+        raise StudyError(f"There is no project in {str(folder)!r}: make one with hybrid fit tickets.csv --project …")
+    there, every = folder.resolve(), projects_folder()
+    try:
+        every.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for known in every.iterdir():
+            if ID.fullmatch(known.name) and known.resolve() == there:
+                return known.name
+        name = new_id()
+        (every / name).symlink_to(there, target_is_directory=True)
+    except OSError as error:
+        raise StudyError(
+            f"The project cannot be named in {str(every)!r} ({error.strerror or error}): set {VARIABLE} to a folder "
+            "that can be written."
+        ) from error
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A project as a list shows it; `saved` in seconds since 1970."""
@@ -97,11 +128,22 @@ def recent(most: int = 8) -> list[Kept]:
 
 
 def forget(project: str) -> None:
-    """Delete a project and everything in it; no error where it is gone already."""
+    """Delete a project and everything in it; no error where it is gone already.
+
+    Of a folder that the user named, what is not part of the project stays.
+    """
     folder = folder_of(project)
     with contextlib.suppress(FileNotFoundError):  # first what makes it one, so that no half of it is ever opened
         (folder / FILE).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        for data in folder.glob("data-*"):
+            shutil.rmtree(data, ignore_errors=True)
+        folder.resolve().rmdir()  # fails where something else is in it
+    with contextlib.suppress(OSError):
+        folder.unlink()
 
 
 def save(study: Study, folder: Path) -> None:
