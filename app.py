@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import charts, controls, state, wording
-from hybrid.dashboard.data import llm_panel, local_panel, small_model
+from hybrid.dashboard.data import first_screen, llm_panel, local_panel, privacy, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
@@ -268,32 +268,47 @@ def show_alone(study: Study) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")
 
 
-st.title("Data")
-left, right = st.columns([3, 2], gap="large")
-with left:
-    uploaded = upload("Labelled texts", "upload")
-    controls.sample_button("sample")
-study, draft = state.study(), state.drafted()
-if study is not None:
-    controls.draw_header(place, study)
-with right:
-    coming = len(uploaded[2].table) if uploaded else len(draft.study.table) if draft else 0
-    with st.container(border=True):
-        st.markdown("**What happens to my data?**")
-        st.caption(f"{small_model.where_texts_go(coming)} {llm_panel.WHERE_TEXTS_GO}")
-    with st.container(border=True):
-        st.markdown("**Models on this machine**")
-        small_model.draw(coming)
+def show_settings(n_rows: int) -> None:
+    """Draw what seldom needs a change: the models that run on this machine."""
+    with st.expander("**Settings**: models on this machine"):
+        small_model.draw(n_rows)
         local_panel.draw()
+
+
+study, draft = state.study(), state.drafted()
+is_first = study is None and draft is None
+if is_first:
+    first_screen.draw_heading()
+else:
+    st.title("Data")
+ways = st.columns(2, gap="medium")
+with ways[0].container(border=True, height="stretch"):
+    if is_first:
+        st.markdown("**Your own texts**  \nTexts with the right class; a model's recorded answers if you have them.")
+    uploaded = upload("Labelled texts", "upload")
+with ways[1].container(border=True, height="stretch"):
+    if is_first:
+        st.markdown(
+            "**The sample**  \n1,520 support tickets in seven classes, with a large language model's recorded answers."
+        )
+    controls.sample_button("sample")
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
     state.draft(state.Draft(uploaded[0], Study(uploaded[1], uploaded[2].table, notes=uploaded[2].notes)))
+    if is_first:
+        st.rerun()  # what was drawn is the screen of who has nothing yet
 draft = state.drafted()
+if study is not None:
+    controls.draw_header(place, study)
+privacy.draw(len(draft.study.table) if draft else 0)
+if is_first and state.is_local() and state.keeping() != "never":
+    first_screen.draw_recent()
+show_settings(len(draft.study.table) if draft else 0)
 if draft is not None:
     is_loaded = study is not None and study.table is draft.study.table
     with st.expander(
-        f"**{draft.study.name}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
+        f"**{inert(draft.study.name)}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
         + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
         expanded=not is_loaded,
     ):

@@ -76,22 +76,19 @@ def _draw_endpoint(wanted: Embedder | None) -> None:
 
 
 def where_texts_go(n_rows: int) -> str:
-    """Return what happens to uploaded texts, in words, given the small model that is set."""
-    stays = "It stays in this browser session on this server's memory: it is not written to disk, not sent anywhere"
+    """Return where a load sends its texts and what it caches, in words, given the small model that is set."""
     match state.wanted_embedder(n_rows):
         case EndpointEmbedder() as endpoint:
-            where = endpoint.base_url
             return (
-                "It stays in this browser session on this server's memory, and when it is loaded its **texts are sent "
-                f"to {where}** to be embedded. The embeddings are kept in this server's cache folder, each under a "
-                "hash of its text."
+                f"When it is loaded its **texts are sent to {endpoint.base_url}** to be embedded. The embeddings are "
+                "kept in this server's cache folder, each under a hash of its text."
             )
         case MiniLM():
             return (
-                f"{stays}, and dropped when you leave. Only MiniLM's embeddings (384 numbers a text, under a hash of "
-                "it) are kept, in this server's cache folder."
+                "Nothing is sent anywhere. MiniLM's embeddings (384 numbers a text, under a hash of it) are kept in "
+                "this server's cache folder."
             )
-    return f"{stays}, and dropped when you leave."
+    return "Nothing is sent anywhere."
 
 
 def offer_refit(study: Study) -> None:

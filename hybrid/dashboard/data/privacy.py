@@ -1,0 +1,68 @@
+"""Privacy: what is kept of the data, where, and the buttons that keep it or delete it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hybrid.dashboard import state
+from hybrid.dashboard.data import llm_panel, small_model
+from hybrid.dashboard.inert import inert
+from hybrid.study import project
+
+_TOGGLE = "privacy.keep"
+
+
+def draw(n_rows: int) -> None:
+    """Draw one line on what is kept where, and what can be done about it.
+
+    Parameters
+    ----------
+    n_rows
+        Of the table that would be loaded, which decides whether the small model is on unasked.
+    """
+    said = f"{_kept()} {small_model.where_texts_go(n_rows)} {llm_panel.WHERE_TEXTS_GO}"
+    st.caption(f":material/lock: {said}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if state.keeping() == "ask":
+            st.session_state[_TOGGLE] = state.is_kept()  # the widget's own state is gone once another page was open
+            st.toggle(
+                "Keep this project on the server",
+                key=_TOGGLE,
+                on_change=_keep_clicked,
+                help="Then a reload or a link brings it back, for whoever has the link. Off again: it is deleted.",
+            )
+        if st.session_state.get(state.PROJECT):
+            st.button(
+                "Forget this project",
+                icon=":material/delete:",
+                key="forget",
+                on_click=_forget,
+                help="Deletes what is kept of it, and ends the session's work on it.",
+            )
+
+
+def _kept() -> str:
+    """Return whether what is loaded is kept, in words."""
+    where = f"in this machine's folder {inert(project.projects_folder())}" if state.is_local() else "on this server"
+    if state.is_kept():
+        return f"What you load is **kept {where}**, so that a reload brings it back, until you forget it."
+    unless = ", unless you keep the project" if state.keeping() == "ask" else ""
+    return f"What you load stays in this server's memory and is dropped when you leave{unless}."
+
+
+def _keep_clicked() -> None:
+    """Keep what is loaded from now on, or delete what was kept of it; what is loaded stays."""
+    st.session_state["keep_project"] = st.session_state[_TOGGLE]
+    if st.session_state["keep_project"]:
+        state.save()
+    else:
+        state.forget()
+
+
+def _forget() -> None:
+    """Delete the project, and end the work on it, which would be kept again at the next change."""
+    state.forget()
+    state.draft(None)
+    for key in ("study", "upload.drafted"):
+        st.session_state.pop(key, None)
+    st.query_params.clear()
