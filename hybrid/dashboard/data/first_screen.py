@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable
 from datetime import datetime
@@ -25,6 +26,7 @@ STEPS = (
         "What you chose, as a file and a few lines of code that decide alike.",
     ),
 )
+ALT = "A line moves over two curves: right answers, which flatten, and cost, which rises."
 LEFT, RIGHT, TOP, BOTTOM = 24, 336, 20, 150  # of the drawing's axes
 STOPS = 24  # places of the line, between which it moves straight
 STILL = 0.55  # where the line stands for who wants no motion
@@ -40,8 +42,8 @@ def draw_heading() -> None:
             "A cheap classifier answers what it is sure of, and an LLM the rest. This shows where to draw the line."
         )
     with drawing:
-        st.html(f"<style>{_style()}</style>")
-        st.html(_drawing())
+        coded = base64.b64encode(_drawing().encode()).decode()  # a picture: Streamlit takes drawings out of HTML
+        st.html(f'<img alt="{ALT}" src="data:image/svg+xml;base64,{coded}" style="width: 100%; max-width: 420px">')
     for n, (column, (icon, title, how)) in enumerate(zip(st.columns(len(STEPS)), STEPS, strict=True), 1):
         column.markdown(f"{icon} **{n}. {title}**  \n{how}")
 
@@ -93,16 +95,16 @@ def _drawing() -> str:
     xs = [k / 60 for k in range(61)]
     right, cost = (" ".join(f"{_across(x):.1f},{height(x):.1f}" for x in xs) for height in (_right, _cost))
     return (
-        f'<svg viewBox="0 0 360 178" width="100%" style="max-width: 420px; display: block" role="img" '
-        'aria-label="A line moves over two curves: right answers, which flatten, and cost, which rises.">'
-        f'<g fill="none" stroke="currentColor" stroke-width="1" opacity="0.4">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 178" font-family="sans-serif">'
+        f"<style>{_style()}</style>"
+        f'<g fill="none" stroke="#78859b" stroke-width="1" opacity="0.4">'
         f'<path d="M{LEFT},{TOP - 8}V{BOTTOM}H{RIGHT}" /></g>'
         f'<polyline points="{right}" fill="none" stroke="#1e88e5" stroke-width="3" stroke-linecap="round" />'
         f'<polyline points="{cost}" fill="none" stroke="#ef6c00" stroke-width="3" stroke-linecap="round" />'
-        f'<g class="ht-line"><path d="M0,{TOP - 8}V{BOTTOM}" stroke="currentColor" stroke-width="2" '
+        f'<g class="ht-line"><path d="M0,{TOP - 8}V{BOTTOM}" stroke="#78859b" stroke-width="2" '
         'stroke-dasharray="5 4" opacity="0.75" /></g>'
         '<g class="ht-right"><circle r="6" fill="#1e88e5" /></g><g class="ht-cost"><circle r="6" fill="#ef6c00" /></g>'
-        '<g font-size="12" fill="currentColor">'
+        '<g font-size="12" fill="#78859b">'
         f'<text x="{LEFT + 8}" y="{TOP + 4}">right answers</text>'
         f'<text x="{RIGHT - 4}" y="{BOTTOM - 12}" text-anchor="end">cost</text>'
         f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 19}" text-anchor="middle">more goes to the LLM →</text></g></svg>'
