@@ -11,8 +11,12 @@ import hybrid
 from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
-from hybrid.routing.engine import replay
+from hybrid.routing.engine import Policy, replay
+from hybrid.routing.patterns import Router, Triage
+from hybrid.routing.table import Tier
 from hybrid.study.evidence import record
+from hybrid.study.plain import link
+from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import MiniLM
 from hybrid.tiers.whatif import WhatIf
@@ -27,7 +31,7 @@ def test_every_page_opens_by_its_own_url_on_a_fresh_server(app, page):
     for path in ("Tune", "Compare", "Inspect", "Try", "Support", "Export", ""):
         page.goto(f"{app}/{path}")
         settle(page)
-        assert page.get_by_role("button", name="Use the sample data").is_visible()
+        page.get_by_role("button", name="Use the sample data").wait_for()
         assert page.get_by_test_id("stException").count() == 0
     assert errors == []
 
@@ -95,13 +99,12 @@ def test_from_upload_to_production(app, page, tmp_path):
     page.mouse.up()
     expect(number(page, "Escalation rate")).not_to_have_text(before, timeout=20_000)
     settle(page)
-    assert "triage.threshold=" in page.url
+    assert "set=" in page.url
     page.get_by_role("button", name="Pin to compare").click()
     settle(page)
 
     page.get_by_test_id("stButtonGroup").get_by_text("Cascade", exact=True).click()
     settle(page)
-    assert "pattern=Cascade" in page.url
     page.get_by_role("button", name="Pin to compare").click()
     settle(page)
 
@@ -139,22 +142,22 @@ def test_from_upload_to_production(app, page, tmp_path):
 
 
 def test_a_bad_file_shows_a_message_and_no_traceback(app, page, tmp_path):
-    path = tmp_path / "latin.csv"
-    path.write_bytes("text,label\ncafé,x\n".encode("latin-1"))
+    path = tmp_path / "open.csv"
+    path.write_bytes(b'text,label\na,"x\nb,y\n')
     page.goto(app)
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
-    page.get_by_text("is not UTF-8: line 2").wait_for()
+    page.get_by_test_id("stAlert").filter(has_text="open.csv").wait_for()
     assert page.get_by_test_id("stException").count() == 0
 
 
 def test_a_shared_link_shows_the_same_view(app, page):
-    page.goto(f"{app}/Tune?pattern=Router&volume=5000")
+    page.goto(f"{app}/Tune?set={link_to(Router((0.5,)), 'trained gate', 'classifier', 'llm', volume=5000)}")
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
     page.get_by_text("Gate score for classifier").first.wait_for(timeout=60_000)
     settle(page)
-    assert "pattern=Router" in page.url
+    assert "set=" in page.url
     page.get_by_role("button", name="What if").click()
     expect(page.get_by_label("Texts per month")).to_have_value("5000")
 
@@ -182,12 +185,22 @@ def shown(page):
     )
 
 
-def tune(page, url, query=""):
+def link_to(pattern, *names, **terms):
+    """Return what a link to the sample says of a policy and its terms."""
+    policy = Policy(pattern, tuple(Tier(name, "recorded") for name in names))
+    return link(policy, Terms(**terms), ())
+
+
+def tune(page, url, query="", pattern=None):
     page.goto(f"{url}/Tune{query}")
     settle(page)
     page.get_by_role("button", name="Use the sample data").click()
     page.locator(GRIP).wait_for(timeout=60_000)
     settle(page)
+    if pattern is not None:
+        page.get_by_test_id("stButtonGroup").get_by_text(pattern, exact=True).click()
+        settle(page)
+        page.locator(GRIP).first.wait_for()
 
 
 def drag(page, by, *, let_go=True):
@@ -227,11 +240,11 @@ def test_dragging_the_line_shows_what_python_says_after_it(app, page, axis):
     assert shown(page) == during
     assert len(sent) == n_sent + 1  # one rerun
     assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
-    assert "triage.threshold=" in page.url
+    assert "set=" in page.url
 
 
 def test_the_map_of_a_cascade_is_dragged_likewise(app, page):
-    tune(page, app, "?pattern=Cascade")
+    tune(page, app, pattern="Cascade")
     point = page.locator(f"{OVERLAYS} .point").bounding_box()
     x, y = point["x"] + 22, point["y"] + 22
     page.mouse.move(x, y)
@@ -242,8 +255,7 @@ def test_the_map_of_a_cascade_is_dragged_likewise(app, page):
     settle(page)
     after = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
     assert after == numbers
-    assert "cascade.thresholds.0=" in page.url
-    assert "cascade.thresholds.2=" in page.url
+    assert "set=" in page.url
     assert page.locator(OVERLAYS).count() == 2
 
 
@@ -309,7 +321,7 @@ def test_a_deep_link_on_a_fresh_server_stands_where_it_says(browser):
     with serving() as url:
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
-        tune(page, url, "?triage.threshold=0.42")
+        tune(page, url, f"?set={link_to(Triage(0.42), 'classifier', 'llm')}")
         assert page.locator(f"{OVERLAYS} .flag").inner_text() == "0.420"
         assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.420"
         context.close()
@@ -350,7 +362,7 @@ def test_without_the_script_the_slider_still_works(app, page):
     for _ in range(5):
         page.keyboard.press("PageDown")
     expect(number(page, "Escalation rate")).not_to_have_text(before, timeout=20_000)
-    assert "triage.threshold=" in page.url
+    assert "set=" in page.url
 
 
 def test_loading_can_be_cancelled(app, page, tmp_path):
