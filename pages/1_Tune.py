@@ -15,7 +15,8 @@ MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come o
 place = controls.open_page("Tune")
 study = controls.require_study()
 
-if st.session_state.get("shown_policy") != study.policy and study.policy is not None:
+shown = st.session_state.get("shown_policy") if "pattern" in st.session_state else None  # a left page forgets
+if shown != study.policy and study.policy is not None:
     controls.show(study.policy, study.classes)  # it was set elsewhere: by a suggestion, a link, another page
 st.session_state.setdefault("pattern", "triage")
 with st.container(horizontal=True, vertical_alignment="bottom"):
