@@ -6,11 +6,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import charts, controls, state, wording
-from hybrid.dashboard.data import first_screen, llm_panel, local_panel, privacy, small_model
+from hybrid.dashboard.data import asking, first_screen, llm_panel, local_panel, privacy, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
-from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.columns import Columns, RecordedColumns, model_behind
+from hybrid.data.guess import guess
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
 from hybrid.data.numbers import is_milliseconds
@@ -96,6 +97,13 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns
         group = pick("Group", guess.group, "Rows of one group (a customer, a conversation) are never split.")
     with columns[4]:
         split = pick("Split", guess.split, "Holds train, tune, validation, dev or test. Without it 30% become test.")
+    model = model_behind(label)
+    if model:
+        st.warning(
+            f"{inert(label)} seems to be what {inert(model)} answered: right then means agreement with {inert(model)}, "
+            "not accuracy.",
+            icon=":material/smart_toy:",
+        )
     load_here = st.container()  # on the first screen, though what is below belongs to it
     st.write("**Recorded answers of other models** (a row for each; leave empty if there are none)")
     frame = pd.DataFrame(
@@ -163,6 +171,9 @@ def show_draft(draft: state.Draft) -> None:
     """Draw a table that can be loaded: its first rows, what its columns are, a second file to join."""
     drawn = draft.study
     st.dataframe(drawn.table.head(5), hide_index=True)
+    if not asking.settle(draft):
+        return
+    asking.offer_one_label(draft)
     columns, load_here = pick_columns(drawn.table, drawn.columns, f"columns.{draft.token}.{len(drawn.table.columns)}")
     st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
     second = upload("Second file", "upload_second")
@@ -295,7 +306,9 @@ with ways[1].container(border=True, height="stretch"):
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
-    state.draft(state.Draft(uploaded[0], Study(uploaded[1], uploaded[2].table, notes=uploaded[2].notes)))
+    guessed = guess(uploaded[2].table)
+    fresh = Study(uploaded[1], uploaded[2].table, guessed.columns, notes=uploaded[2].notes)
+    state.draft(state.Draft(uploaded[0], fresh, guessed))
     if is_first:
         st.rerun()  # what was drawn is the screen of who has nothing yet
 draft = state.drafted()

@@ -494,3 +494,29 @@ def test_moving_a_threshold_draws_no_chart_and_writes_no_tile_of_the_drag_again(
     assert not moved.exception
     moved.segmented_control(key="axis").set_value("Share kept").run()
     assert moved.exception  # another axis is another picture
+
+
+def test_nothing_is_loaded_until_the_truth_is_named():
+    frame = labelled().rename(columns={"label": "impact"})
+    frame["urgency"] = frame["impact"].to_numpy()[::-1]
+    at = open_page()
+    at.file_uploader(key="upload").upload("two.csv", frame.to_csv(index=False).encode()).run()
+    assert "Load and fit" not in [b.label for b in at.button]
+    next(s for s in at.selectbox if s.label.startswith("The right class")).set_value("impact").run()
+    assert not at.exception
+    assert at.session_state["draft"].study.columns.label == "impact"
+    assert "Load and fit" in [b.label for b in at.button]
+
+
+def test_what_a_project_kept_is_gone_when_it_is_forgotten(monkeypatch, tmp_path, own_fitted):
+    monkeypatch.setenv("HYBRID_PROJECTS", "ask")
+    monkeypatch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path))
+    at = open_page(study=again(own_fitted))
+    at.toggle(key="privacy.keep").set_value(True).run()
+    assert len(list(tmp_path.iterdir())) == 1
+    at.switch_page("pages/1_Tune.py").run()
+    at.switch_page("app.py").run()
+    assert at.toggle(key="privacy.keep").value  # another page does not switch it off
+    at.button(key="forget").click().run()
+    assert list(tmp_path.iterdir()) == []
+    assert at.title[0].value == "Hybrid tuner"

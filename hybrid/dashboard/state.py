@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import streamlit as st
 
 from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.data.guess import Guess
 from hybrid.data.join import join
 from hybrid.data.read import read
 from hybrid.errors import HybridError, StudyError
@@ -41,6 +43,8 @@ class Draft:
 
     token: str  # tells uploads apart
     study: Study
+    guess: Guess | None = None  # what its columns seem to be; None once that is settled otherwise
+    picked: Mapping[str, str | None] = field(default_factory=dict)  # what the user answered
 
 
 def study() -> Study | None:
