@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import charts, controls, state, wording
+from hybrid.dashboard import answer, charts, controls, state, wording
 from hybrid.dashboard.data import asking, first_screen, llm_panel, local_panel, privacy, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
@@ -199,6 +199,7 @@ def show_draft(draft: state.Draft) -> None:
 
 def show_loaded(study: Study) -> None:
     """Draw what was loaded: its size, what was found, how the classifier does."""
+    answer.draw(study)
     dataset, parts = study.dataset, study.split
     st.subheader(inert(study.name))
     with st.container(horizontal=True):

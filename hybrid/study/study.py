@@ -279,6 +279,14 @@ class Study:
         self._gates.clear()
         self._forget()
 
+    def aside(self) -> Study:
+        """Return a study of the same data under the same terms, for another thread: one of them is not to be shared."""
+        other = Study(self.name, self.table, self.columns, notes=self.joined)
+        other.keep(self.evidence, embedder=self.embedder, edits=self.edits, key_words=self.key_words)
+        other.llms, other._learned, other._gates = self.llms, dict(self._learned), dict(self._gates)
+        other.terms = self._terms
+        return other
+
     def add(self, llms: Sequence[AnsweredLLM]) -> None:
         """Replace the columns of the LLM tiers that were asked here."""
         self.llms = tuple(llms)

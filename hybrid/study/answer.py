@@ -1,0 +1,166 @@
+"""Answer: what a recommendation is worth against the LLM for everything, in one verdict with its numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid.errors import StudyError
+from hybrid.metrics.summary import PairedDifference, Summary
+from hybrid.routing.engine import Policy
+from hybrid.study.defaults import LLM_KINDS
+from hybrid.tuning import Point, Recommendation, rows_to_tell
+
+if TYPE_CHECKING:
+    from hybrid.study.study import Study
+
+SAVES, KEEP, DROP, NO_LLM, TOO_FEW, UNPRICED, POINT = "saves", "keep", "drop", "no_llm", "too_few", "unpriced", "point"
+AS_GOOD = 0.01  # share of rows: a loss beyond chance that is smaller is named, and does not decide
+MAY_LOSE = 0.05  # share of rows: a loss that cannot be ruled out and is larger leaves the question open
+CHEAPER, BETTER = 0.9, 0.005  # of the cost, and in accuracy: the least step along the front
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A policy against asking the strongest LLM about everything, on rows that both decided.
+
+    Parameters
+    ----------
+    kind
+        ``saves``; ``keep``: nothing cheaper is as good; ``drop``: what is free is better beyond chance; ``no_llm``:
+        none was asked, at most one is simulated; ``too_few`` rows to say; ``unpriced``: what the LLM costs is not
+        known; ``point``: another policy of the front, which the goal did not ask for.
+    side, n_rows
+        Where it was measured: on test, or on tune where no test row has every answer.
+    measured, llm_measured
+        What both do there; without an LLM the latter is None.
+    difference
+        The policy minus the LLM alone.
+    month, llm_month
+        USD per month at the volume of the terms.
+    saving
+        Share of the LLM's cost that is saved; nan where that is not known.
+    more_rows
+        Labelled rows, on both sides together, that would likely settle it; 0 where it is settled.
+    contradiction
+        What test says against the recommendation, in words; None where nothing.
+    """
+
+    kind: str
+    policy: Policy
+    llm_alone: Policy | None
+    side: str
+    n_rows: int
+    measured: Summary
+    llm_measured: Summary | None
+    difference: PairedDifference | None
+    month: float
+    llm_month: float
+    saving: float
+    more_rows: int
+    contradiction: str | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a made-up tier has a part in these numbers."""
+        return self.policy.simulated or (self.llm_alone is not None and self.llm_alone.simulated)
+
+
+def answer_of(study: Study, found: Recommendation, policy: Policy | None = None) -> Answer:
+    """Return what a recommendation, or another policy of its front, is worth against the LLM for everything.
+
+    Raises
+    ------
+    StudyError
+        If no row has the answers of both.
+    """
+    chosen = study.bind(found.policy if policy is None else policy)
+    if chosen is None:
+        raise StudyError("A tier of the recommended policy is not here any more: search again.")
+    llm = study.llm_alone
+    named = [chosen] if llm is None else [llm, chosen]
+    for side in ("test", "tune"):
+        compared = study.compare(named, side)
+        if compared:
+            break
+    else:
+        raise StudyError("No row has the answers of both the recommended policy and the LLM: there is no comparison.")
+    measured, difference = compared[-1]
+    llm_measured = None if llm is None else compared[0][0]
+    paid = float("nan") if llm_measured is None else llm_measured.cost_per_1000.value
+    more = 0 if difference is None else _more_rows(study, difference)
+    own = policy is None or chosen == study.bind(found.policy)
+    return Answer(
+        kind=_kind(study, chosen, measured, llm_measured, difference, more, own=own),
+        policy=chosen,
+        llm_alone=llm,
+        side=side,
+        n_rows=measured.n_rows,
+        measured=measured,
+        llm_measured=llm_measured,
+        difference=difference,
+        month=study.terms.month(measured.cost_per_1000.value),
+        llm_month=study.terms.month(paid),
+        saving=1 - measured.cost_per_1000.value / paid if paid > 0 else float("nan"),
+        more_rows=more,
+        contradiction=found.contradiction.words if own and found.contradiction is not None else None,
+    )
+
+
+def _kind(
+    study: Study,
+    policy: Policy,
+    measured: Summary,
+    llm: Summary | None,
+    difference: PairedDifference | None,
+    more: int,
+    *,
+    own: bool,
+) -> str:
+    if llm is None or difference is None or all(t.simulated for t in study.tiers if t.kind in LLM_KINDS):
+        return NO_LLM
+    change = difference.accuracy
+    asks = any(t.kind in LLM_KINDS for t in policy.tiers)
+    if not asks and not measured.cost_per_1000.value and change.low > 0:
+        return DROP
+    if not llm.cost_per_1000.value:
+        return UNPRICED
+    if more:
+        return TOO_FEW
+    cheaper = difference.cost_per_1000.high < 0
+    if cheaper and not (change.high < 0 and change.value < -AS_GOOD):
+        return SAVES
+    return KEEP if own else POINT
+
+
+def _more_rows(study: Study, difference: PairedDifference) -> int:
+    """Return how many more labelled rows would tell either a loss, or that there is none worth naming."""
+    change, n = difference.accuracy, difference.n_rows
+    if difference.told_apart or change.low >= -MAY_LOSE:
+        return 0
+    discordant = (difference.uplift + difference.regression) / n
+    delta = max(MAY_LOSE + change.value, -change.value)
+    needed = rows_to_tell(delta, discordant, design_effect=difference.design_effect)
+    assert needed is not None  # at least half of what it may lose
+    return max(1, math.ceil((needed - n) * study.dataset.n_rows / n))
+
+
+def cheaper(found: Recommendation, policy: Policy) -> Point | None:
+    """Return the most accurate point of the front that costs notably less on tune; None where none does."""
+    cost, _ = _on_tune(found, policy)
+    return next((p for p in reversed(found.front) if p.cost_per_1000 <= CHEAPER * cost and cost), None)
+
+
+def better(found: Recommendation, policy: Policy) -> Point | None:
+    """Return the cheapest point of the front that is notably more often right on tune; None where none is."""
+    _, accuracy = _on_tune(found, policy)
+    return next((p for p in found.front if p.accuracy >= accuracy + BETTER), None)
+
+
+def _on_tune(found: Recommendation, policy: Policy) -> tuple[float, float]:
+    """Return USD per 1,000 and accuracy of a policy of the front, or of the recommended one."""
+    for p in found.front:
+        if p.policy == policy:
+            return p.cost_per_1000, p.accuracy
+    return found.tune.cost_per_1000.value, found.tune.accuracy.value
