@@ -109,6 +109,7 @@ def test_from_upload_to_production(app, page, tmp_path):
     settle(page)
 
     go(page, "Compare")
+    page.get_by_text("All numbers").click()
     assert page.get_by_role("columnheader", name="B", exact=True).is_visible()
     assert page.locator(".js-plotly-plot").count() == 1
     go(page, "Tune")  # what was set survives moving between pages

@@ -165,7 +165,18 @@ def test_pins_are_compared_and_exported(tune):
     assert [p.name for p in tune.session_state["study"].pins] == ["A", "B"]
     tune.switch_page("pages/2_Compare.py").run()
     assert not tune.exception
-    assert list(tune.table[0].value.columns) == ["A", "B"]
+    shown = list(tune.table[0].value.columns)
+    titles = [kind.title for kind in PATTERNS.values()]
+    assert shown == ["what-if LLM alone", "classifier alone", *titles, "A", "B"]  # filled without a click
+    before = tune.session_state["study"].policy
+    next(b for b in tune.button if b.key == "use_Triage").click()
+    tune.run()
+    assert not tune.exception
+    assert any("Now at hand" in s.value for s in tune.success)
+    study = tune.session_state["study"]
+    assert study.policy != before
+    floor = study.usual_goal().floor
+    assert study.measure(side="tune").summary.accuracy.value >= floor - 1e-9
     assert "simulated" in tune.table[0].value.loc["Policy", "A"]
     tune.switch_page("pages/6_Export.py").run()
     assert not tune.exception

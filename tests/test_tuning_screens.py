@@ -272,10 +272,10 @@ def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_ab
     cheap, strong = policy.tiers
     dear = replace(on.predictions, cost=on.predictions.cost + 0.001)  # the cheap tier costs something, too
     one, two = (replay(Policy(Triage(t), (cheap, strong)), dear) for t in (0.5, 0.9))
-    text = telling_apart.same_price(one, two, ("one", "two"))
+    text = telling_apart.same_price(one, two, ("one", "two"), llm=strong.name)
     assert text is None  # both ask the cheap tier on every row: with more calls, two is dearer at any price
     swapped = replay(Policy(Triage(0.9), (strong, cheap)), dear)
-    text = telling_apart.same_price(one, swapped, ("one", "two"))
+    text = telling_apart.same_price(one, swapped, ("one", "two"), llm=strong.name)
     assert "one costs less" in text
     price = float(text.split("$")[1].split(" ")[0]) / 1000
     column = on.predictions.index(strong.name)
@@ -284,10 +284,9 @@ def test_the_price_at_which_two_policies_cost_the_same_is_found_and_who_gains_ab
     even = [replay(o.policy, replace(dear, cost=cost)).cost.mean() for o in (one, swapped)]
     assert even[0] == pytest.approx(even[1], rel=0.01)
     free = [replace(t, price=0.0) for t in (cheap, strong)]
-    assert (
-        telling_apart.same_price(*(replace(o, policy=Policy(Triage(0.5), tuple(free))) for o in (one, two)), ("a", "b"))
-        is None
-    )
+    unpaid = [replace(o, policy=Policy(Triage(0.5), tuple(free))) for o in (one, swapped)]
+    assert telling_apart.same_price(*unpaid, ("a", "b"), llm=strong.name) is None
+    assert telling_apart.same_price(one, swapped, ("one", "two"), llm="an LLM that neither asks") is None
 
 
 def test_rows_that_would_tell_are_counted_less_those_at_hand():
@@ -296,6 +295,10 @@ def test_rows_that_would_tell_are_counted_less_those_at_hand():
     assert f"About {needed:,} labelled rows" in telling_apart.more_rows(some, 0.01)
     assert f": {needed - 300:,} more than there are." in telling_apart.more_rows(some, 0.01)
     assert telling_apart.more_rows(some, 0.4).endswith("; there are 300.")
+    grouped = replace(some, design_effect=4.0)  # four rows are worth one
+    more = rows_to_tell(0.01, 24 / 300, design_effect=4.0)
+    assert more > 2 * needed
+    assert f"About {more:,} labelled rows" in telling_apart.more_rows(grouped, 0.01)
     # the worst of two: 5 % is no longer 5 %, and Holm's p-values say so
     strong = replace(some, p_value=0.03)
     text = telling_apart.many(["B", "C"], [strong, strong], "A")

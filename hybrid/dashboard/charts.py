@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from hybrid.dashboard.inert import in_figure
 from hybrid.dashboard.tune.axes import KEPT, PLAIN, Axis
+from hybrid.dashboard.wording import dollars
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Baselines, Summary
 from hybrid.routing.table import Bools, Floats
@@ -219,7 +221,6 @@ def trade_off_figure(
     *,
     references: Baselines,
     front: Sequence[bool],
-    curve: Curve | None,
     simulated: Sequence[str],
 ) -> go.Figure:
     """Draw policies by cost and accuracy, with the Pareto front and the baselines.
@@ -230,21 +231,8 @@ def trade_off_figure(
         Name, summary and whether it rests on a simulated tier.
     front
         Which of the points, then of ``references.alone``, lie on the Pareto front.
-    curve
-        Of the policy set on the Tune page, as a thin line; None leaves it out.
     """
     figure = go.Figure()
-    if curve is not None:
-        thin = curve.thin(POINTS)
-        trace = go.Scatter(
-            x=thin.cost_per_1000,
-            y=thin.accuracy,
-            mode="lines",
-            line={"color": "#B4BAC4", "width": 2},
-            name="every threshold of the policy on Tune (tune rows)",
-            hoverinfo="skip",
-        )
-        figure.add_trace(trace)
     _add_baselines(figure, references, simulated)
     named = [(s.cost_per_1000.value, s.accuracy.value) for _, s, _ in points] + list(references.alone.values())
     on_front = sorted(xy for xy, on in zip(named, front, strict=True) if on)
@@ -270,7 +258,7 @@ def trade_off_figure(
                 textposition="middle left" if i % 2 else "middle right",  # beside the bar of the interval
                 marker={"size": 14, "symbol": SYMBOLS[i % len(SYMBOLS)], "color": colour(i)},
                 name=f"{name}{' (simulated)' if is_simulated else ''}",
-                hovertemplate=f"{name}<br>%{{y:.1%}} at $%{{x:.4~g}} per 1,000<extra></extra>",
+                hovertemplate=f"{name}<br>%{{y:.1%}} at {dollars(c.value)} per 1,000<extra></extra>",
             )
         )
     # a tier that hardly ever answers, such as rules alone, must not flatten the rest
@@ -281,11 +269,116 @@ def trade_off_figure(
     costs = [s.cost_per_1000.value for _, s, _ in points] + [cost for cost, _ in references.alone.values()]
     most = max(costs) or 1.0
     # a little room on the left, for the marks of what is free
-    figure.update_xaxes(title="cost per 1,000 texts", tickprefix="$", range=[-0.03 * most, 1.06 * most])
+    figure.update_xaxes(title="cost per 1,000 texts", range=[-0.03 * most, 1.06 * most], **money_ticks(most))
     figure.update_yaxes(title="accuracy", tickformat=".1%", range=[min(shown) - 0.03, min(top, 1.0) + 0.02])
     legend = {"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0}
     figure.update_layout(height=520, margin={"l": 10, "r": 10, "t": 30, "b": 10}, legend=legend)
     return figure
+
+
+def money_ticks(most: float) -> dict[str, Any]:
+    """Return the ticks of an axis of USD from 0 on, written out: 0.0002, never 2e-4 or 200µ."""
+    if not most > 0:
+        return {"tickvals": [0], "ticktext": ["$0"]}
+    power = 10.0 ** np.floor(np.log10(most / 5))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= most / 5 * (1 - 1e-9))
+    digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+    at = step * np.arange(int(most * 1.05 / step) + 1)
+    digits = 2 if digits == 1 else digits
+    return {"tickvals": at, "ticktext": ["$0", *(f"${v:,.{digits}f}" for v in at[1:])]}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A policy on a chart of cost and accuracy: a name in plain words, USD per 1,000, and the share right."""
+
+    name: str
+    cost: float
+    accuracy: float
+
+
+def frontier_figure(
+    fronts: Mapping[str, Sequence[Mark]],
+    *,
+    best: Mapping[str, Mark],
+    references: Baselines | None,
+    alone: Sequence[Mark],
+    pins: Sequence[Mark],
+    at_hand: Mark | None,
+) -> go.Figure:
+    """Draw the whole front of cost and accuracy of every pattern; each point knows its pattern and its place.
+
+    Parameters
+    ----------
+    fronts
+        By the pattern's title, by rising cost.
+    best
+        By the pattern's title: the best for the goal, drawn large.
+    references
+        For random and oracle escalation; None leaves both out.
+    alone
+        Tiers that answer everything.
+    """
+    figure = go.Figure()
+    for i, (title, marks) in enumerate(fronts.items()):
+        tint = colour(i)
+        figure.add_trace(
+            _policies(marks, [(title, j) for j in range(len(marks))], tint, "circle", 5).update(
+                mode="lines+markers", name=title, line={"color": tint, "width": 2, "shape": "hv"}
+            )
+        )
+    if references is not None:
+        _add_escalation(figure, references)
+    for i, title in enumerate(fronts):
+        if title in best:
+            trace = _policies([best[title]], [(title, -1)], colour(i), SYMBOLS[i % len(SYMBOLS)], 13)
+            figure.add_trace(
+                trace.update(name=f"best {title}", showlegend=False, marker_line={"color": "white", "width": 1})
+            )
+    dearest = max((m.cost for m in alone), default=0.0)
+    for m in alone:
+        trace = _policies([m], None, GREY, "circle-open", 10)
+        trace.update(mode="markers+text", text=[in_figure(m.name)], textfont={"color": GREY, "size": 11})
+        figure.add_trace(trace.update(textposition="bottom left" if m.cost > dearest / 2 else "bottom right"))
+    for m in pins:
+        trace = _policies([m], None, GREY, "square-open", 11)
+        figure.add_trace(trace.update(mode="markers+text", text=[m.name], textposition="top center"))
+    if at_hand is not None:
+        trace = _policies([at_hand], None, PINK, "star", 16)
+        figure.add_trace(trace.update(name="policy at hand", showlegend=True))
+    every = [*(m for marks in fronts.values() for m in marks), *alone, *pins, *([at_hand] if at_hand else [])]
+    most = max((m.cost for m in every), default=0.0)
+    # a tier that hardly ever answers, such as rules alone, must not flatten the rest
+    low = min([m.accuracy for marks in fronts.values() for m in marks[:1]] + [m.accuracy for m in every[-1:]])
+    top = max([m.accuracy for m in every] + ([references.oracle[1]] if references else []))
+    room = 0.06 * (top - low) + 0.004
+    edge = most or 1.0
+    figure.update_xaxes(title="cost per 1,000 texts", range=[-0.03 * edge, 1.06 * edge], **money_ticks(most))
+    figure.update_yaxes(title="right answers", tickformat=".0%", range=[low - 2 * room, top + room])
+    figure.update_layout(
+        height=470,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0},
+        dragmode=False,
+        hovermode="closest",
+    )
+    return figure
+
+
+def _policies(
+    marks: Sequence[Mark], places: Sequence[tuple[str, int]] | None, tint: str, symbol: str, size: int
+) -> go.Scatter:
+    said = [f"{in_figure(m.name)}<br>{m.accuracy:.1%} right at {dollars(m.cost)} per 1,000" for m in marks]
+    return go.Scatter(
+        x=[m.cost for m in marks],
+        y=[m.accuracy for m in marks],
+        mode="markers",
+        marker={"color": tint, "symbol": symbol, "size": size},
+        hovertext=said,
+        hovertemplate="%{hovertext}<extra></extra>",
+        customdata=places,
+        showlegend=False if len(marks) == 1 else None,
+    )
 
 
 def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence[str]) -> None:
@@ -302,9 +395,13 @@ def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence
                 textfont={"color": GREY, "size": 11},
                 marker={"size": 9, "color": GREY, "symbol": "circle-open", "line": {"width": 2}},
                 showlegend=False,
-                hovertemplate=f"{in_figure(name)} alone{mark}<br>%{{y:.1%}} at $%{{x:.4~g}}<extra></extra>",
+                hovertemplate=f"{in_figure(name)} alone{mark}<br>%{{y:.1%}} at {dollars(cost)}<extra></extra>",
             )
         )
+    _add_escalation(figure, references)
+
+
+def _add_escalation(figure: go.Figure, references: Baselines) -> None:
     ends = [references.alone[references.cheap], references.alone[references.strong]]
     figure.add_trace(
         go.Scatter(
@@ -323,7 +420,7 @@ def _add_baselines(figure: go.Figure, references: Baselines, simulated: Sequence
             mode="markers",
             marker={"size": 12, "color": GREY, "symbol": "star-open", "line": {"width": 2}},
             name="oracle escalation",
-            hovertemplate="oracle escalation<br>%{y:.1%} at $%{x:.4~g}<extra></extra>",
+            hovertemplate=f"oracle escalation<br>%{{y:.1%}} at {dollars(references.oracle[0])}<extra></extra>",
         )
     )
 

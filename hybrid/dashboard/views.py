@@ -131,8 +131,8 @@ def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.
     return pd.DataFrame(rows).set_index("").T
 
 
-def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str, current: Policy | None) -> go.Figure:
-    """Draw policies by cost and accuracy; `current` adds the curve of that policy, where it can be measured."""
+def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str) -> go.Figure:
+    """Draw policies by cost and accuracy."""
     choices = [p.policy for p in pins]
     references = study.measure(choices[0], side).baselines
     everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
@@ -141,6 +141,5 @@ def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str, cu
         [(kept.name, s, kept.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
         references=references,
         front=list(pareto_front(cost, accuracy)),
-        curve=study.measure(current, side).curve(current.thresholds()[0]) if current and current.thresholds() else None,
         simulated=simulated(*choices),
     )

@@ -23,9 +23,9 @@ from hybrid.tuning.choosing import (
     price_of_wrong,
     tune_by_class,
 )
-from hybrid.tuning.explore import Effort, Explorer, Try, every_way, from_cheap
+from hybrid.tuning.explore import Effort, Explorer, Try, every_way, from_cheap, name_of
 from hybrid.tuning.fronts import Front
-from hybrid.tuning.goals import COST, LEAST_TOTAL, TOLERANCE, WRONG, Goal, violation
+from hybrid.tuning.goals import COST, LEAST_TOTAL, MOST_ACCURATE, TOLERANCE, WRONG, Goal, violation
 from hybrid.tuning.search import Found, search, search_by_class
 
 FINALISTS = 24  # ways that are compared on held-out rows
@@ -229,6 +229,29 @@ class Recommendation:
     def optimism(self) -> float | None:
         """Accuracy on tune minus accuracy on test."""
         return None if self.test is None else self.tune.accuracy.value - self.test.accuracy.value
+
+    def best_of(self, pattern: str) -> Point | None:
+        """Return the best policy of one pattern for the goal, on tune; None where none was measured.
+
+        That is the first candidate of the pattern that keeps the limits. Where it was not among the candidates, it is
+        found on the pattern's front; where nothing there keeps the limits, it is the point that comes nearest.
+        """
+        for c in (Candidate(self.policy, self.feasible, self.tune, self.method, self.exact), *self.candidates):
+            if c.feasible and name_of(c.policy) == pattern and len(c.policy.tiers) > 1:
+                return Point(c.policy, c.tune.cost_per_1000.value, c.tune.accuracy.value, c.tune.n_rows)
+        return min((self.fronts or {}).get(pattern, ()), key=self._rank, default=None)
+
+    def _rank(self, point: Point) -> tuple[float, float, float]:
+        """Return what is least for the best point: by how much it breaks a limit, the aim, and the other measure."""
+        cost, wrong = point.cost_per_1000, 1 - point.accuracy
+        over = max(0.0, (self.goal.floor or 0.0) - point.accuracy - TOLERANCE)
+        if self.goal.budget is not None:
+            over += max(0.0, cost - self.goal.budget * (1 + TOLERANCE)) / (self.goal.budget or 1.0)
+        if self.goal.kind == MOST_ACCURATE:
+            return over, wrong, cost
+        if self.goal.kind == LEAST_TOTAL and isinstance(self.goal.wrong, int | float):
+            return over, cost + 1000 * self.goal.wrong * wrong, wrong
+        return over, cost, wrong
 
 
 def recommend(

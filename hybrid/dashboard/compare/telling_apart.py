@@ -45,19 +45,19 @@ def draw(study: Study, pins: Sequence[Pin], side: str) -> None:
     more = f"label {now - found.n_rows:,} more" if now > found.n_rows else "the rows at hand are enough"
     st.caption(f"For an accuracy of {one} within ±{wording.plural(100 * width, 'point')}: {now:,} rows, so {more}.")
     rows = study.graded(tuple(dict.fromkeys(n for c in choices for n in c.names)), side)
-    even = same_price(rows.outcomes(choices[0]), rows.outcomes(choices[1]), (two, one))
+    if study.llm is None:
+        return
+    even = same_price(rows.outcomes(choices[0]), rows.outcomes(choices[1]), (two, one), llm=study.llm.name)
     if even:
         st.caption(even)
 
 
-def same_price(one: Outcomes, two: Outcomes, names: tuple[str, str]) -> str | None:
-    """Return at which price of the dearest tier two policies cost the same; None where no tier costs anything."""
-    priced = [t for o in (one, two) for t in o.policy.tiers if t.price > 0]
-    if not priced:
+def same_price(one: Outcomes, two: Outcomes, names: tuple[str, str], *, llm: str) -> str | None:
+    """Return at which price of an LLM two policies cost the same; None where neither pays it, or at no such price."""
+    if not any(t.name == llm and t.price > 0 for o in (one, two) for t in o.policy.tiers):
         return None
-    dear = max(priced, key=lambda t: t.price).name
-    said = inert(dear)
-    (calls_a, rest_a), (calls_b, rest_b) = (_use(o, dear) for o in (one, two))
+    said = inert(llm)
+    (calls_a, rest_a), (calls_b, rest_b) = (_use(o, llm) for o in (one, two))
     price = break_even_price(rest_a, calls_a, rest_b, calls_b)
     if price is None or price < LEAST_PRICE:
         return None
@@ -96,7 +96,7 @@ def verdict(found: PairedDifference, one: str, two: str) -> str:
 def more_rows(found: PairedDifference, delta: float) -> str:
     """Return how many rows would tell a difference, four times in five."""
     discordant = (found.uplift + found.regression) / found.n_rows
-    needed = rows_to_tell(delta, discordant)
+    needed = rows_to_tell(delta, discordant, design_effect=found.design_effect)
     assert needed is not None  # the control allows no difference of 0
     said = f"About {needed:,} labelled rows would tell a difference of {wording.plural(100 * delta, 'point')}"
     if not discordant:

@@ -178,7 +178,7 @@ def _comparison(study: Study, policy: Policy, pins: Sequence[Pin], terms: Terms)
         results = study.compare([p.policy for p in pins], side)
         if results:
             chart = _chart(
-                views.trade_off(study, pins, results, side, None), "Accuracy against cost of the policies considered"
+                views.trade_off(study, pins, results, side), "Accuracy against cost of the policies considered"
             )
             return {
                 "side": side,
