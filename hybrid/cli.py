@@ -260,6 +260,7 @@ def _export(options: argparse.Namespace) -> int:
 def _app(options: argparse.Namespace) -> int:
     import importlib.util
     import os
+    import signal
     import subprocess
 
     from hybrid.study import app, project
@@ -274,6 +275,7 @@ def _app(options: argparse.Namespace) -> int:
     # the settings of the pages are found from their folder; what the user named stays where it was
     here = {project.VARIABLE: str(project.projects_folder().absolute())}
     server = subprocess.Popen(command, cwd=app.folder(), env=os.environ | here)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(HOLDS))  # the server ends with this
     print(f"Open {address}", flush=True)
     try:
         if not options.no_browser:
