@@ -1,6 +1,7 @@
 """Tune: pick a pattern, drag its thresholds, and see at once what it does."""
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from hybrid.dashboard import assumptions, charts, controls, state, tiles, views
@@ -11,6 +12,7 @@ from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
+HEIGHT = 490  # pixels of the charts: with the tiles above they fit on one screen
 
 place = controls.open_page("Tune")
 study = controls.require_study()
@@ -19,7 +21,8 @@ shown = st.session_state.get("shown_policy") if "pattern" in st.session_state el
 if shown != study.policy and study.policy is not None:
     controls.show(study.policy, study.classes)  # it was set elsewhere: by a suggestion, a link, another page
 st.session_state.setdefault("pattern", "triage")
-with st.container(horizontal=True, vertical_alignment="bottom"):
+rail, stage = st.columns([1, 3], gap="medium")
+with rail:
     pattern = st.segmented_control(
         "Pattern",
         list(PATTERNS),
@@ -27,16 +30,20 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         format_func=lambda name: PATTERNS[name].title,
         key="pattern",
     )
-    assumptions.pick(study)
-    suggest_here, certify_here = (st.container(width="content") for _ in range(2))  # filled below
-    pin_here = st.container(horizontal=True, width="content", vertical_alignment="center")
-kind = PATTERNS[pattern]
-st.caption(kind.summary)
-if study.late or study.missing:
-    controls.say_missing(study)
-if study.missing:
-    st.stop()
-policy = controls.pick_policy(pattern, kind, study)
+    kind = PATTERNS[pattern]
+    st.caption(kind.summary)
+    if study.late or study.missing:
+        controls.say_missing(study)
+    if study.missing:
+        assumptions.pick(study)
+        st.stop()
+    policy = controls.pick_policy(pattern, kind, study)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        assumptions.pick(study)
+        suggest_here, certify_here, pin_here = (st.container(width="content") for _ in range(3))  # filled below
+    statistics = st.toggle(
+        "Statistics", key="statistics", help="Show the terms, tests and intervals of the field in full, on every page."
+    )
 if policy is None:
     st.stop()
 state.use(policy)
@@ -45,7 +52,7 @@ terms = study.terms
 
 summary = views.summary(study, policy, "tune")
 if summary is None:
-    st.warning(
+    stage.warning(
         f"No tune row has an answer from all of {', '.join(map(inert, policy.names))}, in the class mix that you set. "
         "Pick other tiers, add a file with their answers on the Data page, or reset the mix under What if."
     )
@@ -57,41 +64,42 @@ with suggest_here:
 with certify_here:
     certificate = certify_panel.controls(study, policy)
 with pin_here:
-    if st.button("Pin to compare", icon=":material/push_pin:", help=f"{len(study.pinned)} pinned so far"):
+    if st.button("Pin", icon=":material/push_pin:", help=f"Keep it for Compare; {len(study.pinned)} pinned so far"):
         fresh = study.pin(policy)
         state.save()
         st.caption(f"Pinned as {study.pins[-1].name}." if fresh else "This policy is pinned already.")
-if simulated:
-    st.markdown(
-        f":orange-badge[:material/science: simulated] Every number that involves "
-        f"**{', '.join(map(inert, simulated))}** is made up at the accuracy, price and latency that you set under "
-        "What if."
-    )
-tiles.draw(summary, terms, test=test, names=policy.names, mark=" · simulated" if simulated else "")
-human_panel.show_load(study, policy)
-mixed = views.mix_note(study, policy)
-if mixed:
-    st.caption(mixed)
-
-unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
-if unpriced:
-    st.caption(
-        f":material/payments: No price is set for {', '.join(map(inert, unpriced))}: answers count $0. Set it under "
-        "What if."
-    )
-with st.container(key="verdict"):
-    controls.show_gain(study, policy, simulated=bool(simulated))
-
-suggest_panel.result(study, policy)
-certify_panel.result(study, policy, certificate)
+beside = views.saying(study, policy, statistics=statistics)
+with stage:
+    tiles.draw(summary, terms, test=test, policy=policy, saying=beside)
+    chart_here = st.container()
+    axes_here = st.container(horizontal=True, vertical_alignment="bottom")  # below what takes the first screen
+    suggest_panel.result(study, policy)
+    certify_panel.result(study, policy, certificate)
+    if simulated:
+        st.markdown(
+            f":orange-badge[:material/science: simulated] Every number that involves "
+            f"**{', '.join(map(inert, simulated))}** is made up at the accuracy, price and latency that you set under "
+            "What if."
+        )
+    with st.container(key="verdict"):
+        controls.show_gain(study, policy, simulated=bool(simulated))
+    human_panel.show_load(study, policy)
+    mixed = views.mix_note(study, policy)
+    if mixed:
+        st.caption(mixed)
+    unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
+    if unpriced:
+        st.caption(
+            f":material/payments: No price is set for {', '.join(map(inert, unpriced))}: answers count $0. Set it "
+            "under What if."
+        )
 
 state.write_address()
 controls.draw_header(place, study)
 lines = policy.thresholds()
 if not lines:  # one tier alone
     st.stop()
-chart_here = st.container()
-with st.container(horizontal=True, vertical_alignment="bottom"):  # below the charts, which take the first screen
+with axes_here:
     which = 0
     if len(lines) > 1:
         titles = [line.title for line in lines]
@@ -111,11 +119,11 @@ line = lines[which]
 view = views.threshold(study, policy, line, scale_name)
 assert view is not None  # there is a summary
 figure, curve, axis = view
-figure = certify_panel.mark(figure, axis, certificate)
+figure = go.Figure(certify_panel.mark(figure, axis, certificate)).update_layout(height=HEIGHT)
 keys = {controls.slider_key(pattern, x): x.value for x in lines}
 parts = {}
 if line.value is not None:
-    shown, said = views.along(study, policy, line, terms)
+    shown, said = views.along(study, policy, line, terms, beside)
     parts["line"] = threshold_line.line(
         shown,
         key=controls.slider_key(pattern, line),
@@ -136,14 +144,14 @@ if len(lines) > 1:
         keys=tuple(controls.slider_key(pattern, x) for x in pair),
         label=" and ".join(x.title for x in pair),
         axes=map_axes,
-        live=tiles.of_points(surface, terms),
+        live=tiles.of_points(surface, terms, saying=beside),
     )
     left, right = chart_here.columns([2, 3])
     with left:
         st.plotly_chart(
             certify_panel.mark_map(
                 charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)), map_axes, certificate
-            ),
+            ).update_layout(height=HEIGHT),
             key="map",
             config={"displayModeBar": False},
             alt=f"Accuracy over {pair[0].title} and {pair[1].title}, with lines of equal cost. Drag the point.",
@@ -159,15 +167,17 @@ with right:
         f"The tiles above tell the numbers at the threshold that is set.",
     )
 threshold_line.mount(keys, tiles.TARGETS, **parts)
-if any(p.per_class for p in kind.params()):
-    class_sliders.draw(study, policy, pattern)
-if line.value is None:
+with stage:
+    if any(p.per_class for p in kind.params()):
+        class_sliders.draw(study, policy, pattern)
+    if line.value is None:
+        st.caption(
+            f"“{inert(line.title)}” is off: the curves show what it would do when on, the dotted lines the policy as "
+            "set."
+        )
+    on = study.measure(policy, "tune").graded
     st.caption(
-        f"“{inert(line.title)}” is off: the curves show what it would do when on, the dotted lines the policy as set."
+        f"Drag the line, or step with the arrow keys through every threshold at which something changes. Measured on "
+        f"{summary.n_rows:,} of {on.n_side:,} tune rows (those that every tier answered"
+        f"{', in the class mix that you set' if terms.mix else ''}); the classifier's answers are out of fold."
     )
-on = study.measure(policy, "tune").graded
-st.caption(
-    f"Drag the line, or step with the arrow keys through every threshold at which something changes. Measured on "
-    f"{summary.n_rows:,} of {on.n_side:,} tune rows (those that every tier answered"
-    f"{', in the class mix that you set' if terms.mix else ''}); the classifier's answers are out of fold."
-)

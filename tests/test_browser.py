@@ -90,14 +90,14 @@ def test_from_upload_to_production(app, page, tmp_path):
     settle(page)
 
     go(page, "Tune")
-    before = tile(page, "Escalation rate")
+    before = tile(page, "Sent to")
     slider = page.get_by_test_id("stSlider").first
     box = slider.get_by_role("slider").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] - 200, box["y"] + box["height"] / 2, steps=8)
     page.mouse.up()
-    expect(number(page, "Escalation rate")).not_to_have_text(before, timeout=20_000)
+    expect(number(page, "Sent to")).not_to_have_text(before, timeout=20_000)
     settle(page)
     assert "set=" in page.url
     page.get_by_role("button", name="Pin to compare").click()
@@ -285,7 +285,7 @@ def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page):
     page.wait_for_timeout(400)
     settle(page)
     assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.000"
-    assert tile(page, "Escalation rate") == "0.0%"
+    assert tile(page, "Sent to") == "0.0%"
 
 
 def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page):
@@ -358,11 +358,11 @@ def test_without_the_script_the_slider_still_works(app, page):
     page.get_by_test_id("stSlider").wait_for(timeout=60_000)
     settle(page)
     assert page.locator(GRIP).count() == 0
-    before = tile(page, "Escalation rate")
+    before = tile(page, "Sent to")
     page.locator("[data-testid=stSlider] input").first.focus()
     for _ in range(5):
         page.keyboard.press("PageDown")
-    expect(number(page, "Escalation rate")).not_to_have_text(before, timeout=20_000)
+    expect(number(page, "Sent to")).not_to_have_text(before, timeout=20_000)
     assert "set=" in page.url
 
 

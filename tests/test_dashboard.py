@@ -104,7 +104,7 @@ def test_every_page_opens_on_its_own_and_offers_the_sample(page):
 def test_every_pattern_draws_its_numbers(tune, pattern):
     tune.segmented_control(key="pattern").set_value(pattern).run()
     assert not tune.exception
-    assert set(numbers(tune)) >= {"Accuracy", "Cost per 1,000", "Latency p50 / p95"}
+    assert set(numbers(tune)) >= {"Right answers", "Cost per month", "Waiting time"}
     assert any("simulated" in m.value for m in tune.markdown)
 
 
@@ -127,9 +127,9 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     on = study.measure(policy, "tune").graded
     expected = summarize(replay(policy, on.predictions), on.truth)
     shown = numbers(tune)
-    assert shown["Accuracy"] == f"{expected.accuracy.value:.1%}"
-    assert shown["Escalation rate: sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
-    assert shown["Cost per 1,000"] == wording.dollars(expected.cost_per_1000.value)
+    assert shown["Right answers"] == f"{expected.accuracy.value:.1%}"
+    assert shown["Sent to what-if LLM"] == f"{expected.escalation_rate.value:.1%}"
+    assert shown["Cost per month"] == wording.dollars(study.terms.month(expected.cost_per_1000.value))
     curve = study.measure(policy, "tune").curve(policy.thresholds()[0])
     for t in (0.3, 0.6, 0.91):
         moved = with_threshold(policy, "threshold", None, t)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybrid.dashboard import charts, tiles, wording
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
-from hybrid.dashboard.tiles import of_points, of_summary
+from hybrid.dashboard.tiles import Saying, of_points, of_summary
 from hybrid.dashboard.tune import axes, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
@@ -22,11 +22,18 @@ from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.routing.table import UNKNOWN
 from hybrid.study.terms import Terms
 
+SAYINGS = st.sampled_from(
+    (
+        Saying(),
+        Saying("big", (2.0, 0.9), ("small", "big"), statistics=True),
+        Saying("big", (0.0, 0.5), ("small", "big")),
+    )
+)
 SCALES = st.sampled_from((Terms(), Terms(volume=7_000, wrong_cost=0.25), Terms(volume=0, wrong_cost=0.0)))
 
 
-@given(cases(min_rows=2), st.data(), SCALES, st.sampled_from((*LEVELS, 0.1, 0.123, 0.777, 0.999)))
-def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, scale, threshold):
+@given(cases(min_rows=2), st.data(), SCALES, SAYINGS, st.sampled_from((*LEVELS, 0.1, 0.123, 0.777, 0.999)))
+def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, scale, saying, threshold):
     """What the page shows while the line moves is what Python draws when it is let go there."""
     policy, predictions, truth = case
     other = predictions.take(np.arange(len(truth))[::-1][: max(1, len(truth) // 2)])
@@ -42,12 +49,14 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
         scale,
         test=sweep(policy, other, other_truth, **where, groups=other_groups).on(at),
         latency=latency_quantiles(policy, predictions, truth, **where, thresholds=at, q=(0.5, 0.95)),
+        saying=saying,
     )
     moved = with_threshold(policy, line.name, line.index, threshold)
     said = of_summary(
         summarize(replay(moved, predictions), truth, groups=groups),
         scale,
         test=summarize(replay(moved, other), other_truth, groups=other_groups),
+        saying=saying,
     )
     # as the script looks a threshold up: the first of the lattice that is at or above it
     point = int(np.searchsorted(at, threshold))
@@ -75,10 +84,10 @@ def test_a_wrong_answer_costs_what_was_said():
     predictions = table(tiers, [[(0, 0.9), (0, 1.0)], [(1, 0.9), (0, 1.0)]])
     s = summarize(replay(Policy(Triage(0.5), tiers), predictions), np.array([0, 0]))
     assert (
-        of_summary(s, Terms(volume=1000, wrong_cost=2.0), test=None)["month"]
-        == "$0.00 per month, $1,000.00 with mistakes"
+        of_summary(s, Terms(volume=1000, wrong_cost=2.0), test=None)["thousand"]
+        == "$0.00 per 1,000 texts, $1,000.00 a month with mistakes"
     )
-    assert of_summary(s, Terms(volume=1000, wrong_cost=0.0), test=None)["month"] == "$0.00 per month"
+    assert of_summary(s, Terms(volume=1000, wrong_cost=0.0), test=None)["thousand"] == "$0.00 per 1,000 texts"
 
 
 def curve_of(confidences):

@@ -54,7 +54,7 @@ def test_suggest_sets_the_slider_and_says_what_binds_and_how_it_was_found(tune):
     assert "Suggested: cheapest, accuracy at least 92.0%" in text
     assert "Binding: **accuracy at least 92.0%**" in text
     assert "exact over all" in text
-    assert "optimism" in text
+    assert "Holds on fresh rows" in text
     at.slider(key="triage.threshold").set_value(0.123).run()
     assert "You moved away from the suggestion" in said(at)
     at = click(at, "suggest_again")

@@ -75,6 +75,7 @@ def open_page(title: str) -> DeltaGenerator:
     if st.session_state.pop("loading", False):
         kept = "The data that was loaded before stays." if state.study() is not None else "Nothing was changed."
         st.info(f"Loading was stopped before it was done. {kept}", icon=":material/cancel:")
+    st.session_state["statistics"] = st.session_state.get("statistics", False)  # else it is lost with its switch
     state.write_address()
     return st.container(key="header")
 
@@ -247,27 +248,24 @@ def say_missing(study: Study) -> None:
 
 def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | None:
     """Draw the controls of a pattern, its tiers first; returns the policy, or None where it cannot be built."""
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        tiers = _pick_tiers(pattern, kind, study)
+    tiers = _pick_tiers(pattern, kind, study)
     if tiers is None:
         return None
     names = [t.name for t in tiers]
     chosen: dict[str, Any] = {}
-    with right:
-        for p in kind.params():
-            if p.per_class:  # drawn below the charts: see class_table
-                chosen[p.name] = class_table.values(pattern, p.name, study.classes)
-                continue
-            gated = kind.gated(names) if p.per_tier else (None,)
-            values = []
-            for i, tier in enumerate(gated):
-                key = f"{pattern}.{p.name}" + (f".{i}" if p.per_tier else "")
-                if p.unit and chosen.get("strategy") != "cost_aware":
-                    values.append(p.default)  # only the cost-aware vote reads a price
-                else:
-                    values.append(_draw(p, key, p.label.format(tier=inert(tier))))
-            chosen[p.name] = tuple(values) if p.per_tier else values[0]
+    for p in kind.params():
+        if p.per_class:  # drawn below the charts: see class_table
+            chosen[p.name] = class_table.values(pattern, p.name, study.classes)
+            continue
+        gated = kind.gated(names) if p.per_tier else (None,)
+        values = []
+        for i, tier in enumerate(gated):
+            key = f"{pattern}.{p.name}" + (f".{i}" if p.per_tier else "")
+            if p.unit and chosen.get("strategy") != "cost_aware":
+                values.append(p.default)  # only the cost-aware vote reads a price
+            else:
+                values.append(_draw(p, key, p.label.format(tier=inert(tier))))
+        chosen[p.name] = tuple(values) if p.per_tier else values[0]
     try:
         return Policy(defaults(kind, names, **chosen), tiers)
     except HybridError as error:
@@ -330,7 +328,7 @@ def slider_key(pattern: str, line: Threshold) -> str:
 
 
 def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, ...] | None:
-    """Draw the choice of tiers; they stand from cheap to dear whatever the order of picking."""
+    """Draw the choice of tiers; they stand from cheap to dear, or in the order of the policy at hand that has them."""
     by_name = {t.name: t for t in study.tiers}
     answering = [t.name for t in start.answering(study.tiers)]
     gates = [t.name for t in study.tiers if t.kind == "gate"]
@@ -346,7 +344,7 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
         )
         return None
     picked: list[str] = []
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="small"):
         if kind.gate_first:
             picked.append(_select("Gate", gates, f"{pattern}.gate", usual[0]))
         if kind.max_tiers == 2:
@@ -361,7 +359,9 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
                 n for n in usual if n in answering
             ]
             chosen = st.multiselect("Tiers, from cheap to dear", answering, key=key, help=kind.summary)
-            picked += [n for n in answering if n in chosen]
+            now = study.policy
+            own = [n for n in now.names if n in answering] if now and isinstance(now.pattern, kind) else []
+            picked += own if set(own) == set(chosen) else [n for n in answering if n in chosen]
             if len(picked) < kind.min_tiers:
                 st.info(f"{kind.title} needs at least {least} tiers: pick {kind.min_tiers - len(picked)} more.")
                 return None
@@ -384,6 +384,7 @@ def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
         f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
         f"{gain.n_rows:,} {side} rows: {points(gain.accuracy)}. "
         f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong."
+        f"{f' Exact McNemar p = {gain.p_value:.3g}.' if st.session_state.get('statistics') else ''}"
     )
     if not gain.told_apart:
         more = f" About {gain.rows_to_tell:,} labelled rows would tell." if gain.rows_to_tell else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,14 @@ import streamlit as st
 
 from hybrid.dashboard import charts, wording
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.tiles import of_points
+from hybrid.dashboard.tiles import Saying, of_points
 from hybrid.dashboard.tune import threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import Curve, pareto_front
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy, Threshold
-from hybrid.study.graded import held
+from hybrid.routing.patterns import PATTERNS
+from hybrid.study.graded import alone, held
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 
@@ -82,15 +84,35 @@ def _figure(key: str, drawn: str, axis_name: str, _study: Study, _policy: Policy
     )
 
 
-def along(study: Study, policy: Policy, line: Threshold, terms: Terms) -> tuple[Curve, dict[str, list[str]]]:
+def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
+    """Return what tiles say beside a policy's numbers: what the LLM for everything is on its tune rows, and the flow.
+
+    An LLM that left some of these rows unanswered is not compared with: it would be on other rows.
+    """
+    llm, on = study.llm, study.measure(policy, "tune").graded
+    beside = Saying(statistics=statistics)
+    if llm is not None and policy.names != (llm.name,):
+        both = study.graded(tuple(dict.fromkeys((*policy.names, llm.name))), "tune")
+        if np.array_equal(both.rows, on.rows):
+            point = both.summary(alone(llm))
+            beside = replace(beside, llm=llm.name, everything=(point.cost_per_1000.value, point.accuracy.value))
+    answering = [t.name for t in policy.tiers if t.kind != "gate"]
+    if len(answering) == 2 and not isinstance(policy.pattern, PATTERNS["ensemble"]):
+        beside = replace(beside, flow=(answering[0], answering[1]))
+    return beside
+
+
+def along(
+    study: Study, policy: Policy, line: Threshold, terms: Terms, beside: Saying
+) -> tuple[Curve, dict[str, list[str]]]:
     """Return the points that a drag of a threshold stops at, and what every tile says at each."""
     fixed = held(policy, line)
-    return _along(study.token, repr((fixed, line.name, line.index, terms)), study, fixed, line, terms)
+    return _along(study.token, repr((fixed, line.name, line.index, terms, beside)), study, fixed, line, terms, beside)
 
 
 @st.cache_resource(scope="session", max_entries=20, show_spinner=False)
 def _along(
-    key: str, what: str, _study: Study, _policy: Policy, _line: Threshold, _terms: Terms
+    key: str, what: str, _study: Study, _policy: Policy, _line: Threshold, _terms: Terms, _beside: Saying
 ) -> tuple[Curve, dict[str, list[str]]]:
     tune, test = (_study.measure(_policy, side) for side in ("tune", "test"))
     curve = tune.curve(_line)
@@ -100,6 +122,7 @@ def _along(
         _terms,
         test=test.curve(_line).on(points.threshold) if test.n_rows else None,
         latency=tune.graded.latencies(_policy, _line, points.threshold),
+        saying=_beside,
     )
     return points, texts
 

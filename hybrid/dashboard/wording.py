@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from math import hypot
 
 from hybrid.metrics.summary import Interval, PairedDifference, Summary
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER
+
+WORTH_KNOWING = 0.05  # loss of accuracy on fresh rows that has to be ruled out before "holds" is said
 
 
 def words(name: str) -> str:
@@ -38,9 +41,44 @@ def interval_text(interval: Interval, form: str = ".1%", prefix: str = "") -> st
 
 
 def dollars(value: float) -> str:
-    """Return USD with enough digits to be told from zero."""
+    """Return USD with enough digits to be told from zero.
+
+    Examples
+    --------
+    >>> dollars(1234.5), dollars(0.5), dollars(0.00001234)
+    ('$1,234.50', '$0.500', '$0.0000123')
+    """
     value = round(value, 12)
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:#.3g}"
+    if value >= 1 or value <= 0:
+        return f"${value:,.2f}"
+    return f"${value:.{2 - int(f'{value:.2e}'.split('e')[1])}f}"
+
+
+def holds(tune: Interval, fresh: Interval) -> str:
+    """Say whether an accuracy seen on tune holds on fresh rows: ``yes``, ``no`` or ``too few rows to tell``.
+
+    By the interval of the loss, tune minus test: ``no`` where it is surely a loss, ``yes`` where a loss of
+    `WORTH_KNOWING` or more is ruled out.
+
+    References
+    ----------
+    Newcombe 1998, Interval estimation for the difference between independent proportions (method 10).
+
+    Examples
+    --------
+    >>> holds(Interval(0.93, 0.91, 0.95), Interval(0.93, 0.90, 0.95))
+    'yes'
+    >>> holds(Interval(0.93, 0.91, 0.95), Interval(0.80, 0.75, 0.85))
+    'no'
+    >>> holds(Interval(0.93, 0.91, 0.95), Interval(0.90, 0.70, 0.98))
+    'too few rows to tell'
+    """
+    lost = tune.value - fresh.value
+    least = lost - hypot(tune.value - tune.low, fresh.high - fresh.value)
+    most = lost + hypot(tune.high - tune.value, fresh.value - fresh.low)
+    if round(least, 9) > 0:
+        return "no"
+    return "yes" if round(most, 9) < WORTH_KNOWING else "too few rows to tell"
 
 
 def signed_dollars(value: float) -> str:

@@ -153,10 +153,14 @@ def result(study: Study, policy: Policy) -> None:
         said += " No limit binds."
     if found.test is not None and found.optimism is not None:
         said += (
-            f" Accuracy {wording.percent(found.tune.accuracy.value)} on tune, "
-            f"**{wording.percent(found.test.accuracy.value)}** on test ({wording.interval_text(found.test.accuracy)}): "
-            f"optimism {wording.signed(found.optimism)}."
+            f" {wording.percent(found.tune.accuracy.value)} right on tune rows, "
+            f"**{wording.percent(found.test.accuracy.value)}** on test rows "
+            f"({wording.interval_text(found.test.accuracy)}). "
         )
+        if st.session_state.get("statistics"):
+            said += f"Optimism {wording.signed(found.optimism)}."
+        else:
+            said += f"Holds on fresh rows: {wording.holds(found.tune.accuracy, found.test.accuracy)}."
     if found.totals[0] is not None:
         said += f" With wrong answers {wording.dollars(found.totals[0].value)} per 1,000 on tune"
         test = found.totals[1]
