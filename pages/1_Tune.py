@@ -37,10 +37,12 @@ with rail:
     if study.missing:
         assumptions.pick(study)
         st.stop()
-    policy = controls.pick_policy(pattern, kind, study)
+    policy_here = st.container()  # filled after What if, which may add a tier
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         assumptions.pick(study)
         suggest_here, certify_here, pin_here = (st.container(width="content") for _ in range(3))  # filled below
+    with policy_here:
+        policy = controls.pick_policy(pattern, kind, study)
     statistics = st.toggle(
         "Statistics", key="statistics", help="Show the terms, tests and intervals of the field in full, on every page."
     )

@@ -69,7 +69,7 @@ def test_names_out_of_a_file_are_only_words(app, page, tmp_path):
         go(page, name)
         assert page.get_by_test_id("stException").count() == 0
         if name == "Tune":
-            page.get_by_role("button", name="Pin to compare").click()
+            page.get_by_role("button", name="Pin").first.click()
             settle(page)
         body = page.get_by_test_id("stMain")
         assert body.locator("a[href*='127.0.0.1:9'], img[src*='127.0.0.1:9']").count() == 0, name
@@ -100,12 +100,12 @@ def test_from_upload_to_production(app, page, tmp_path):
     expect(number(page, "Sent to")).not_to_have_text(before, timeout=20_000)
     settle(page)
     assert "set=" in page.url
-    page.get_by_role("button", name="Pin to compare").click()
+    page.get_by_role("button", name="Pin").first.click()
     settle(page)
 
     page.get_by_test_id("stButtonGroup").get_by_text("Cascade", exact=True).click()
     settle(page)
-    page.get_by_role("button", name="Pin to compare").click()
+    page.get_by_role("button", name="Pin").first.click()
     settle(page)
 
     go(page, "Compare")

@@ -13,6 +13,7 @@ from test_dashboard import ROOT, open_page, press
 from test_support import CLASSES, keyword_bundle, say
 
 import hybrid
+from hybrid.dashboard import wording
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import run as support_run
 from hybrid.dashboard.support import settings as support_settings
@@ -88,7 +89,7 @@ def test_the_loaded_data_are_decided_as_on_tune(support):
     strong = tune.session_state["study"].policy.names[-1]
     said = " ".join(h.body for h in tune.get("html"))  # the tiles' details say what holds on test
     assert f"{routing['Share'][f'{strong} + rules']:.1%}" in said
-    assert cost in said
+    assert wording.dollars(tune.session_state["study"].measure(side="test").summary.cost_per_1000.value) == cost
 
 
 def test_simple_categories_and_thresholds_act_at_once(support):

@@ -230,7 +230,7 @@ def test_the_goal_goes_along_into_the_bundle(tune):
 
 def pin_at(at, threshold):
     at.slider(key="triage.threshold").set_value(threshold).run()
-    return press(at, "Pin to compare")
+    return press(at, "Pin")
 
 
 def test_any_two_pins_can_be_told_apart_or_the_rows_that_would_are_named(tune):
