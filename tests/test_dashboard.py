@@ -181,7 +181,7 @@ def test_pins_are_compared_and_exported(tune):
     tune.switch_page("pages/6_Export.py").run()
     assert not tune.exception
     assert "hybrid.load" in tune.code[0].value
-    assert 'models={"what-if LLM": ask_model}' in tune.code[0].value
+    assert all(f'"{name}"' in tune.code[0].value for name in tune.session_state["study"].external())
 
 
 def test_bad_files_leave_the_loaded_data_alone():
