@@ -127,7 +127,7 @@ class PolicyConfig(_Strict):
             wanted = list if known[n].per_tier else dict if known[n].per_class else object
             if not isinstance(v, wanted) or isinstance(v, bool):
                 raise BundleError(f"policy.json: {self.pattern}'s {n} = {str(v)[:100]} is not what it takes. {AGAIN}")
-        given = {n: _spoken(v, "never", NEVER) if known[n].high == NEVER else v for n, v in given.items()}
+        given = {n: spoken(v, "never", NEVER) if known[n].high == NEVER else v for n, v in given.items()}
         values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
         values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
         tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated) for t in self.tiers)
@@ -413,16 +413,16 @@ def by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
             own = zip(classes, values[p.name], strict=False)
             values[p.name] = {name: value for name, value in own if value is not None}
         if p.high == NEVER:
-            values[p.name] = _spoken(values[p.name], NEVER, "never")
+            values[p.name] = spoken(values[p.name], NEVER, "never")
     return values
 
 
-def _spoken(value: Any, old: float | str, new: float | str) -> Any:
+def spoken(value: Any, old: float | str, new: float | str) -> Any:
     """Return a parameter, be it one value, a list or a mapping of them, with one value said otherwise."""
     if isinstance(value, Mapping):
-        return {name: _spoken(each, old, new) for name, each in value.items()}
+        return {name: spoken(each, old, new) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_spoken(each, old, new) for each in value]
+        return [spoken(each, old, new) for each in value]
     return new if value == old else value
 
 

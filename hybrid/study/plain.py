@@ -11,10 +11,10 @@ from typing import Any
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import HybridError, StudyError
-from hybrid.production.bundle import by_name, pattern_name
+from hybrid.production.bundle import by_name, pattern_name, spoken
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import Tier
+from hybrid.routing.table import NEVER, Tier
 from hybrid.study.terms import Terms
 
 MAX_LINK = 65_536  # characters that are unpacked from a link
@@ -46,6 +46,8 @@ def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Seque
         values: dict[str, Any] = {}
         for p in kind.params():
             value = stored["parameters"][p.name]
+            if p.high == NEVER:
+                value = spoken(value, "never", NEVER)
             if p.per_class:
                 unknown = [c for c in value if c not in classes]
                 if unknown:

@@ -94,7 +94,8 @@ class RowSet:
         for start in range(0, len(right), 8):
             code |= bit_code(right[start : start + 8]).astype(np.int64) << start
         found, counts = np.unique(code, return_counts=True)
-        return cls(rows, part, true, sample, np.stack([found, counts]), part.cost.mean(axis=0), part.cost.min(axis=0))
+        paid = part.cost if n else np.zeros((1, len(right)))  # of tiers that nobody asked about the same row
+        return cls(rows, part, true, sample, np.stack([found, counts]), paid.mean(axis=0), paid.min(axis=0))
 
     def __len__(self) -> int:
         return len(self.rows)
