@@ -85,10 +85,10 @@ def where_texts_go(n_rows: int) -> str:
             )
         case MiniLM():
             return (
-                "Nothing is sent anywhere. MiniLM's embeddings (384 numbers a text, under a hash of it) are kept in "
+                "It is not sent anywhere. MiniLM's embeddings (384 numbers a text, under a hash of it) are kept in "
                 "this server's cache folder."
             )
-    return "Nothing is sent anywhere."
+    return "It is not sent anywhere."
 
 
 def offer_refit(study: Study) -> None:
