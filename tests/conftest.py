@@ -154,6 +154,11 @@ def recording() -> Recording:
     return record(dataset, split(dataset))
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name a file's bytes by what they are for: packed files hold the time, and workers must agree on names."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items):
     """Give a file's tests to one worker, which fits its data once; browsers share a worker, as they share cores."""
     for item in items:

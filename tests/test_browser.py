@@ -91,8 +91,7 @@ def test_from_upload_to_production(app, page, tmp_path):
 
     go(page, "Tune")
     before = tile(page, "Sent to")
-    slider = page.get_by_test_id("stSlider").first
-    box = slider.get_by_role("slider").bounding_box()
+    box = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()  # the thumb
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] - 200, box["y"] + box["height"] / 2, steps=8)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import study_of, table_of
 
 import hybrid
 from hybrid.errors import BundleError, TierError
@@ -273,7 +274,8 @@ def test_a_missing_confidence_is_no_answer_wherever_it_decides(recording, name, 
 def test_prices_of_what_if_hold_in_production(recording):
     """Which members count as cheap, and what a decision costs, are as shown."""
     prices = {"classifier": 0.02, "rules": 0.0005, "llm": 0.0001}
-    table = recording.predictions.on_terms(prices, {})
+    own = (("llm", "own"),)
+    table = table_of(study_of(recording, prices=tuple(prices.items()), confidence=own))
     test = recording.split.test
     for strategy in ("cost_aware", "majority"):
         tiers = table.select(["rules", "classifier", "llm"]).tiers

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import LEVELS, cases, groupings, study_of, table, tiers_of
+from conftest import LEVELS, cases, groupings, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -271,14 +271,16 @@ def test_every_setting_of_a_pattern_is_described(pattern):
 
 def test_terms_scale_what_rows_cost(recording):
     before = recording.predictions
-    j = before.index("llm")
-    after = before.on_terms({"llm": 0.006, "classifier": 0.001}, {"llm": 2.0})
-    np.testing.assert_allclose(after.cost[:, j], 2 * before.cost[:, j])
+    prices, seconds = (("llm", 0.006), ("classifier", 0.001)), (("llm", 2.0),)
+    after = table_of(study_of(recording, prices=prices, seconds=seconds))
+    j = after.index("llm")
+    np.testing.assert_allclose(after.cost[:, j], 2 * before.cost[:, before.index("llm")])
     assert after.tiers[j].price == 0.006
     np.testing.assert_allclose(after.cost[:, after.index("classifier")], 0.001)  # it cost nothing
     np.testing.assert_allclose(after.latency[:, j], 2.0)
     np.testing.assert_array_equal(before.cost[:, before.index("classifier")], 0)  # the recorded table stays
-    assert before.on_terms({}, {}) is before
+    study = study_of(recording)
+    assert all(np.shares_memory(study.column(t.name)[1].cost, before.cost) for t in before.tiers)  # nothing is copied
 
 
 def test_what_words_add_sums_up_to_the_score(recording):

@@ -41,7 +41,8 @@ def test_from_pasted_tickets_to_a_running_pipeline(app, page, tmp_path):
         page.get_by_role("button", name="The pipeline in its bundle").click()
     path = tmp_path / "support.zip"
     download.value.save_as(path)
-    flow = hybrid.SupportPipeline.load(path)
+    silent = hybrid.Answer(None, confidence=0.0)  # as on the page: what was recorded says nothing of new texts
+    flow = hybrid.SupportPipeline.load(path, models={"llm": lambda texts: [silent] * len(texts)})
     assert flow.config.actions.default == "ask_a_lead"
     for row in rows:
         again = flow(row["text"])

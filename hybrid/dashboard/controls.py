@@ -43,6 +43,7 @@ button[kind="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-
 body[data-dragging] :is(.not-live, .st-key-verdict, .st-key-human_load), body[data-dragging="map"] .st-key-tile_latency,
 body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
 body[data-dragging="map"] [data-live^="test_"] { visibility: hidden; }
+.st-key-pattern [role="radiogroup"] { flex-wrap: wrap; overflow: visible; }
 .st-key-threshold_line { position: absolute; height: 0; overflow: hidden; }
 </style>"""
 PAGES = (

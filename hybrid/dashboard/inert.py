@@ -69,6 +69,11 @@ def cell(value: Any) -> Any:
     return value
 
 
+def in_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of texts for `st.table`, which reads Markdown in cells, names of columns and names of rows."""
+    return frame.map(inert).rename(columns=inert, index=inert)
+
+
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table for download, its texts and its column names as `cell` leaves them."""
     safe = frame.map(cell)

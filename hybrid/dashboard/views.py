@@ -135,7 +135,7 @@ def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.
         cost = s.cost_per_1000
         shown = {
             "": kept.name,
-            "Policy": inert(wording.describe(kept.policy)) + (" (simulated)" if kept.policy.simulated else ""),
+            "Policy": wording.describe(kept.policy) + (" (simulated)" if kept.policy.simulated else ""),
             "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
             f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
             "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,29 +120,6 @@ class Predictions:
     def answers(self, tier: int) -> Answers:
         """Return one tier's column."""
         return Answers(self.label[:, tier], self.confidence[:, tier], self.cost[:, tier], self.latency[:, tier])
-
-    def on_terms(self, prices: Mapping[str, float], seconds: Mapping[str, float]) -> Predictions:
-        """Return the table with other prices and latencies.
-
-        Parameters
-        ----------
-        prices
-            Mean USD per answer by tier; what rows cost is scaled to it, or set to it where it was 0.
-        seconds
-            Mean latency by tier, likewise.
-        """
-        if not prices and not seconds:
-            return self
-        tiers, cost, latency = list(self.tiers), self.cost.copy(), self.latency.copy()
-        for wanted, values in ((prices, cost), (seconds, latency)):
-            for name, mean in wanted.items():
-                column = values[:, self.index(name)]
-                known = np.isfinite(column)
-                before = column[known].mean() if known.any() else 0.0
-                column[known] = column[known] * (mean / before) if before else mean
-        for name, price in prices.items():
-            tiers[self.index(name)] = replace(tiers[self.index(name)], price=price)
-        return replace(self, tiers=tuple(tiers), cost=cost, latency=latency)
 
     def take(self, rows: Rows | Bools) -> Predictions:
         """Return the table of these rows only."""

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from hybrid.errors import StudyError
 from hybrid.metrics.curve import Curve, Surface, latency_quantiles, sweep, with_threshold
 from hybrid.metrics.curve import surface as measure_surface
-from hybrid.metrics.flips import Chain, chain_thresholds, flips
-from hybrid.metrics.order import Order
+from hybrid.metrics.flips import Chain, chain_thresholds
 from hybrid.metrics.quick import chain_against_one, summarize_chain
 from hybrid.metrics.rows import Inspection, PredictedClass, inspect, per_predicted_class
 from hybrid.metrics.summary import Baselines, PairedDifference, Summary, baselines, paired_difference, summarize
@@ -119,14 +118,8 @@ class Graded:
             return None
         return self._heavy.get(("chain", policy.names), lambda: Chain.of(policy, self.predictions, self.truth))
 
-    def curve(self, policy: Policy, line: Threshold, *, order: Order | None = None) -> Curve:
-        """Measure a policy over one of its thresholds; where that one stands makes no difference.
-
-        Parameters
-        ----------
-        order
-            Of the rows by what the threshold is compared with, where it is known already.
-        """
+    def curve(self, policy: Policy, line: Threshold) -> Curve:
+        """Measure a policy over one of its thresholds; where that one stands makes no difference."""
         self._require()
         fixed = held(policy, line)
         return self._heavy.get(
@@ -137,21 +130,9 @@ class Graded:
                 self.truth,
                 name=line.name,
                 index=line.index,
-                order=order or self._order(fixed, line),
                 groups=self.groups,
             ),
         )
-
-    def _order(self, fixed: Policy, line: Threshold) -> Order:
-        def make() -> Order:
-            found = flips(fixed, self.predictions, self.truth, name=line.name, index=line.index)
-            return Order.of(found.gauge)
-
-        return self._heavy.get(("order", repr(fixed), line.name, line.index), make)
-
-    def order(self, policy: Policy, line: Threshold) -> Order:
-        """Return the rows' order by what a threshold is compared with."""
-        return self._order(held(policy, line), line)
 
     def surface(self, policy: Policy, axes: tuple[Threshold, Threshold], levels: tuple[Floats, Floats]) -> Surface:
         """Measure a policy over two of its thresholds, at these levels of each."""

@@ -180,7 +180,7 @@ class Study:
         self._gates: dict[str, _Gate] = {}  # that tell whether an LLM tier is right; by their names
         self.no_gate: dict[str, str] = {}  # by LLM tier: why there is none that does
         self._graded = Memo(24)
-        self._orders = Memo(24)
+        self._accuracy: dict[str, dict[str, float]] = {}
 
     # what it is made of
 
@@ -278,6 +278,7 @@ class Study:
         self._learned.clear()
         self._gates.clear()
         self._forget()
+        self.suggested = self.certified = None
 
     def aside(self) -> Study:
         """Return a study of the same data under the same terms, for another thread: one of them is not to be shared."""
@@ -293,6 +294,7 @@ class Study:
         self._learned.clear()
         self._train_gates()
         self._forget()
+        self.suggested = self.certified = None
 
     def _train_gates(self) -> None:
         """Train a gate for each LLM tier; one whose answers are as they were is kept."""
@@ -306,10 +308,6 @@ class Study:
                     self._gates[name] = _Gate(one.key, *self.evidence.train_gate(one.tier.name, one.answers))
                 except TierError as error:
                     self.no_gate[one.tier.name] = str(error)
-
-    def split_again(self) -> None:
-        """Split the rows here instead of as the file says; fit again for it to count."""
-        self.columns = replace(self.columns, split=None)
 
     @property
     def evidence(self) -> Recording:
@@ -375,7 +373,7 @@ class Study:
     def terms(self, terms: Terms) -> None:
         if terms.routing != self._terms.routing:
             self._terms = terms
-            self._forget(graded=False)
+            self._forget()
         self._terms = terms
 
     @property
@@ -477,14 +475,15 @@ class Study:
 
     def accuracy(self, side: str = "tune") -> dict[str, float]:
         """Return each answering tier's accuracy on the rows of a side that it answered; without those that did not."""
-        rows = self.side(side)
-        found = {}
-        for tier in defaults.answering(self.tiers):
-            answers = self.column(tier.name)[1]
-            asked = rows[~np.isnan(answers.confidence[rows])]
-            if len(asked):
-                found[tier.name] = float(np.mean(answers.label[asked] == self.dataset.truth[asked]))
-        return found
+        if side not in self._accuracy:  # a page asks several times in a rerun
+            rows, found = self.side(side), {}
+            for tier in defaults.answering(self.tiers):
+                answers = self.column(tier.name)[1]
+                asked = rows[~np.isnan(answers.confidence[rows])]
+                if len(asked):
+                    found[tier.name] = float(np.mean(answers.label[asked] == self.dataset.truth[asked]))
+            self._accuracy[side] = found
+        return dict(self._accuracy[side])
 
     @property
     def llm(self) -> Tier | None:
@@ -825,13 +824,12 @@ class Study:
 
         return open_folder(Path(folder))
 
-    def _forget(self, *, graded: bool = True) -> None:
+    def _forget(self) -> None:
+        """Drop what rests on the answers under the terms."""
         self._columns.clear()
+        self._accuracy.clear()
         self._tiers = None
         self._graded.clear()
-        if graded:
-            self._orders.clear()
-            self.suggested = self.certified = None
 
 
 def _scaled(values: np.ndarray, mean: float) -> np.ndarray:
