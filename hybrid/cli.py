@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hybrid.study.study import Study
 
 HOLDS, BROKEN, UNUSABLE = 0, 1, 2  # exit codes
+ROLES = ("label", "text")  # columns that an option names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +142,6 @@ def _fit(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hybrid.study import project
-    from hybrid.study.study import Study
     from hybrid.tiers.embedders import MiniLM
 
     folder = Path(options.project)
@@ -149,8 +149,7 @@ def _fit(options: argparse.Namespace) -> int:
         raise StudyError(f"{options.project!r} holds a project already: name another folder, or add --replace.")
     embedder = MiniLM.installed() if options.embedding else None
     prices = _prices(options.price)
-    study = Study.read(options.data, **{k: v for k in ("label", "text") if (v := getattr(options, k)) is not None})
-    study.fit(embedder=embedder)
+    study = _labelled(options).fit(embedder=embedder)
     unknown = sorted(set(prices) - {t.name for t in study.tiers})
     if unknown:
         here = ", ".join(t.name for t in study.tiers)
@@ -158,7 +157,7 @@ def _fit(options: argparse.Namespace) -> int:
     study.terms = replace(study.terms, prices=tuple(prices.items()))
     study.save(folder)
     _say(study.notes)
-    for problem in study.evidence.problems:
+    for problem in filter(None, (*study.evidence.problems, study.late)):
         print(problem, file=sys.stderr)
     columns, parts = study.columns, study.split
     print(f"{study.dataset.n_rows:,} rows, {len(study.classes):,} classes; label {columns.label}, text {columns.text}")
@@ -169,6 +168,21 @@ def _fit(options: argparse.Namespace) -> int:
         print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, ${1000 * tier.price:.4g} per 1,000")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
+
+
+def _labelled(options: argparse.Namespace) -> Study:
+    """Read labelled texts; where a page would ask what a column is, say how to name it."""
+    from hybrid.data.guess import guess
+    from hybrid.data.read import read
+    from hybrid.study.study import Study
+
+    path = Path(options.data)
+    try:
+        found = read(path.name, path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{options.data!r} cannot be read: {error.strerror}.") from error
+    picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
+    return Study(path.name, found.table, guess(found.table, picked=picked).settled(*ROLES), notes=found.notes)
 
 
 def _recommend(options: argparse.Namespace) -> int:
@@ -306,6 +320,7 @@ def _tune(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hybrid.data import pieces
+    from hybrid.data.columns import from_file, named_apart
     from hybrid.data.labels import most_frequent
     from hybrid.metrics.lattice import Lattice
     from hybrid.tuning import CHEAPEST, MOST_ACCURATE, Goal, streaming
@@ -317,10 +332,16 @@ def _tune(options: argparse.Namespace) -> int:
         goal = Goal(MOST_ACCURATE, budget=options.max_cost)
     source = pieces.pieces(options.data)
     columns = streaming.guess(source, picked={"label": options.label} if options.label else None).settled("label")
-    prices = _prices(options.price)
-    recorded = tuple(replace(r, price=prices.get(r.name, r.price)) for r in columns.recorded)
-    columns = replace(columns, recorded=recorded)
-    names = options.tiers.split(",") if options.tiers else [r.name for r in recorded]
+    prices = {from_file(name): price for name, price in _prices(options.price).items()}
+    apart = named_apart(columns.recorded)
+    recorded = [replace(r, price=prices.get(own.name, r.price)) for r, own in zip(columns.recorded, apart, strict=True)]
+    columns = replace(columns, recorded=tuple(recorded))
+    names = [*map(from_file, options.tiers.split(","))] if options.tiers else [r.name for r in apart]
+    if len(apart) == 1 and not options.tiers:
+        raise DatasetError(
+            f"The file holds answers of one model, {apart[0].name}, and thresholds lie between two: 'hybrid fit' fits "
+            "a classifier beside it, and 'hybrid recommend' then finds the thresholds."
+        )
     if options.pattern == "triage" and len(names) != 2:
         raise DatasetError(
             f"Triage takes two tiers, not {', '.join(names) or 'none'}: name them with --tiers cheap,dear."
@@ -333,6 +354,7 @@ def _tune(options: argparse.Namespace) -> int:
     if len(names) == MOST_TIERS:
         plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
     sides = streaming.tally_pieces(source, plan, run=run, progress=_progress("pieces read"))
+    _say(sides.notes())
     for name, answers in sorted(sides.strange.items()):
         said = f"{answers.total():,} answers of {name} are not one of the {len(plan.classes)} classes"
         print(f"{said} and count as failed: {most_frequent(answers)}", file=sys.stderr)

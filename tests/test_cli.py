@@ -86,6 +86,39 @@ def test_tune_speaks_plainly_and_takes_a_budget(log, capsys):
     assert "8 of 8 pieces read" in out.err
 
 
+def test_what_a_page_says_of_a_file_the_command_line_says(tmp_path, capsys):
+    rows = ["text;label;classifier_label;classifier_confidence;llm_label;llm_cost"]
+    rows += [f"text {i};{i % 3};{i % 3}.0;0,9{i % 10};{'' if i % 10 == 0 else i % 3};0.002" for i in range(200)]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(rows))
+    assert main(["tune", str(path), "--tiers", "classifier,llm", "--max-cost", "1"]) == 0
+    out = capsys.readouterr()
+    assert "classifier (recorded): keep at or above" in out.out
+    assert "decimal comma" in out.err
+    assert "20 blank answers. Counted as failed" in out.err
+    assert "'classifier' is called 'classifier (recorded)'" in out.err
+    nested = tmp_path / "log.jsonl"
+    nested.write_text("".join(f'{{"text": "a {i}", "label": "{i % 2}", "tags": [1]}}\n' for i in range(40)))
+    assert main(["tune", str(nested), "--max-cost", "1"]) == 2
+    assert "two tiers" in capsys.readouterr().err  # not the tags, which nobody needs
+    unsure = tmp_path / "cases.csv"
+    unsure.write_text("\n".join(["body,product,issue", *(f"some words {i},p{i % 2},q{i % 2}" for i in range(40))]))
+    assert main(["fit", str(unsure), "--project", str(tmp_path / "p")]) == 2
+    assert "--label" in capsys.readouterr().err
+
+
+def test_answers_without_texts_are_evaluated(tmp_path, capsys):
+    rows = ["label,small_label,small_confidence,llm_label,llm_confidence,llm_cost"]
+    rows += [f"{'ab'[i % 2]},{'ab'[i % 3 % 2]},0.{5 + i % 5},{'ab'[i % 2]},0.9,0.002" for i in range(80)]
+    path = tmp_path / "answers.csv"
+    path.write_text("\n".join(rows))
+    study = hybrid.Study.read(path).fit()
+    bundle = tmp_path / "b.zip"
+    study.export(study.start("triage"), bundle)
+    assert main(["evaluate", str(bundle), str(path)]) == 0
+    assert "on 80 rows" in capsys.readouterr().out
+
+
 def test_a_goal_out_of_reach_has_exit_code_1(log, capsys):
     assert main(["tune", log, "--tiers", "fast,llm", "--min-accuracy", "1.0"]) == 1
     assert "No thresholds reach" in capsys.readouterr().out

@@ -91,7 +91,6 @@ def test_many_blank_answers_mean_never_asked():
             "finite number of 0 or more",
         ),
         (many(p=""), Columns("label", "text", recorded=(RecordedColumns("llm", "p"),)), "blank in every row"),
-        (many(p="x"), Columns("label", "text", recorded=(RecordedColumns("rules", "p"),)), "cannot be called 'rules'"),
     ],
 )
 def test_a_bad_table_is_refused_with_place_and_cure(table, columns, says):
@@ -101,6 +100,15 @@ def test_a_bad_table_is_refused_with_place_and_cure(table, columns, says):
 
 def notes(dataset):
     return " ".join(f"{n.what} {n.done}" for n in dataset.notes)
+
+
+def test_a_tier_of_the_file_never_takes_the_name_of_one_that_is_made_here():
+    twice = RecordedColumns("gpt", "q"), RecordedColumns("gpt", "r")
+    columns = Columns("label", "text", recorded=(RecordedColumns("classifier", "p"), *twice))
+    d = build(many(p="x", q="x", r="y"), columns)
+    assert [t.name for t in d.recorded.tiers] == ["classifier (recorded)", "gpt", "gpt (r)"]
+    assert "'classifier' is called 'classifier (recorded)'" in notes(d)
+    assert "Two tiers have the name 'gpt'" in notes(d)
 
 
 def test_unlabelled_and_empty_rows_are_left_out_and_reported():

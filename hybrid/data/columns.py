@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 TEST_NAMES = frozenset({"test", "holdout", "eval"})
 TUNE_NAMES = frozenset({"train", "tune", "valid", "validation", "val", "dev", "training"})
@@ -99,6 +100,34 @@ class RecordedColumns:
         """Return the columns that this reads."""
         parts = (self.label, self.confidence, self.cost, self.prompt_tokens, self.completion_tokens, self.latency)
         return [c for c in parts if c]
+
+
+_MADE_HERE = re.compile(r"rules|classifier|.* (?:gate|\+ classifier)|trained gate for .*|what-if LLM|person")
+
+
+def named_apart(recorded: Sequence[RecordedColumns]) -> tuple[RecordedColumns, ...]:
+    """Give each tier of a file a name of its own: not that of one that runs here, nor that of another of the file.
+
+    Examples
+    --------
+    >>> twice = RecordedColumns("gpt", "gpt_label"), RecordedColumns("gpt", "gpt_answer")
+    >>> [r.name for r in named_apart([RecordedColumns("classifier", "classifier_label"), *twice])]
+    ['classifier (recorded)', 'gpt', 'gpt (gpt_answer)']
+    """
+    taken: set[str] = set()
+    found = []
+    for r in recorded:
+        name = from_file(r.name.strip() or r.label)
+        if name in taken:
+            name = f"{name} ({r.label})"
+        taken.add(name)
+        found.append(replace(r, name=name))
+    return tuple(found)
+
+
+def from_file(name: str) -> str:
+    """Return what a file's tier is called here: its own name, unless a tier that is made here has that."""
+    return f"{name} (recorded)" if _MADE_HERE.fullmatch(name) else name
 
 
 @dataclass(frozen=True, slots=True)

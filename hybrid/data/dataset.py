@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns
+from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns, named_apart
 from hybrid.data.labels import Folding, clean, fold, keep_apart
 from hybrid.data.leaks import leaks, perfect_tiers
 from hybrid.data.limits import CLASSES
 from hybrid.data.notes import Note, listed, plural
-from hybrid.data.recorded import read_recorded
+from hybrid.data.recorded import names_noted, read_recorded
 from hybrid.data.several import joined_labels
 from hybrid.data.texts import bare, is_spaced, script
 from hybrid.errors import DatasetError
@@ -109,6 +109,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     _check_columns(table, columns)
     notes: list[Note] = []
     _note_columns(table, columns, notes)
+    notes += names_noted(columns.recorded)
     table, row = _drop_unusable(table, columns, notes)
     spelt = table[columns.label].str.strip()
     counts = Counter(spelt)
@@ -134,7 +135,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     if given is not None:
         _note_given_split(given == "test", near, truth, classes, notes)
     on_test = np.zeros(len(row), dtype=bool) if given is None else given == "test"
-    recorded = read_recorded(table, columns.recorded, found.classes, row, truth, on_test, notes)
+    recorded = read_recorded(table, named_apart(columns.recorded), found.classes, row, truth, on_test, notes)
     notes += leaks(table, columns.label, columns.used(), columns.text, truth, found.classes)
     notes += perfect_tiers(recorded, truth)
     keys = texts if texts is not None else ids
@@ -167,10 +168,6 @@ def _check_columns(table: pd.DataFrame, columns: Columns) -> None:
     twice = sorted({c for c in used if used.count(c) > 1})
     if twice:
         raise DatasetError(f"The column {twice[0]!r} is picked for two things: pick another for one of them. {here}")
-    tiers = [r.name.strip() for r in columns.recorded]
-    for name in tiers:
-        if not name or name in ("rules", "classifier") or name.endswith(" gate") or tiers.count(name) > 1:
-            raise DatasetError(f"A recorded tier cannot be called {name!r}: give each one a name of its own.")
     if columns.text is None and not any(r.confidence for r in columns.recorded):
         raise DatasetError(
             "There is neither a text column nor a recorded tier with confidences: pick the text column, "

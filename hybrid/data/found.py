@@ -34,26 +34,21 @@ class Found:
         self.nested = other.nested | self.nested
         self.plain |= other.plain
 
-    def nested_only(self, file: str) -> list[str]:
-        """Return the columns to leave out.
-
-        Raises
-        ------
-        DatasetError
-            If a column is nested in some rows only.
-        """
-        for column in self.nested:
-            if column in self.plain:
-                raise nested_error(file, column, self.nested[column])
-        return list(self.nested)
+    def nested_only(self) -> list[str]:
+        """Return the columns to leave out: they hold nothing but nested values."""
+        return [c for c in self.nested if c not in self.plain]
 
     def notes(self) -> tuple[Note, ...]:
         """Return them in words."""
         notes = []
-        if self.nested:
-            few = "holds" if len(self.nested) == 1 else "hold"
-            what = f"{listed(list(self.nested))} {few} nested or binary values."
+        left_out = self.nested_only()
+        if left_out:
+            few = "holds" if len(left_out) == 1 else "hold"
+            what = f"{listed(left_out)} {few} nested or binary values."
             notes.append(Note(what, "Left out. Give each field a column of its own if you need it.", "info"))
+        for column in self.nested.keys() & self.plain:
+            what = f"{column!r} holds nested values in some rows, the first in row {self.nested[column]}."
+            notes.append(Note(what, "Taken as they are written in JSON.", "warning"))
         if self.short:
             what = f"{plural(self.short, 'row has', 'rows have')} fewer fields than the header, as Excel writes them."
             notes.append(Note(what, "The missing ones are blank.", "info"))

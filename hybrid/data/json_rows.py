@@ -137,9 +137,10 @@ class JSONRows:
         return self.more
 
     def head(self, source: Source, n: int, found: Found) -> pa.Table:
-        """Return the first rows, all columns."""
+        """Return the first rows, all columns but those with nested values."""
         rows = list(itertools.islice(self.rows(source), n))
-        return pa.Table.from_batches([_batch(source.name, rows, list(self.names), 0, found)])
+        table = pa.Table.from_batches([_batch(source.name, rows, None, 0, found)])
+        return table.drop_columns(found.nested_only())
 
     def rows(self, source: Source) -> Iterator[dict[str, Any]]:
         """Read row by row."""
@@ -279,15 +280,25 @@ def _is_list_of_names(value: Any) -> bool:
 
 
 def _plain(file: str, name: str, values: list[Any], needed: bool, first: int, found: Found) -> list[Any]:
-    """Return values with the nested ones blank, which are noted; refuse them where the column is needed."""
+    """Return values with the nested ones, which are noted, as JSON beside others, and blank where all are nested.
+
+    Raises
+    ------
+    DatasetError
+        If a column that is needed holds nothing else.
+    """
+    mixed = name in found.plain or any(v is not None and not isinstance(v, list | dict) for v in values)
+    plain = []
     for i, value in enumerate(values):
         if isinstance(value, list | dict):
             row = first + i + 1
-            if needed:
+            if needed and not mixed:
                 raise nested_error(file, name, row)
             DEPTH.check(f"{file}, row {row}, {name}", _depth(value))
             found.nested.setdefault(name, row)
-    return [None if isinstance(v, list | dict) else v for v in values]
+            value = json.dumps(value, ensure_ascii=False) if mixed else None
+        plain.append(value)
+    return plain
 
 
 def _depth(value: Any) -> int:

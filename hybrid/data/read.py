@@ -91,7 +91,7 @@ def collected(source: Source, *, header: bool | None = None, sheet: str | None =
     found = Found()
     with mended_errors(source.name):
         batches = list(_bounded(source, form, found))
-        left_out = found.nested_only(source.name)
+        left_out = found.nested_only()
         names = [n for n in dict.fromkeys(n for b in batches for n in b.schema.names) if n not in left_out]
         n_rows = sum(b.num_rows for b in batches)
         if not n_rows:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid.data.columns import RecordedColumns
+from hybrid.data.columns import RecordedColumns, named_apart
 from hybrid.data.labels import matcher, most_frequent
 from hybrid.data.notes import Note, plural
 from hybrid.data.numbers import LONG, Kind, Said, clipped, is_milliseconds, numbers_of, refused
@@ -47,6 +47,20 @@ def read_recorded(
     return Predictions.from_answers([t for t, _ in columns], classes, [a for _, a in columns])
 
 
+def names_noted(recorded: Sequence[RecordedColumns]) -> list[Note]:
+    """Say which tiers are called otherwise here than the file or the user calls them, and why."""
+    found = []
+    for given, r in zip(recorded, named_apart(recorded), strict=True):
+        name = given.name.strip()
+        if r.name == f"{name} (recorded)":
+            done = f"{name!r} is a tier that is made here: the two are told apart."
+            found.append(Note(f"The file's tier {name!r} is called {r.name!r}.", done, "info"))
+        elif name and r.name != name:
+            done = f"The one of {r.label!r} is called {r.name!r}."
+            found.append(Note(f"Two tiers have the name {name!r}.", done, "info"))
+    return found
+
+
 def _read_tier(
     table: pd.DataFrame,
     r: RecordedColumns,
@@ -65,7 +79,7 @@ def _read_tier(
         raise DatasetError(f"Column {r.label!r} of {r.name} is blank in every row: pick another or leave the tier out.")
     label = match(said, classes)
     _note_spellings(r, said, label, classes, notes)
-    _note_answers(r, said, label, blank, notes, failed=failed)
+    _note_answers(r, said, label, blank, notes, failed=failed, one_side=one_side)
     confidence = _confidence(table, r, row, label, blank, truth, ~on_test, notes)
     cost = _cost(table, r, row, blank, notes)
     latency = np.full(len(table), r.default_latency)
@@ -102,11 +116,23 @@ def _note_spellings(
 
 
 def _note_answers(
-    r: RecordedColumns, said: pd.Series, label: Labels, blank: Bools, notes: list[Note], *, failed: bool
+    r: RecordedColumns,
+    said: pd.Series,
+    label: Labels,
+    blank: Bools,
+    notes: list[Note],
+    *,
+    failed: bool,
+    one_side: bool,
 ) -> None:
     if blank.any():
         meaning = "Counted as failed: they escalate, and are wrong if final." if failed else "Never asked."
-        level = "warning" if failed else "info"
+        if one_side:
+            meaning = (
+                "All of them are on the same side of the split: never asked. Thresholds are chosen on tune rows and "
+                "checked on test rows: pick no split column to split the rows anew, or add answers."
+            )
+        level = "warning" if failed or one_side else "info"
         notes.append(Note(f"{r.name} has {plural(int(blank.sum()), 'blank answer', 'blank answers')}.", meaning, level))  # type: ignore[arg-type]
     strange = (label == UNKNOWN) & ~blank
     if strange.any():
@@ -135,6 +161,8 @@ def _confidence(
         usual = round(float((label == truth)[rows].mean()), 9) if rows.any() else 0.5
         where = "" if measured.all() else " on the rows that are not test"
         done = f"Each of its answers gets its accuracy{where}, {usual:.3f}."
+        if not rows.any():
+            done = f"It answered test rows only, so how often it is right is not known either: each gets {usual:g}."
         notes.append(Note(f"{r.name} has no confidences.", done, "info"))
         return np.where(label == UNKNOWN, 0.0, usual)
     said = Said()
@@ -174,7 +202,8 @@ def _latency(
     usual = float(np.median(values[~blank]))
     if usual > LONG:
         what = f"{r.name} takes {usual:,.0f} seconds an answer by {column!r}. Are these milliseconds?"
-        notes.append(Note(what, "Taken as seconds. Mark “Latency in ms” beside the column if not.", "warning"))
+        done = f"Taken as seconds. If not, mark “Latency in ms” beside the column, or name it {column}_ms."
+        notes.append(Note(what, done, "warning"))
     return values
 
 

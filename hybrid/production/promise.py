@@ -58,8 +58,6 @@ def read_labelled(path: str, *, label: str | None = None, text: str | None = Non
         raise DatasetError(f"{path!r} cannot be read: {error.strerror}.") from error
     picked = {role: column for role, column in (("label", label), ("text", text)) if column}
     columns = guess(found.table, picked=picked).settled("label", "text")
-    if columns.text is None:
-        raise DatasetError("No column looks like texts: name it with --text.")
     dataset = build(found.table, replace(columns, split=None))
     return replace(dataset, notes=(*found.notes, *dataset.notes))
 
@@ -84,7 +82,8 @@ def evaluate(
     Raises
     ------
     HybridError
-        If the bundle cannot be used, knows none of the labels, or an external tier has neither a function nor columns.
+        If the bundle cannot be used, knows none of the labels, an external tier has neither a function nor columns, or
+        there are no texts for a tier that is asked.
     """
     loaded = load(bundle)
     code = np.array(list(map(matcher(tuple(loaded.config.classes)), labelled.classes)), dtype=np.int64)
@@ -96,9 +95,10 @@ def evaluate(
             f"has {listed(loaded.config.classes)}. Is the label column the right one (--label)?"
         )
     code[code == UNKNOWN] = NO_CLASS
-    assert labelled.texts is not None
-    texts = [str(t) for t in labelled.texts]
     answers, rows = _recorded(loaded, labelled, code, set(models or {}))
+    if labelled.texts is None and set(loaded.policy.names) - set(answers):
+        raise DatasetError("No column looks like texts, and the bundle asks about them: name it with --text.")
+    texts = [""] * labelled.n_rows if labelled.texts is None else [str(t) for t in labelled.texts]
     runtime = Runtime(loaded, {**dict.fromkeys(answers, _not_asked), **(models or {})}, servers=servers)
     here = [t for t, kept in zip(texts, rows, strict=True) if kept]
     outcomes: Outcomes = asyncio.run(runtime.outcomes(here, known={n: a.take(rows) for n, a in answers.items()}))

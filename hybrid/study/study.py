@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.data.columns import Columns
 from hybrid.data.dataset import Dataset, build
-from hybrid.data.guess import guess, guess_columns
+from hybrid.data.guess import Ask, guess, guess_columns
 from hybrid.data.notes import Note
 from hybrid.data.read import read
 from hybrid.data.split import Split, split
@@ -221,12 +221,18 @@ class Study:
             except OSError as error:
                 raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
         found = read(name, content)
+        asks: tuple[Ask, ...] = ()
         if columns is None:  # the rest is guessed around what is known
             roles: dict[str, str | None] = {
                 role: picked.pop(role) for role in ("label", "text", "id", "group", "split") if role in picked
             }
-            columns = guess(found.table, picked=roles).columns
-        return cls(name, found.table, replace(columns, **picked), notes=found.notes)
+            guessed = guess(found.table, picked=roles)
+            columns, asks = guessed.columns, guessed.asks
+        unsure = [
+            Note(ask.question, f"Taken: {getattr(columns, ask.about)!r}. If it is another: {ask.about}=….", "warning")
+            for ask in asks
+        ]
+        return cls(name, found.table, replace(columns, **picked), notes=(*found.notes, *unsure))
 
     def fit(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns
+from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, from_file, named_apart
 from hybrid.data.found import Found
 from hybrid.data.guess import Guess
 from hybrid.data.guess import guess as guess_columns
 from hybrid.data.labels import clean, fold, keep_apart, matcher
 from hybrid.data.limits import CLASSES
-from hybrid.data.notes import Note
+from hybrid.data.notes import Note, plural
 from hybrid.data.numbers import Kind, Said, clipped, numbers_of, refused
 from hybrid.data.pieces import Piece, Progress, Run, on_threads
+from hybrid.data.recorded import names_noted
 from hybrid.data.scalars import text_of
 from hybrid.errors import DatasetError
 from hybrid.metrics.flips import Chain
@@ -127,14 +127,19 @@ def _rows_at(piece: Piece, names: list[str], rows: list[int]) -> pa.Table:
 def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run: Run | None = None) -> Plan:
     """Find the classes and check the tiers.
 
+    Parameters
+    ----------
+    tiers
+        Names from cheap to dear, as the file or as `hybrid.data.columns.named_apart` has them; none: all in the file.
+
     Raises
     ------
     DatasetError
         If a tier is not there, or one that can pass rows on has no confidences.
     """
-    by_name = {r.name: r for r in columns.recorded}
+    by_name = {r.name: r for r in named_apart(columns.recorded)}
     chosen = []
-    for name in tiers or list(by_name):
+    for name in map(from_file, tiers or list(by_name)):
         if name not in by_name:
             raise DatasetError(f"There is no tier {name!r}. The file holds answers of: {', '.join(by_name) or 'none'}.")
         chosen.append(by_name[name])
@@ -156,7 +161,8 @@ def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run
     if len(classes) < 2:
         raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
     notes = dict.fromkeys(note for piece in source for note in piece.form.notes)
-    return Plan(columns.label, tuple(chosen), classes, columns.split, notes=(*notes, *met.notes()))
+    renamed = names_noted([r for r in columns.recorded if from_file(r.name) in [c.name for c in chosen]])
+    return Plan(columns.label, tuple(chosen), classes, columns.split, notes=(*notes, *met.notes(), *renamed))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,18 +173,45 @@ class Sides:
     ----------
     strange
         By tier, how often it gave each answer that is not one of the classes; they count as failed.
+    blank
+        By tier, how often it gave none, where that counts as failed.
+    written
+        By tier and column, how often its numbers were written in another way than plainly.
     """
 
     tune: Tally
     test: Tally
     strange: dict[str, Counter[str]] = field(default_factory=dict)
+    blank: Counter[str] = field(default_factory=Counter)
+    written: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
 
     def __add__(self, other: Sides) -> Sides:
-        strange = self.strange
-        if other.strange:
-            both = self.strange.keys() | other.strange.keys()
-            strange = {t: self.strange.get(t, Counter()) + other.strange.get(t, Counter()) for t in both}
-        return Sides(self.tune + other.tune, self.test + other.test, strange)
+        strange, written = _summed(self.strange, other.strange), _summed(self.written, other.written)
+        return Sides(self.tune + other.tune, self.test + other.test, strange, self.blank + other.blank, written)
+
+    def notes(self) -> list[Note]:
+        """Return what was assumed of the answers, in words."""
+        found = [
+            Note(
+                f"{name} has {plural(n, 'blank answer', 'blank answers')}.",
+                "Counted as failed: they escalate, and are wrong if final.",
+                "warning",
+            )
+            for name, n in sorted(self.blank.items())
+        ]
+        for (name, column), ways in sorted(self.written.items()):
+            found += Said(ways).notes(name, column)
+        return found
+
+
+_K = TypeVar("_K")
+
+
+def _summed(first: dict[_K, Counter[str]], second: dict[_K, Counter[str]]) -> dict[_K, Counter[str]]:
+    if not second:
+        return first
+    none = Counter[str]()
+    return {k: first.get(k, none) + second.get(k, none) for k in first.keys() | second.keys()}
 
 
 def tally_pieces(
@@ -221,12 +254,14 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
     rows = _Rows.of(batch, plan, truth, where, first)
     truth = rows.taken(truth)
     label, confidence, cost = [], [], []
-    strange = {}
+    strange, blank = {}, Counter[str]()
     for j, r in enumerate(plan.tiers):
         answers = _dictionary(batch.column(r.label))
         said = rows.taken(_codes(answers, plan.classes))
         if other := rows.strange(answers, plan.classes):
             strange[r.name] = other
+        if r.blank_is_failure and (nothing := rows.blank(r.label)) is not None and nothing.any():
+            blank[r.name] = int(nothing.sum())
         if j < len(plan.tiers) - 1:
             assert r.confidence is not None
             sure = rows.numbers(r.confidence, r, "confidence")
@@ -238,7 +273,7 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
     chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), (0.0,) * len(label))  # no sum is of latencies
     test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
     tune_side, test_side = tally_by(test, 2, chain, truth, lattice=plan.lattice)
-    return Sides(tune_side, test_side, strange)
+    return Sides(tune_side, test_side, strange, blank, rows.written)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,12 +286,15 @@ class _Rows:
         What an error calls the row, with its number put in, and the number of rows before the batch.
     kept
         Their places in the batch; None: all.
+    written
+        See `Sides`; added to by `numbers`.
     """
 
     batch: pa.RecordBatch
     where: str
     first: int
     kept: Rows | None = None
+    written: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, plan: Plan, truth: Labels, where: str, first: int) -> _Rows:
@@ -291,26 +329,29 @@ class _Rows:
     def numbers(self, column: str, r: RecordedColumns, kind: Kind) -> Floats:
         """Return a column of numbers from 0, of confidences up to 1; nothing counts 0 where the answer is blank."""
         high = 1.0 if kind == "confidence" else FINITE
-        given = self.batch.column(column)
+        given, said = self.batch.column(column), Said()
         if pa.types.is_floating(given.type):
             values = self.taken(given.to_numpy(zero_copy_only=False))
         else:
             coded = _dictionary(given)
-            read = numbers_of(_names(coded), itertools.repeat(1, len(coded.dictionary)), kind, Said())
-            codes = pc.fill_null(coded.indices, len(read)).to_numpy(zero_copy_only=False)
-            values = self.taken(np.append(read, np.nan)[codes])
+            names = _names(coded)
+            codes = self.taken(pc.fill_null(coded.indices, len(names)).to_numpy(zero_copy_only=False))
+            read = numbers_of(names, np.bincount(codes, minlength=len(names) + 1)[: len(names)], kind, said)
+            values = np.append(read, np.nan)[codes]
+        if kind == "confidence" and not _within(values, high):
+            values = clipped(values, said)
+        if said.counts:
+            self.written[r.name, column] = said.counts
         if _within(values, high):
             return values
-        if kind == "confidence":
-            values = clipped(values, Said())
         blank = self.blank(r.label)
         if blank is not None:
             values = np.where(np.isnan(values) & blank, 0.0, values)
         if not _within(values, high):
             at = int(np.argmin((values >= 0) & (values <= high)))
             place = at if self.kept is None else int(self.kept[at])
-            said = refused(column, text_of(given[place].as_py()), kind)
-            raise DatasetError(f"{self.where.format(self.first + 1 + place)}, {said}")
+            wrong = refused(column, text_of(given[place].as_py()), kind)
+            raise DatasetError(f"{self.where.format(self.first + 1 + place)}, {wrong}")
         return values
 
 
