@@ -18,10 +18,10 @@ from hybrid.metrics.summary import (
     share,
     summarize,
 )
-from hybrid.metrics.surprise import ALARM, HELD, MISSED, SHIFTED, contradiction, shift, surprise
+from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, once_in, shift, surprise
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import NEVER, UNKNOWN, Predictions
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.tuning import Goal
 from hybrid.tuning.search import search_by_class
 
@@ -208,15 +208,23 @@ def test_a_test_result_contradicts_a_floor_as_seldom_as_it_says_and_finds_what_i
 
 def test_a_shift_between_the_sides_is_told_from_the_luck_of_a_choice():
     rng = np.random.default_rng(4)
-    llm, policy = rng.random(1400) < 0.92, rng.random(400) < 0.84
-    alike = (llm[:1000, None], llm[1000:, None])
-    moved = (llm[:1000, None], rng.random((400, 1)) < 0.84)
-    assert contradiction(llm[1000:], 0.9, alone=alike).level == HELD
-    assert contradiction(policy, 0.9, alone=alike).level == MISSED
-    assert contradiction(policy, 0.9, alone=moved).level == SHIFTED
-    assert contradiction(policy, 0.9, alone=alike, kept=np.zeros(400, dtype=bool)).level == HELD
-    assert "luck of the choice" in contradiction(policy, 0.9, alone=alike).words
+    llm = rng.random(1400) < 0.92
+    alike, moved = ((llm[:1000, None], other[:, None]) for other in (llm[1000:], rng.random(400) < 0.84))
+    assert shift(*alike) > ALARM > shift(*moved)
+    assert np.isnan(shift(*(side[:, :0] for side in alike)))  # no tier that was not fitted here
     assert np.mean([shift(rng.random((600, 3)) < 0.9, rng.random((300, 3)) < 0.9) <= ALARM for _ in range(300)]) < 0.09
+
+
+def test_what_contradicts_is_said_with_how_surprising_it_is_and_why():
+    said = [Contradiction("Few are right", 0.031, p).words for p in (0.01, 0.5, np.nan)]
+    assert all(
+        words.startswith(f"Few are right: were it kept, so few would be right in {once_in(0.031)}. ") for words in said
+    )
+    assert [("rows have changed, not" in w, "luck of choosing" in w) for w in said] == [(1, 0), (0, 1), (0, 1)]
+    assert "were it kept" not in Contradiction("It costs more", np.nan, 0.5).words
+    tiers = (Tier("here", "classifier"), Tier("llm", "recorded"), Tier("made up", "whatif", simulated=True))
+    there = elsewhere(table(tiers, [[(0, 1), (0, 1), (0, 1)], [(0, 1), (1, 1), (0, 1)]]), np.array([0, 0]))
+    assert there.tolist() == [[True], [False]]
 
 
 def test_where_escalation_gains_nothing_the_test_side_is_seldom_green():

@@ -35,7 +35,6 @@ from hybrid.support import (
     default_config,
     read_conditions,
 )
-from hybrid.support.config import read_config
 from hybrid.support.packaging import add_to_bundle
 from hybrid.support.pipeline import NO_LLM
 from hybrid.tiers.rules import Rule, Rules
@@ -615,14 +614,6 @@ def test_an_edited_pipeline_is_refused():
 def test_a_configuration_that_names_what_there_is_not_is_refused(update, what):
     with pytest.raises(SupportError, match=what):
         pipeline(config=default_config(CLASSES).model_copy(update=update))
-
-
-def test_a_configuration_that_is_none_is_refused():
-    for text in ("{", '{"nonsense": 1}', '{"rules_confidence": 2}', '{"actions": {"default": "rm -rf"}}'):
-        with pytest.raises(SupportError, match=r"support\.json"):
-            read_config(text)
-    config = config_with_everything()
-    assert read_config(config.model_dump_json()) == config
 
 
 def test_other_data_keep_what_still_fits():

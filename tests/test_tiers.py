@@ -19,7 +19,7 @@ from hybrid.data.split import split
 from hybrid.errors import TierError
 from hybrid.metrics.summary import expected_calibration_error
 from hybrid.routing.table import UNKNOWN
-from hybrid.study.evidence import record
+from hybrid.study.evidence import gate_auroc, record
 from hybrid.tiers import classifier
 from hybrid.tiers.calibration import fit_calibrator
 from hybrid.tiers.classifier import FastClassifier, fit_classifier
@@ -355,12 +355,12 @@ def test_texts_without_spaces_are_learned():
 
 def test_each_tier_has_a_gate_that_learned_whether_that_very_tier_is_right(gated):
     """Two LLMs that fail on different words: the gate of one says nothing about the other."""
-    table, of = gated.predictions, gated.gate_auroc
+    table = gated.predictions
     for name, other in (("left", "right"), ("right", "left")):
         gate, wrong_gate = (table.answers(table.index(f"trained gate for {n}")) for n in (name, other))
         answers = table.answers(table.index(name))
-        for side in ("tune", "test"):
-            own, others = of(gate, answers, side), of(wrong_gate, answers, side)
+        for rows in (gated.split.tune, gated.split.test):
+            own, others = (gate_auroc(gated.dataset, rows, g, answers) for g in (gate, wrong_gate))
             assert own.low > max(0.5, others.high)
 
 
@@ -382,7 +382,8 @@ def gated():
 def test_the_heuristic_gate_knows_the_users_words_and_is_left_out_where_it_knows_nothing(gated, recording):
     table = gated.predictions
     rated = table.answers(table.index("heuristic gate"))
-    assert gated.gate_auroc(rated, table.answers(table.index("left")), "test").low > 0.5
+    left = table.answers(table.index("left"))
+    assert gate_auroc(gated.dataset, gated.split.test, rated, left).low > 0.5
     again = HeuristicGate.from_files("x", gated.models["heuristic gate"].to_files("x"))
     texts = list(gated.dataset.texts)
     assert (again.score(texts) == rated.confidence).all()

@@ -526,5 +526,6 @@ def test_a_floor_that_test_misses_is_said_and_a_shift_is_told_from_optimism():
     wrong = np.random.default_rng(0).random(1500) < 0.15
     worse = np.where(wrong[:, None], (test.truth[:, None] + 1) % 4, test.predictions.label)
     found = suggested([POLICY], tune, goal, test=Labelled(replace(test.predictions, label=worse), test.truth))
-    assert found.contradiction.shift
-    assert "below the floor of 90.0%" in found.contradiction.what
+    assert found.contradiction.shifted
+    assert found.contradiction.p_value < 0.001
+    assert "below the floor of 90.0%" in found.contradiction.words

@@ -18,7 +18,6 @@ from hybrid.data.stream import PACKED, Source
 from hybrid.errors import DatasetError
 
 SUFFIXES = ("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "xlsx")
-TEXT_SUFFIXES = SUFFIXES[:6]  # these may also end in .gz
 Form = Delimited | JSONRows | Parquet | Sheet
 
 

@@ -9,10 +9,10 @@ from scipy.special import betainc, ndtr
 
 from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import holm
-from hybrid.routing.table import Bools, Labels
+from hybrid.routing.table import Bools, Labels, Predictions
 
 ALARM = 0.05  # p-value at which a result contradicts
-HELD, MISSED, SHIFTED = "held", "missed", "shifted"
+FITTED = ("rules", "classifier", "embedding", "gate")  # kinds of tiers that are fitted on the tune side
 
 
 def surprise(right: Bools, promised: float, *, groups: Labels | None = None) -> float:
@@ -58,7 +58,7 @@ def surprise(right: Bools, promised: float, *, groups: Labels | None = None) -> 
     return float(betainc(worth - hits, hits + 1, 1 - promised)) if hits < worth else 1.0
 
 
-def shift(tune: Bools, test: Bools, *, groups: tuple[Labels, Labels] | None = None) -> float:
+def shift(tune: Bools, test: Bools, *, groups: tuple[Labels | None, Labels | None] | None = None) -> float:
     """Return how often tiers alone would differ so much between the sides by chance: the least of their p-values.
 
     What a tier answers was not chosen on either side: where even a tier alone is worse on one of them, the rows
@@ -70,7 +70,12 @@ def shift(tune: Bools, test: Bools, *, groups: tuple[Labels, Labels] | None = No
         Whether each tier alone is right, shape ``(n_rows, n_tiers)`` each. Leave out tiers that were fitted on the tune
         side: the shipped one was fitted on more rows than those graded out of fold, and is a little better.
     groups
-        Codes of what belongs together, on tune and on test.
+        Codes of what belongs together, on tune and on test; None: every row is a group of its own.
+
+    Returns
+    -------
+    float
+        nan where there is no tier.
 
     Examples
     --------
@@ -81,7 +86,7 @@ def shift(tune: Bools, test: Bools, *, groups: tuple[Labels, Labels] | None = No
     """
     own = groups or (None, None)
     found = [_of_two(a, b, *own) for a, b in zip(tune.T, test.T, strict=True)]
-    return min(holm(found), default=1.0)
+    return min(holm(found), default=float("nan"))
 
 
 def _of_two(a: Bools, b: Bools, groups_a: Labels | None, groups_b: Labels | None) -> float:
@@ -98,37 +103,47 @@ def _of_two(a: Bools, b: Bools, groups_a: Labels | None, groups_b: Labels | None
     return float(2 * ndtr(-abs(shares[0] - shares[1]) / error))
 
 
+def elsewhere(predictions: Predictions, truth: Labels) -> Bools:
+    """Return of each tier that was not fitted on these rows, nor made up of them, whether it is right on every row."""
+    columns = [j for j, t in enumerate(predictions.tiers) if t.kind not in FITTED and not t.simulated]
+    right: Bools = predictions.label[:, columns] == truth[:, None]
+    return right
+
+
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Whether the test side contradicts a promise.
+    """What test says against a promise.
 
     Parameters
     ----------
-    level
-        ``held``: nothing that chance does not explain; ``missed``: what was chosen on tune does worse than promised,
-        on rows that are like those it was chosen on; ``shifted``: the rows of the two sides differ, since even tiers
-        alone do.
+    what
+        In words, without a full stop.
     p_value
-        Of the result, were the promise true; see `surprise`.
+        Of the result, were the promise true; see `surprise`. nan where it is a cost, which is said with its interval.
     shift
-        Of the tiers alone, were the sides alike; see `shift`.
+        Of tiers alone, were the sides alike; see `shift`. nan where every tier was fitted here.
     """
 
-    level: str
+    what: str
     p_value: float
     shift: float
 
     @property
+    def shifted(self) -> bool:
+        """Whether the sides differ where nothing was chosen: then the rows have changed; else luck is gone."""
+        return self.shift <= ALARM
+
+    @property
     def words(self) -> str:
-        """Return the verdict in a sentence, without a full stop."""
-        often = f"a policy that keeps it does so badly in {once_in(self.p_value)}"
-        if self.level == HELD:
-            return "Test does not contradict this"
-        if self.level == SHIFTED:
-            return (
-                f"Test contradicts this: {often}, and the test rows are unlike the tune rows: even tiers alone differ"
-            )
-        return f"Test contradicts this: {often}; some of what was seen on tune was luck of the choice"
+        """Say it with how surprising it is and what it means."""
+        often = "" if np.isnan(self.p_value) else f": were it kept, so few would be right in {once_in(self.p_value)}"
+        if self.shifted:
+            why = "The sides differ even where nothing was chosen: the rows have changed, not the luck."
+        elif np.isnan(self.shift):
+            why = "It may be the luck of choosing on tune that is gone, or the rows have changed."
+        else:
+            why = "No tier alone differs between the sides: what is gone is the luck of choosing on tune."
+        return f"{self.what}{often}. {why}"
 
 
 def once_in(p_value: float) -> str:
@@ -140,34 +155,3 @@ def once_in(p_value: float) -> str:
     ('1 of 32 data sets', '1 of 2,500 data sets', 'fewer than 1 of a million data sets')
     """
     return "fewer than 1 of a million data sets" if p_value < 1e-6 else f"1 of {round(1 / p_value):,} data sets"
-
-
-def contradiction(
-    right: Bools,
-    promised: float,
-    *,
-    alone: tuple[Bools, Bools],
-    groups: tuple[Labels, Labels] | None = None,
-    kept: Bools | None = None,
-) -> Contradiction:
-    """Say whether test contradicts a promise, and why.
-
-    Parameters
-    ----------
-    right
-        Whether the policy's answer is right on each test row, shape ``(n_test,)``.
-    promised
-        Least accuracy.
-    alone
-        Of each tier that was not fitted here whether it is right, on tune and on test, shape ``(n_rows, n_tiers)``.
-    groups
-        Codes of what belongs together, on tune and on test.
-    kept
-        The test rows that the promise is about, shape ``(n_test,)``; None: all.
-    """
-    on_test = None if groups is None else groups[1]
-    which = np.ones(len(right), dtype=bool) if kept is None else kept
-    p_value = surprise(right[which], promised, groups=None if on_test is None else on_test[which])
-    moved = shift(*alone, groups=groups)
-    level = HELD if p_value > ALARM else SHIFTED if moved <= ALARM else MISSED
-    return Contradiction(level, p_value, moved)

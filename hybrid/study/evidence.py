@@ -22,7 +22,6 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import NO_WORDS, HeuristicGate, KeyWords, TrainedGate, fit_gate
-from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 
 RULES, CLASSIFIER = "rules", "classifier"
@@ -72,8 +71,6 @@ class Recording:
         The classifier's before calibration, shape ``(n_rows,)``; None without texts.
     problems
         What could not be fitted and why, for the user.
-    llms
-        By tier name: LLM tiers whose answers were added, which a bundle can ask.
     reader
         Name of the tier among `models` whose probabilities tell how likely another tier's answer is right.
     chances
@@ -86,7 +83,6 @@ class Recording:
     models: dict[str, LocalModel]
     raw_confidence: Floats | None
     problems: tuple[str, ...]
-    llms: dict[str, LLMTier] = field(default_factory=dict)
     reader: str | None = None
     chances: Chances | None = None
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
@@ -96,11 +92,6 @@ class Recording:
         if name not in self._learned:
             self._learned[name] = self.learn(self.predictions.answers(self.predictions.index(name)))
         return self._learned[name]
-
-    def gate_auroc(self, gate: Answers, answers: Answers, side: str) -> Interval:
-        """Return how well a gate's scores tell whether a tier's answers are right, on "tune" or "test"."""
-        rows = self.split.tune if side == "tune" else self.split.test
-        return _gate_auroc(self.dataset, rows, gate, answers)
 
     def train_gate(self, tier: str, answers: Answers) -> tuple[TrainedGate, Answers]:
         """Learn from the words whether a tier is right; scores are nan where it was not asked.
@@ -211,7 +202,7 @@ def record(
         except TierError as error:
             problems = (*problems, str(error))
     rated = heuristic.answer(list(texts))
-    of_use = any(_gate_auroc(dataset, split.tune, rated, said).low > CHANCE for _, said in guarded)
+    of_use = any(gate_auroc(dataset, split.tune, rated, said).low > CHANCE for _, said in guarded)
     if not of_use:
         verdict, also = ("is left out", ", or use a trained gate") if gates else ("is of no use here", "")
         problems = (
@@ -251,7 +242,7 @@ def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> 
 
 
 def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answers: Answers) -> None:
-    found = _gate_auroc(dataset, split.tune, scores, answers)
+    found = gate_auroc(dataset, split.tune, scores, answers)
     if not found.low > CHANCE:
         raise TierError(
             f"The gate for {tier} is left out: on tune its scores tell right from wrong no better than chance (AUROC "
@@ -259,7 +250,8 @@ def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answ
         )
 
 
-def _gate_auroc(dataset: Dataset, rows: Rows, gate: Answers, answers: Answers) -> Interval:
+def gate_auroc(dataset: Dataset, rows: Rows, gate: Answers, answers: Answers) -> Interval:
+    """Return how well a gate's scores tell whether a tier's answers are right, on some rows."""
     both = rows[~np.isnan(gate.confidence[rows]) & ~np.isnan(answers.confidence[rows])]
     right = answers.label[both] == dataset.truth[both]
     return auroc(gate.confidence[both], right, group=dataset.group[both])

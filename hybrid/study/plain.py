@@ -1,13 +1,15 @@
-"""Plain: policies and columns as JSON values, for projects, links and files that a person reads."""
+"""Plain: policies, columns and what was found as JSON values, for projects, links and files that a person reads."""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import HybridError, StudyError
@@ -59,6 +61,60 @@ def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Seque
         raise
     except (HybridError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"The stored policy cannot be read: {error}.") from error
+
+
+def plain(value: Any, classes: Sequence[str] = ()) -> Any:
+    """Return a record of numbers, words, policies and records as JSON values; nan, which JSON has not, as None."""
+    if isinstance(value, Policy):
+        return plain_policy(value, classes)
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name), classes) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: plain(each, classes) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each, classes) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def from_plain(kind: Any, stored: Any, tiers: Sequence[Tier], classes: Sequence[str]) -> Any:
+    """Return what `plain` wrote of a record of this kind, its policies over these tiers.
+
+    Raises
+    ------
+    StudyError
+        If it does not fit: another version wrote it, or a tier is gone.
+    """
+    try:
+        return _value(kind, stored, tiers, classes)
+    except StudyError:
+        raise
+    except (HybridError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StudyError(f"What is stored is no {kind.__name__} of this version: {error!r}.") from error
+
+
+def _value(kind: Any, stored: Any, tiers: Sequence[Tier], classes: Sequence[str]) -> Any:
+    outer, inner = get_origin(kind), get_args(kind)
+    if kind is Policy:
+        return policy_from(stored, tiers, classes)
+    if outer in (Union, UnionType):
+        if stored is None and NoneType in inner:
+            return None
+        several = isinstance(stored, list)
+        kind = next(k for k in inner if k is not NoneType and (get_origin(k) is tuple) == several)
+        return _value(kind, stored, tiers, classes)
+    if outer is tuple:
+        kinds = inner[:1] * len(stored) if inner[-1] is Ellipsis else inner
+        return tuple(_value(k, each, tiers, classes) for k, each in zip(kinds, stored, strict=True))
+    if outer is dict:
+        return {name: _value(inner[1], each, tiers, classes) for name, each in stored.items()}
+    if is_dataclass(kind):
+        of = get_type_hints(kind)
+        return kind(**{f.name: _value(of[f.name], stored[f.name], tiers, classes) for f in fields(kind)})  # type: ignore[operator]
+    if kind is float:
+        return math.nan if stored is None else float(stored)
+    if not isinstance(stored, kind):
+        raise TypeError(f"{stored!r} is no {kind.__name__}")
+    return stored
 
 
 def plain_columns(columns: Columns) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from hybrid.routing.table import Answers, Predictions, Tier
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Recording
 from hybrid.study.plain import columns_from, plain_columns, plain_policy, policy_from
+from hybrid.study.promises import certified_from, plain_promise, suggested_from
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import KINDS, LocalModel
@@ -42,6 +43,7 @@ from hybrid.tiers.rules import Edits
 
 FORMAT = 1
 FILE, ROWS, COLUMNS, ANSWERS = "project.json", "rows.parquet", "columns.json", "answers.npz"
+YOUNG = 600.0  # seconds that nobody takes to write a project
 VARIABLE = "HYBRID_PROJECTS_DIR"  # names the folder of all projects; unset: the user's data folder of this system
 ID = re.compile(r"[0-9a-f]{32}")  # 128 random bits: who does not know it does not find it
 
@@ -159,13 +161,11 @@ def save(study: Study, folder: Path) -> None:
         data = _data_name(study)
         if not (folder / data).is_dir():
             _write_data(study, folder, data)
-        stored = _plain(study, data)
+        stored = json.loads(json.dumps(_plain(study, data)))  # as it is read again: lists, no tuples
         before = _stored(folder)
         if before is None or {k: v for k, v in before.items() if k != "saved"} != stored:
             _replace(folder / FILE, json.dumps({**stored, "saved": time.time()}, indent=1).encode())
-        for old in folder.iterdir():  # what is not named any more, half-written folders of a killed process too
-            if old.name.startswith("data-") and old.name != data and _is_stale(old, before):
-                shutil.rmtree(old, ignore_errors=True)
+        _clean(folder, data, before)
     except OSError as error:
         raise StudyError(f"The project cannot be kept in {str(folder)!r}: {error.strerror or error}.") from error
 
@@ -204,12 +204,17 @@ def _stored(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_stale(folder: Path, before: Mapping[str, Any] | None) -> bool:
-    """Whether a data folder is left over: another process may be writing one just now, so young ones stay."""
-    named = before is not None and before.get("data") == folder.name
-    with contextlib.suppress(OSError):
-        return named or time.time() - folder.stat().st_mtime > 600
-    return False
+def _clean(folder: Path, data: str, before: Mapping[str, Any] | None) -> None:
+    """Delete what is not named any more, and what killed processes left half-written."""
+    named = None if before is None else before.get("data")
+    for old in folder.iterdir():
+        half = old.name.startswith(f"{FILE}.") and old.name.endswith(".part")
+        if not half and (old.name == data or not old.name.startswith("data-")):
+            continue
+        with contextlib.suppress(OSError):  # another process cleans as well
+            # it may be writing one just now, so young ones stay
+            if old.name == named or time.time() - old.stat().st_mtime > YOUNG:
+                old.unlink() if half else shutil.rmtree(old, ignore_errors=True)
 
 
 def _plain(study: Study, data: str) -> dict[str, Any]:
@@ -225,6 +230,8 @@ def _plain(study: Study, data: str) -> dict[str, Any]:
         "policy": plain_policy(study.policy, classes) if fitted and study.chosen and study.policy else None,
         "pins": [[p.name, plain_policy(p.policy, classes)] for p in study.pins],
         "form": study.form,
+        "suggested": plain_promise(study.suggested, classes),
+        "certified": plain_promise(study.certified, classes),
     }
 
 
@@ -323,6 +330,12 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
         for name, plain in stored["pins"]:
             with contextlib.suppress(StudyError):
                 study.pins.append(Pin(str(name), policy_from(plain, study.tiers, study.classes)))
+        with contextlib.suppress(StudyError):  # of another version: it can be searched again
+            if stored.get("suggested") is not None:
+                study.suggested = suggested_from(study, stored["suggested"])
+        with contextlib.suppress(StudyError):
+            if stored.get("certified") is not None:
+                study.certified = certified_from(study, stored["certified"])
     return study
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hybrid.metrics.summary import share
+from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
 from hybrid.routing.engine import Policy
+from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
-from hybrid.tuning import Certificate, Recommendation, covers
+from hybrid.tuning import SELECTIVE, Certificate, Recommendation, covers
 
 if TYPE_CHECKING:
     from hybrid.study.study import Study
@@ -29,6 +35,35 @@ class Certified:
     found: Certificate
 
 
+def plain_promise(kept: Suggested | Certified | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    """Return what was suggested or certified as JSON values."""
+    return None if kept is None else {"terms": kept.terms.plain(), "found": plain(kept.found, classes)}
+
+
+def suggested_from(study: Study, stored: Mapping[str, Any]) -> Suggested:
+    """Return the suggestion that `plain_promise` wrote.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be read here.
+    """
+    terms = Terms.from_plain(stored["terms"])
+    return Suggested(terms, from_plain(Recommendation, stored["found"], study.tiers_under(terms), study.classes))
+
+
+def certified_from(study: Study, stored: Mapping[str, Any]) -> Certified:
+    """Return the certificate that `plain_promise` wrote.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be read here.
+    """
+    terms = Terms.from_plain(stored["terms"])
+    return Certified(terms, from_plain(Certificate, stored["found"], study.tiers_under(terms), study.classes))
+
+
 def suggestion_for(study: Study, policy: Policy) -> Recommendation | None:
     """Return the suggestion that a policy is, under the same terms; None where it is not."""
     kept = study.suggested
@@ -43,6 +78,26 @@ def certificate_for(study: Study, policy: Policy) -> Certificate | None:
     if kept is None or kept.terms.routing != study.terms.routing:
         return None
     return kept.found if covers(kept.found, policy) else None
+
+
+def contradicted(study: Study, policy: Policy, certificate: Certificate) -> Contradiction | None:
+    """Return what test says against a certificate that covers a policy; None where nothing."""
+    tune, test = (study.graded(policy.names, side) for side in ("tune", "test"))
+    if not len(test):
+        return None
+    found = test.outcomes(policy)
+    tested = ~found.asked[:, -1] if certificate.risk == SELECTIVE else np.ones(len(test), dtype=bool)
+    right = (found.label == test.truth)[tested]
+    p_value = surprise(right, 1 - certificate.alpha, groups=test.groups[tested])
+    if p_value > ALARM:
+        return None
+    risk = share(~right, test.groups[tested])
+    what = (
+        f"On test the risk is {risk.value:.1%} (95% {risk.low:.1%} to {risk.high:.1%}), above the promised "
+        f"{certificate.alpha:.1%}"
+    )
+    alone = (elsewhere(side.predictions, side.truth) for side in (tune, test))
+    return Contradiction(what, p_value, shift(*alone, groups=(tune.groups, test.groups)))
 
 
 def evidence(study: Study, policy: Policy) -> dict[str, Any]:
@@ -61,9 +116,9 @@ def evidence(study: Study, policy: Policy) -> dict[str, Any]:
         },
         "simulated": [t.name for t in policy.tiers if t.simulated],
         "assumed": study.terms.plain(),
-        "metrics": {side: _json(asdict(m.summary)) if m.n_rows else None for side, m in measured.items()},
+        "metrics": {side: plain(m.summary) if m.n_rows else None for side, m in measured.items()},
         "suggestion": _suggestion(suggestion_for(study, policy)),
-        "certificate": _certificate(certificate_for(study, policy)),
+        "certificate": _certificate(study, policy),
         "notes": [f"{n.what} {n.done}" for n in study.notes],
     }
 
@@ -75,8 +130,11 @@ def lines(study: Study, policy: Policy) -> list[str]:
     if found is not None:
         kept = "" if found.feasible else " No policy kept this on tune."
         said.append(f"Suggested for the goal: {found.goal.words}. Found {found.method}.{kept}")
+        said += [] if found.contradiction is None else [found.contradiction.words]
     if certificate is not None:
         said.append(f"Certified. {certificate.words}")
+        against = contradicted(study, policy, certificate)
+        said += [] if against is None else [against.words]
     return said
 
 
@@ -90,12 +148,15 @@ def _suggestion(found: Recommendation | None) -> dict[str, Any] | None:
         "method": found.method,
         "exact": found.exact,
         "optimism": found.optimism,
+        "contradiction": None if found.contradiction is None else found.contradiction.words,
     }
 
 
-def _certificate(found: Certificate | None) -> dict[str, Any] | None:
+def _certificate(study: Study, policy: Policy) -> dict[str, Any] | None:
+    found = certificate_for(study, policy)
     if found is None:
         return None
+    against = contradicted(study, policy, found)
     return {
         "promise": found.words,
         "risk": found.risk,
@@ -109,15 +170,5 @@ def _certificate(found: Certificate | None) -> dict[str, Any] | None:
             for p in found.parts
         ],
         "not_certified": list(found.left_out),
+        "contradiction": None if against is None else against.words,
     }
-
-
-def _json(value: Any) -> Any:
-    """Return nested values with nan, which JSON has not, as None."""
-    if isinstance(value, dict):
-        return {k: _json(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_json(v) for v in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value

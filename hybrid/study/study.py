@@ -395,6 +395,14 @@ class Study:
             self._tiers = tuple(usual)
         return self._tiers
 
+    def tiers_under(self, terms: Terms) -> tuple[Tier, ...]:
+        """Return the tiers as they are under other terms."""
+        if terms.routing == self._terms.routing:
+            return self.tiers
+        other = self.aside()
+        other.terms = terms
+        return other.tiers
+
     def _names(self) -> Iterator[str]:
         table = self.evidence.predictions
         taken = [t.name for t in table.tiers]
@@ -724,13 +732,13 @@ class Study:
             If there is nothing to choose from, or no row to choose on.
         """
         goal = goal or self.usual_goal()
-        (tune, rows), (test, _) = (self._every_answer(side) for side in SIDES)
+        tune, test = (self._every_answer(side) for side in SIDES)
         found = recommend(
             tune.predictions,
             tune.truth,
             goal,
             test=test,
-            groups=self.dataset.group[rows],
+            groups=tune.groups,
             ways=None if policies is None else [way for p in policies for way in one_way(p)],
             order=self._terms.order or None,
             progress=progress,
@@ -739,17 +747,20 @@ class Study:
         )
         on_tune, on_test = (self.graded(found.policy.names, side) for side in SIDES)
         measured = on_test.summary(found.policy) if len(on_test) else None
-        return replace(found, tune=on_tune.summary(found.policy), test=measured)
+        found = replace(found, tune=on_tune.summary(found.policy), test=measured)
+        self.suggested = promises.Suggested(self._terms, found)
+        return found
 
-    def _every_answer(self, side: str) -> tuple[Labelled, Rows]:
-        """Return the rows of a side in the class mix of the terms with every tier's answers, and which they are."""
+    def _every_answer(self, side: str) -> Labelled:
+        """Return the rows of a side in the class mix of the terms with every tier's answers."""
         rows, dataset = self.side(side), self.dataset
         if self._terms.mix:
             shares = dict(self._terms.mix)
             wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
             kept, _ = in_mix(dataset.truth[rows], dataset.key[rows], np.ones(len(rows), dtype=bool), wanted)
             rows = rows[kept]
-        return Labelled(self.table_of([t.name for t in self.tiers], rows), dataset.truth[rows]), rows
+        every = self.table_of([t.name for t in self.tiers], rows)
+        return Labelled(every, dataset.truth[rows], dataset.group[rows])
 
     def usual_goal(self) -> Goal:
         """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier."""
@@ -761,7 +772,9 @@ class Study:
         """Return the thresholds of a policy whose risk can be promised, by groups; see `hybrid.tuning.certify`."""
         policy = self._at_hand(policy)
         on = self.graded(policy.names, "tune")
-        return certify(policy, on.predictions, on.truth, **{"groups": on.groups} | wanted)
+        found = certify(policy, on.predictions, on.truth, **{"groups": on.groups} | wanted)
+        self.certified = promises.Certified(self._terms, found)
+        return found
 
     # leaving
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hybrid.errors import SupportError
 from hybrid.routing.engine import Policy
 from hybrid.support.actions import FACTS, ActionRow, ActionTable, read_conditions
 from hybrid.support.extraction import ExtractionSettings
-from hybrid.support.patterns import Strict, first_problem
+from hybrid.support.patterns import Strict
 
 SCHEMA_VERSION = 1
 DEAR_KINDS = ("llm", "whatif", "human")  # an answer of these is never an easy one
@@ -120,17 +120,3 @@ def default_config(classes: Sequence[str]) -> SupportConfig:
         if category in ("any", *classes)
     )
     return SupportConfig(simple_categories=tuple(c for c in SIMPLE if c in classes), actions=ActionTable(rows=rows))
-
-
-def read_config(text: str | bytes) -> SupportConfig:
-    """Read a configuration from JSON.
-
-    Raises
-    ------
-    SupportError
-        If it is not one.
-    """
-    try:
-        return SupportConfig.model_validate_json(text)
-    except ValidationError as error:
-        raise first_problem(error, "support.json") from error

@@ -148,10 +148,6 @@ class LLMExtractor:
             failed = {t: e for t, e in zip(new, said, strict=True) if e is not None}
         return [failed.get(t) or self.read(t, self._kept[keys[t]]) for t in texts]
 
-    def reply_to(self, text: str) -> Reply | None:
-        """Return what the LLM said of a ticket, word by word; None where it was not asked or gave no answer."""
-        return self._kept.get(self.settings.question_key(self.request(text)))
-
     async def _ask(
         self, client: LLMClient, gate: asyncio.Semaphore, key: str, request: dict[str, Any]
     ) -> Extraction | None:

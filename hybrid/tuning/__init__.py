@@ -6,7 +6,6 @@ from hybrid.tuning.explore import Effort, every_way, one_way
 from hybrid.tuning.goals import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal
 from hybrid.tuning.recommend import (
     Candidate,
-    Contradiction,
     Labelled,
     Point,
     Progress,
@@ -26,7 +25,6 @@ __all__ = [
     "SYSTEM",
     "Candidate",
     "Certificate",
-    "Contradiction",
     "Effort",
     "Goal",
     "Labelled",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.metrics.intervals import holm
 from hybrid.metrics.summary import Interval, Summary, mean_interval, summarize
+from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
 from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import Floats, Labels, Predictions, Rows
 from hybrid.tuning.choosing import (
     PULLS,
     Finalist,
@@ -34,15 +34,15 @@ CLASS_TRIED, CLASS_WAYS = 12, 2  # triages that thresholds per class are tried o
 CANDIDATES = 12  # ways that are named
 POINTS = 120  # of a front that are kept
 RELATED = 0.5  # of the most rows: ways that were measured on fewer are not on the front
-SHIFTED = 0.01  # p-value below which the sides differ where nothing was chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Rows and their classes; a cell that was not asked is nan."""
+    """Rows, their classes, and codes of what belongs together; a cell that was not asked is nan."""
 
     predictions: Predictions
     truth: Labels
+    groups: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -50,7 +50,10 @@ class Labelled:
     def answered(self, names: Sequence[str]) -> Labelled:
         """Return the rows that all of these tiers answered."""
         rows = answered_by(self.predictions, names)
-        return self if rows.all() else Labelled(self.predictions.take(rows), self.truth[rows])
+        if rows.all():
+            return self
+        groups = None if self.groups is None else self.groups[rows]
+        return Labelled(self.predictions.take(rows), self.truth[rows], groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Selection:
         Of the policy on the rows that it was chosen on; cost in USD per 1,000.
     cost_held_out, accuracy_held_out
         Of what is chosen without the rows that it is measured on.
-    reference_cost, reference_accuracy
+    reference_cost
         Of the reference, on the same rows.
     """
 
@@ -115,7 +118,6 @@ class Selection:
     cost_held_out: float
     accuracy_held_out: float
     reference_cost: float
-    reference_accuracy: float
 
     @property
     def saved_on_tune(self) -> float:
@@ -144,30 +146,6 @@ class Selection:
             f"{self.accuracy_held_out:.1%}. So {part:.1f} points of the saving and {lost:.1f} of the accuracy are the "
             "luck of choosing."
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A limit that was kept on tune and is missed on test beyond chance.
-
-    Parameters
-    ----------
-    what
-        In words.
-    shift
-        Whether the sides differ where nothing was chosen: a tier alone is more, or less, accurate on test. If not, it
-        is the luck of choosing that is gone.
-    """
-
-    what: str
-    shift: bool
-
-    @property
-    def words(self) -> str:
-        """Say it in a line, with what it means."""
-        if self.shift:
-            return f"{self.what}. The sides differ even where nothing was chosen: the rows have changed, not the luck."
-        return f"{self.what}. No tier alone differs between the sides: what is gone is the luck of choosing on tune."
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +257,7 @@ def recommend(
     table, truth
         Where to choose: every tier, from cheap to dear or not; a cell that was not asked is nan.
     test
-        Where to report; the same tiers.
+        Where to report; the same tiers, with the groups of its rows.
     groups
         The group of each tune row, shape ``(n_rows,)``: rows of one are held out together.
     ways
@@ -341,20 +319,21 @@ def recommend(
         exact &= champion.tried.key <= finalists[0].tried.key
     tried = champion.tried = _trimmed(explorer, champion)
     exact &= tried.found.exact
-    on = Labelled(tried.on.predictions, tried.on.truth)
+    on = Labelled(tried.on.predictions, tried.on.truth, None if groups is None else groups[tried.on.rows])
     fronts = _fronts(explorer, champion, goal)
     caps = goal.caps(len(on))
     policy = tried.found.policy
     reported = test.answered(policy.names) if test is not None else None
     measured = _measure(policy, reported) if reported is not None and len(reported) else None
-    tune = summarize(replay(policy, on.predictions), on.truth, groups=None if groups is None else groups[tried.on.rows])
+    tune = _measure(policy, on)
+    common = _n_common(champion, finalists)
     feasible = not violation(tried.found.totals[:, None], caps)[0]
     return Recommendation(
         goal,
         policy,
         feasible,
         _binding(tried.found, on, goal, caps, champion.pull),
-        _method(explorer, tried, finalists if fold is not None else []),
+        _method(explorer, tried, finalists if fold is not None else [], common),
         exact,
         tune,
         measured,
@@ -364,7 +343,7 @@ def recommend(
         fronts={name: _points(f) for name, f in fronts.items()},
         effort=explorer.effort,
         selection=None if fold is None else _selection(finalists, champion, judge, fold, table, truth),
-        n_common=_n_common(champion, finalists),
+        n_common=common,
         contradiction=_contradiction(policy, goal, on, reported, measured) if feasible else None,
         pull=champion.pull,
     )
@@ -480,7 +459,7 @@ def _candidates(
     return tuple(found)
 
 
-def _method(explorer: Explorer, tried: Try, finalists: Sequence[Finalist]) -> str:
+def _method(explorer: Explorer, tried: Try, finalists: Sequence[Finalist], common: int) -> str:
     effort = explorer.effort
     said = [tried.found.method]
     if effort.ways > 1:
@@ -493,7 +472,7 @@ def _method(explorer: Explorer, tried: Try, finalists: Sequence[Finalist]) -> st
             what += f", {effort.sketched:,} of them on a sample of rows only"
         said.append(what)
     if len(finalists) > 1:
-        said.append(f"chosen among the best {len(finalists)} on held-out tune rows")
+        said.append(f"chosen among the best {len(finalists)} on {common:,} held-out tune rows")
     return "; ".join(said)
 
 
@@ -524,7 +503,6 @@ def _selection(
         1000 * float(measures[COST].mean()),
         1 - float(measures[WRONG].mean()),
         1000 * float(table.cost[rows, j].mean()),
-        float(np.mean(table.label[rows, j] == truth[rows])),
     )
 
 
@@ -542,40 +520,22 @@ def _contradiction(
     if test is None or measured is None:
         return None
     accuracy, cost = measured.accuracy, measured.cost_per_1000
-    said = []
-    if goal.floor is not None and accuracy.high < goal.floor:
-        said.append(
-            f"On test it is {accuracy.value:.1%} accurate (95% {accuracy.low:.1%} to {accuracy.high:.1%}), below the "
-            f"floor of {goal.floor:.1%}"
-        )
+    said, p_value = [], float("nan")
+    if goal.floor is not None:
+        right = replay(policy, test.predictions).label == test.truth
+        p_value = surprise(right, goal.floor, groups=test.groups)
+        if p_value <= ALARM:
+            said.append(
+                f"On test it is {accuracy.value:.1%} accurate (95% {accuracy.low:.1%} to {accuracy.high:.1%}), below "
+                f"the floor of {goal.floor:.1%}"
+            )
     if goal.budget is not None and cost.low > goal.budget:
         money = f"${cost.value:.4g} per 1,000 (95% from ${cost.low:.4g})"
-        said.append(f"on test it costs {money}, above the budget of ${goal.budget:.4g}")
-    return Contradiction("; ".join(said), _shifted(policy, on, test)) if said else None
-
-
-def _shifted(policy: Policy, on: Labelled, test: Labelled) -> bool:
-    """Whether a tier of the policy alone is more or less accurate on test than on tune, beyond chance."""
-    p_values = []
-    for t in policy.tiers:
-        if t.kind == "gate":
-            continue
-        right = [_right(side, t.name) for side in (on, test)]
-        p_values.append(_two_shares(*right))
-    return bool(p_values) and min(holm(p_values)) < SHIFTED
-
-
-def _right(side: Labelled, name: str) -> Bools:
-    right: Bools = side.predictions.label[:, side.predictions.index(name)] == side.truth
-    return right
-
-
-def _two_shares(a: Bools, b: Bools) -> float:
-    """Return the two-sided p-value that two shares are equal (Fisher's exact test)."""
-    from scipy.stats import fisher_exact
-
-    counts = [[int(x.sum()), int((~x).sum())] for x in (a, b)]
-    return float(fisher_exact(counts).pvalue)
+        said.append(f"On test it costs {money}, above the budget of ${goal.budget:.4g}")
+    if not said:
+        return None
+    alone = [elsewhere(side.predictions.select(policy.names), side.truth) for side in (on, test)]
+    return Contradiction("; ".join(said), p_value, shift(*alone, groups=(on.groups, test.groups)))
 
 
 def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
@@ -585,7 +545,7 @@ def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
 
 
 def _measure(policy: Policy, on: Labelled) -> Summary:
-    return summarize(replay(policy, on.predictions), on.truth)
+    return summarize(replay(policy, on.predictions), on.truth, groups=on.groups)
 
 
 def _binding(chosen: Found, on: Labelled, goal: Goal, caps: Floats, pull: float | None) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def main():
                 continue
             text = texts[ticket.ticket_id]
             (read,) = asyncio.run(extractor.extract([text]))
-            reply = extractor.reply_to(text)
+            reply = extractor._kept.get(settings.question_key(extractor.request(text)))
             if reply is None:
                 raise SystemExit(read.problem)
             row = {"id": ticket.ticket_id, "model": given.model, "kind": reply.kind, "content": reply.content}

@@ -91,6 +91,8 @@ def draw(study: Study, policy: Policy, side: str) -> None:
             {
                 when: {
                     "ECE, 15 equal-mass bins (95% CI)": _with_interval(r.ece),
+                    "ECE of a calibrated tier on as many rows": f"{_with_interval(r.chance)}"
+                    + ("" if r.ordinary else ", this one is worse"),
                     "Brier score (95% CI)": _with_interval(r.brier),
                     "AURC (95% CI)": _with_interval(risk.aurc),
                     "E-AURC (95% CI)": _with_interval(risk.e_aurc),
@@ -104,7 +106,8 @@ def draw(study: Study, policy: Policy, side: str) -> None:
         )
     )
     st.caption(
-        f"Calibrated by {found.method}. {found.reason} ECE overstates at few rows; its interval allows for that. "
+        f"Calibrated by {found.method}. {found.reason} ECE overstates at few rows: compare it with what a perfectly "
+        "calibrated tier shows there. "
         "AURC is the mean selective risk over all coverages, E-AURC what it exceeds that of the best order by: only "
         "the order of the rows counts."
     )

@@ -28,12 +28,12 @@ WIDTH = 340  # pixels of the popover
 def controls(study: Study, policy: Policy) -> Certificate | None:
     """Draw the popover; returns the certificate while it is switched on."""
     with st.popover("Certify", icon=":material/verified:", width="content"), st.container(width=WIDTH):
-        on = st.toggle("Show what can be promised", value=False, key="certify_on")
+        _bring_back(study.certified)
+        on = st.toggle("Show what can be promised", key="certify_on")
         alpha = st.number_input(
             "Risk at most (α), %",
             0.1,
             99.0,
-            10.0,
             step=0.5,
             key="certify_alpha",
             help="The share of wrong answers that you can live with.",
@@ -42,7 +42,6 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
             "The promise may fail with probability (δ), %",
             0.1,
             50.0,
-            10.0,
             step=1.0,
             key="certify_delta",
             help="Over the draw of the labelled rows. It is divided by the number of things that are chosen together.",
@@ -50,7 +49,7 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
         risk = st.radio("Risk of", list(RISKS), format_func=RISKS.__getitem__, key="certify_risk")
         per_class = False
         if isinstance(policy.pattern, Triage) and risk == SELECTIVE:
-            per_class = st.toggle("For each predicted class by itself", value=False, key="certify_classes")
+            per_class = st.toggle("For each predicted class by itself", key="certify_classes")
         st.caption(
             "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial "
             "bounds, and labels decide nothing else. Rows that belong together count as one. On tune rows, which the "
@@ -58,19 +57,39 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
             "for drift."
         )
     if not on:
-        study.certified = None
+        _remember(study, None)
         return None
     held = _held(policy)
     found = _certify(
         study.token, repr((held, alpha, delta, risk, per_class)), study, held, alpha, delta, risk, per_class
     )
     if isinstance(found, str):
-        study.certified = None
+        _remember(study, None)
         st.session_state["certify_problem"] = found
         return None
     st.session_state.pop("certify_problem", None)
-    study.certified = promises.Certified(study.terms, found)
+    _remember(study, promises.Certified(study.terms, found))
     return found
+
+
+def _remember(study: Study, found: promises.Certified | None) -> None:
+    if found != study.certified:
+        study.certified = found
+        state.save()
+
+
+def _bring_back(kept: promises.Certified | None) -> None:
+    """Set the controls as the certificate was asked for that a project brought back."""
+    found = None if kept is None else kept.found
+    start = {
+        "certify_on": found is not None,
+        "certify_alpha": 10.0 if found is None else 100 * found.alpha,
+        "certify_delta": 10.0 if found is None else 100 * found.delta,
+        "certify_risk": SELECTIVE if found is None else found.risk,
+        "certify_classes": found is not None and found.per_class,
+    }
+    for key, value in start.items():
+        st.session_state.setdefault(key, value)
 
 
 def _held(policy: Policy) -> Policy:
@@ -130,6 +149,9 @@ def result(study: Study, policy: Policy, found: Certificate | None) -> None:
                 args=(found.policy,),
                 disabled=policy == found.policy,
             )
+        against = promises.contradicted(study, policy, found) if covered else None
+        if against is not None:
+            st.warning(inert(against.words), icon=":material/report:")
         if found.left_out:
             st.caption(
                 f"Nothing certifies for {inert(wording.listed(found.left_out))}: there everything goes to "

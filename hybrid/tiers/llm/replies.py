@@ -14,8 +14,6 @@ from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.llm import foreign
 
 OK = "ok"
-# what the model itself answered, if badly: paid for, and it would say the same again
-ANSWERED = (OK, "unknown_label", "malformed", "empty", "refusal", "truncated", "context_too_long")
 DAMAGED = "damaged"  # a kept reply that cannot be read
 
 CHEAP, DEAR = "cheap", "llm"  # a gate's tiers unless it is told others
@@ -55,7 +53,8 @@ class Reply:
     Parameters
     ----------
     kind
-        ``ok`` or what is wrong with it: one of `ANSWERED`; of a question that failed, why.
+        ``ok``, or what is wrong with it: ``unknown_label``, ``malformed``, ``empty``, ``refusal``, ``truncated`` or
+        ``context_too_long``, for which the model would say the same again; of a question that failed, why.
     content
         The model's very words, or the server's where it refused.
     probability
