@@ -247,7 +247,7 @@ def show_classifier(study: Study) -> None:
     sides = {"out of fold on tune": recording.split.tune, "on test": recording.split.test}
     parts = []
     for name, rows in sides.items():
-        accuracy = share(right[rows])
+        accuracy = share(right[rows], dataset.group[rows])
         before = expected_calibration_error(recording.raw_confidence[rows], right[rows])
         after = expected_calibration_error(answers.confidence[rows], right[rows])
         parts.append(
@@ -259,13 +259,13 @@ def show_classifier(study: Study) -> None:
 
 def show_alone(study: Study) -> None:
     """Draw what each tier is worth alone; those that are fitted here on rows that they were not fitted on."""
-    truth = study.dataset.truth
+    truth, group = study.dataset.truth, study.dataset.group
     rows = []
     for tier in study.tiers:
         if tier.kind in ALONE or tier.name == CLASSIFIER:
             answers = study.column(tier.name)[1]
             asked = ~np.isnan(answers.confidence)
-            accuracy = share(answers.label[asked] == truth[asked])
+            accuracy = share(answers.label[asked] == truth[asked], group[asked])
             rows.append(
                 {
                     "Tier alone": tier.name,

@@ -123,7 +123,7 @@ table = pd.DataFrame(
         "Escalated": c.escalation_rate,
         "USD per 1,000": c.cost_per_1000,
     }
-    for c in per_class(found, len(classes))
+    for c in per_class(found, len(classes), groups=study.measure(policy, side).graded.groups)
 )
 share = st.column_config.NumberColumn(format="percent")
 st.dataframe(

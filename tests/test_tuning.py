@@ -203,6 +203,39 @@ def test_the_recommendation_keeps_its_floor_says_what_binds_and_reports_both_sid
     assert found.candidates[0].tune.cost_per_1000.value <= found.candidates[1].tune.cost_per_1000.value
 
 
+def test_copies_of_rows_tell_no_more_than_the_rows_themselves():
+    """Ten copies of each of 300 rows, as one customer's: whatever is said of them is as unsure as of the 300."""
+    goal = Goal("least_total", wrong=0.01, by_class=False)
+    sides = [made(300), made(300, seed=1)]
+    often = [
+        Labelled(
+            s.predictions.take(np.repeat(np.arange(300), 10)), np.repeat(s.truth, 10), np.repeat(np.arange(300), 10)
+        )
+        for s in sides
+    ]
+    alone = suggested([POLICY], sides[0], goal, test=sides[1])
+    copied = suggested([POLICY], often[0], goal, test=often[1], groups=often[0].groups)
+
+    def widths(found, tune, test):
+        gain = per_class_thresholds(POLICY, tune, goal, report_on=test, min_rows=len(tune) // 10).gain
+        band = stability(found, tune, measured_on=test, n=30).thresholds[0]
+        widths = [band[3] - band[2], gain.accuracy.half_width]
+        for i in (found.tune.accuracy, found.test.accuracy, found.candidates[0].tune.cost_per_1000, *found.totals):
+            widths.append(i.half_width)
+        return widths
+
+    assert copied.policy == alone.policy
+    assert widths(copied, *often) == pytest.approx(widths(alone, *sides), rel=0.3)
+
+
+def test_where_no_mistake_was_seen_the_total_cost_still_allows_for_some():
+    tune = made(100)
+    right = replace(tune.predictions, label=np.repeat(tune.truth[:, None], 2, axis=1))
+    found = suggested([POLICY], Labelled(right, tune.truth), Goal("least_total", wrong=50.0))
+    assert found.totals[0].low == found.totals[0].value == 0
+    assert found.totals[0].high > 1000 * 50 * 0.03  # accuracy from 96.3 % on: three mistakes in a hundred
+
+
 def test_a_goal_that_nothing_reaches_is_said_to_be_out_of_reach():
     found = suggested([POLICY], made(500), Goal("cheapest", floor=0.999))
     assert not found.feasible

@@ -388,7 +388,7 @@ def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
         f"{f' Exact McNemar p = {gain.p_value:.3g}.' if st.session_state.get('statistics') else ''}"
     )
     if not gain.told_apart:
-        more = f" About {gain.rows_to_tell:,} labelled rows would tell." if gain.rows_to_tell else ""
+        more = f" About {wording.labelled_rows(gain.rows_to_tell, gain)} would tell." if gain.rows_to_tell else ""
         st.info(f"{verdict} The two cannot be told apart on these rows.{more}", icon=":material/balance:")
     elif gain.accuracy.value < 0:
         st.warning(

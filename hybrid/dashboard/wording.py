@@ -11,6 +11,7 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER
 
+WORTH_GROUPING = 1.1  # rows a group from which on it is said how many groups there are
 WORTH_KNOWING = 0.05  # loss of accuracy on fresh rows that has to be ruled out before "holds" is said
 
 
@@ -28,6 +29,13 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 def plural(n: float, what: str) -> str:
     """Return a number with its unit: ``1 point``, ``2.5 points``."""
     return f"{n:g} {what}{'' if n == 1 else 's'}"
+
+
+def labelled_rows(n: int, seen: PairedDifference) -> str:
+    """Return a number of labelled rows, and in how many groups that is where many rows share one."""
+    groups = seen.groups_of(n)
+    told = groups is not None and n >= WORTH_GROUPING * groups
+    return f"{n:,} labelled rows{f' in {groups:,} groups' if told else ''}"
 
 
 def percent(share: float) -> str:

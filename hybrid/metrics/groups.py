@@ -113,6 +113,10 @@ class Groups:
         own = self.sums(flags)
         return float(self.worth_of_share(int(flags.sum()), float(own @ own), float(own @ self.size)))
 
+    def effect_on(self, flags: Bools) -> float:
+        """Return how many rows are worth one independent row to the share of True: the design effect."""
+        return self.n_rows / self.worth_of_flags(flags)
+
     def worth_of_share(self, hits: Floats | int, squares: Floats | float, cross: Floats | float) -> Floats:
         """Return how many independent rows these are worth to a share.
 

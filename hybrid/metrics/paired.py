@@ -55,12 +55,9 @@ class PairedDifference:
         """Whether the interval of the accuracy difference excludes 0."""
         return not self.accuracy.low <= 0 <= self.accuracy.high
 
-    @property
-    def groups_to_tell(self) -> int | None:
-        """About how many groups of the same sizes hold the rows to tell; None without groups or a difference."""
-        if self.rows_to_tell is None or self.n_groups is None:
-            return None
-        return int(np.ceil(self.rows_to_tell * self.n_groups / self.n_rows))
+    def groups_of(self, rows: int) -> int | None:
+        """Return about how many groups of the sizes seen hold so many rows; None where each row is its own."""
+        return None if self.n_groups is None else int(np.ceil(rows * self.n_groups / self.n_rows))
 
 
 def paired_difference(

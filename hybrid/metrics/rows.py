@@ -130,8 +130,8 @@ class ClassNumbers:
     cost_per_1000: float
 
 
-def per_class(found: Inspection, n_classes: int) -> list[ClassNumbers]:
-    """Measure every class that has rows."""
+def per_class(found: Inspection, n_classes: int, *, groups: Labels | None = None) -> list[ClassNumbers]:
+    """Measure every class that has rows; `groups`: codes of what belongs together, shape ``(n_rows,)``."""
     numbers = []
     for code in range(n_classes):
         mine = found.truth == code
@@ -141,7 +141,7 @@ def per_class(found: Inspection, n_classes: int) -> list[ClassNumbers]:
                 ClassNumbers(
                     code,
                     int(mine.sum()),
-                    share(found.right[mine]),
+                    share(found.right[mine], None if groups is None else groups[mine]),
                     float(found.right[named].mean()) if named.any() else float("nan"),
                     float(found.escalated[mine].mean()),
                     1000 * float(found.cost[mine].mean()),

@@ -109,7 +109,7 @@ def summarize(outcomes: Outcomes, truth: Labels, *, groups: Labels | Groups | No
         raise TierError("There is no row to measure on: no row has an answer from every tier of this policy.")
     right = outcomes.label == truth
     escalated, together = outcomes.asked[:, -1], Groups.of(groups)
-    cost = mean_interval(outcomes.cost, groups=together, least=_cheapest(outcomes), most=dearest(outcomes))
+    cost = mean_interval(outcomes.cost, groups=together, least=cheapest(outcomes), most=dearest(outcomes))
     p50, p95 = np.quantile(outcomes.latency, [0.5, 0.95])
     return Summary(
         n_rows=len(truth),
@@ -125,7 +125,7 @@ def summarize(outcomes: Outcomes, truth: Labels, *, groups: Labels | Groups | No
     )
 
 
-def _cheapest(o: Outcomes) -> float:
+def cheapest(o: Outcomes) -> float:
     """Return what a row costs at least, in USD: the tiers that are asked before anything is known, at their lowest."""
     first = o.policy.pattern.wants(Predictions.unasked(o.policy.tiers, (), 1))[0]
     return float(o.seen.cost[:, first].min(axis=0).sum())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybrid.metrics.groups import Groups
 from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.explore import RowSet, Try
 from hybrid.tuning.fronts import hull
@@ -155,10 +156,19 @@ def price_of_wrong(goal: Goal, cost: Floats, wrong: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Compares finalists on the rows that they have in common; `price` is what a wrong answer is worth."""
+    """Compares finalists on the rows that they have in common.
+
+    Parameters
+    ----------
+    price
+        What a wrong answer is worth, USD.
+    groups
+        Codes of what belongs together, of every row of the whole table; None: every row is a group of its own.
+    """
 
     goal: Goal
     price: float
+    groups: Rows | None = None
 
     def value(self, measures: Floats) -> Floats:
         """Return what is compared of each row, less is better, shape ``(n_rows,)``."""
@@ -185,13 +195,18 @@ class Judge:
         sure
             By how many standard errors it must.
         """
-        a, b = common(new, old, rows)
+        a, b, places = common(new, old, rows)
         if not a.shape[1]:
             return False
         if self.slow(a) != self.slow(b):
             return self.slow(b)
         gain = self.value(b) - self.value(a)
-        return bool(gain.mean() > sure * gain.std() / np.sqrt(len(gain)) + 1e-15)
+        mean = float(gain.mean())
+        off = gain - mean
+        if sure and self.groups is not None:
+            together = Groups.of(self.groups[places])
+            off = off if together is None else together.sums(off)
+        return bool(mean > sure * np.sqrt(off @ off) / len(gain) + 1e-15)
 
     def champion(self, finalists: Sequence[Finalist], rows: Rows | None = None) -> Finalist:
         """Return the best of them on held-out rows; the first stays where no other does better.
@@ -211,20 +226,20 @@ class Judge:
         return finalists[0] if chosen is None else chosen
 
 
-def common(a: Finalist, b: Finalist, rows: Rows | None = None) -> tuple[Floats, Floats]:
-    """Return both finalists' measures of the rows that both were measured on."""
+def common(a: Finalist, b: Finalist, rows: Rows | None = None) -> tuple[Floats, Floats, Rows]:
+    """Return both finalists' measures of the rows that both were measured on, and these rows' places in the table."""
     assert a.held_out is not None
     assert b.held_out is not None
     if a.on is b.on:
         kept = ~np.isnan(a.held_out[0]) & ~np.isnan(b.held_out[0])
         if rows is not None:
             kept &= rows[a.on.rows].astype(bool)
-        return a.held_out[:, kept], b.held_out[:, kept]
+        return a.held_out[:, kept], b.held_out[:, kept], a.on.rows[kept]
     both, in_a, in_b = np.intersect1d(a.on.rows, b.on.rows, assume_unique=True, return_indices=True)
     kept = ~np.isnan(a.held_out[0, in_a]) & ~np.isnan(b.held_out[0, in_b])
     if rows is not None:
         kept &= rows[both].astype(bool)
-    return a.held_out[:, in_a[kept]], b.held_out[:, in_b[kept]]
+    return a.held_out[:, in_a[kept]], b.held_out[:, in_b[kept]], both[kept]
 
 
 def held_out_of_choosing(

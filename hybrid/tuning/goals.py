@@ -132,6 +132,14 @@ class Goal:
         total: Floats = outcomes.cost + self._losses(outcomes.label, truth)
         return total
 
+    @property
+    def dearest_mistake(self) -> float:
+        """Return what a wrong answer costs at most, USD."""
+        table = np.array(self.wrong, dtype=np.float64)
+        if table.ndim:
+            np.fill_diagonal(table, 0.0)
+        return float(table.max(initial=0.0))
+
     def _losses(self, label: Labels, truth: Labels) -> Floats:
         if isinstance(self.wrong, int | float):
             flat: Floats = float(self.wrong) * (label != truth)

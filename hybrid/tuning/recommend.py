@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.metrics.summary import Interval, Summary, mean_interval, summarize
+from hybrid.metrics.paired import dearest
+from hybrid.metrics.summary import Interval, Summary, cheapest, mean_interval, summarize
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
 from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.patterns import Triage
@@ -23,7 +24,7 @@ from hybrid.tuning.choosing import (
     price_of_wrong,
     tune_by_class,
 )
-from hybrid.tuning.explore import Effort, Explorer, Try, every_way, from_cheap, name_of
+from hybrid.tuning.explore import Effort, Explorer, RowSet, Try, every_way, from_cheap, name_of
 from hybrid.tuning.fronts import Front
 from hybrid.tuning.goals import COST, LEAST_TOTAL, MOST_ACCURATE, TOLERANCE, WRONG, Goal, violation
 from hybrid.tuning.search import Found, search, search_by_class
@@ -38,7 +39,10 @@ RELATED = 0.5  # of the most rows: ways that were measured on fewer are not on t
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Rows, their classes, and codes of what belongs together; a cell that was not asked is nan."""
+    """Rows and their classes; a cell that was not asked is nan.
+
+    `groups` are codes of what belongs together, shape ``(n_rows,)``; None: every row is a group of its own.
+    """
 
     predictions: Predictions
     truth: Labels
@@ -54,6 +58,11 @@ class Labelled:
             return self
         groups = None if self.groups is None else self.groups[rows]
         return Labelled(self.predictions.take(rows), self.truth[rows], groups)
+
+    @classmethod
+    def of(cls, on: RowSet, groups: Rows | None) -> Labelled:
+        """Return the rows that a way was tried on; `groups` are those of the whole table."""
+        return cls(on.predictions, on.truth, None if groups is None else groups[on.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +318,7 @@ def recommend(
         )
     fold = folds_of(len(truth), groups, seed=seed)
     finalists = _finalists(explorer, goal)
-    judge = Judge(goal, price_of_wrong(goal, *_main_front(explorer)))
+    judge = Judge(goal, price_of_wrong(goal, *_main_front(explorer)), groups)
     champion, exact = finalists[0], _proven(explorer)
     if fold is not None:
         for f in finalists:
@@ -319,7 +328,7 @@ def recommend(
         exact &= champion.tried.key <= finalists[0].tried.key
     tried = champion.tried = _trimmed(explorer, champion)
     exact &= tried.found.exact
-    on = Labelled(tried.on.predictions, tried.on.truth, None if groups is None else groups[tried.on.rows])
+    on = Labelled.of(tried.on, groups)
     fronts = _fronts(explorer, champion, goal)
     caps = goal.caps(len(on))
     policy = tried.found.policy
@@ -337,7 +346,7 @@ def recommend(
         exact,
         tune,
         measured,
-        _candidates(explorer, finalists, champion, goal),
+        _candidates(explorer, finalists, champion, goal, groups),
         (_total(policy, on, goal), _total(policy, reported, goal)),
         front=_points(_together(fronts.values())),
         fronts={name: _points(f) for name, f in fronts.items()},
@@ -443,7 +452,7 @@ def _points(front: Front) -> tuple[Point, ...]:
 
 
 def _candidates(
-    explorer: Explorer, finalists: Sequence[Finalist], champion: Finalist, goal: Goal
+    explorer: Explorer, finalists: Sequence[Finalist], champion: Finalist, goal: Goal, groups: Rows | None
 ) -> tuple[Candidate, ...]:
     """Return the chosen way and the best others, one of each pattern over the same tiers."""
     seen: dict[tuple[str, tuple[str, ...], bool], Try] = {}
@@ -453,7 +462,7 @@ def _candidates(
     found = []
     for t in list(seen.values())[:CANDIDATES]:
         total = 1000 * float(t.found.totals[0]) / t.n_rows if goal.kind == LEAST_TOTAL else None
-        on = Labelled(t.on.predictions, t.on.truth)
+        on = Labelled.of(t.on, groups)
         policy = t.found.policy
         found.append(Candidate(policy, not t.key[0], _measure(policy, on), t.found.method, t.found.exact, total))
     return tuple(found)
@@ -541,7 +550,10 @@ def _contradiction(
 def _total(policy: Policy, on: Labelled | None, goal: Goal) -> Interval | None:
     if goal.kind != LEAST_TOTAL or on is None or not len(on):
         return None
-    return mean_interval(1000 * goal.total_cost(replay(policy, on.predictions), on.truth))
+    outcomes = replay(policy, on.predictions)
+    total = goal.total_cost(outcomes, on.truth)
+    most = dearest(outcomes) + goal.dearest_mistake  # what was not seen may still come
+    return mean_interval(1000 * total, groups=on.groups, least=1000 * cheapest(outcomes), most=1000 * most)
 
 
 def _measure(policy: Policy, on: Labelled) -> Summary:

@@ -10,8 +10,13 @@ from hybrid.metrics.intervals import wilson
 MOST = 10**9  # rows beyond which the answer is "no number that anybody labels"
 
 
-def rows_for_interval(share: float, half_width: float, *, level: float = 0.95) -> int:
+def rows_for_interval(share: float, half_width: float, *, level: float = 0.95, design_effect: float = 1.0) -> int:
     """Return how many rows give a share a Wilson interval of at most this half width.
+
+    Parameters
+    ----------
+    design_effect
+        How many rows are worth one independent row; see `hybrid.metrics.groups.Groups`.
 
     Examples
     --------
@@ -21,7 +26,8 @@ def rows_for_interval(share: float, half_width: float, *, level: float = 0.95) -
     _check("half_width", half_width)
 
     def enough(n: int) -> bool:
-        low, high = wilson(share * n, n, level=level)
+        worth = n / design_effect
+        low, high = wilson(share * worth, worth, level=level)
         return bool((high - low) / 2 <= half_width)
 
     found = _least(enough)

@@ -42,15 +42,17 @@ class Stability:
 def stability(
     chosen: Recommendation, tune: Labelled, *, measured_on: Labelled, n: int = RESAMPLES, seed: int = 0
 ) -> Stability:
-    """Choose again on `n` bootstrap resamples of the tune rows, in the same way of routing.
+    """Choose again on `n` bootstrap resamples of the tune rows, or of their groups, in the same way of routing.
 
     Thresholds per class are priced rather than exact, and pairs taken from a lattice, in the resamples.
     """
     rng = np.random.default_rng(seed)
+    codes = np.arange(len(tune)) if tune.groups is None else np.unique(tune.groups, return_inverse=True)[1]
+    units = int(codes.max(initial=-1)) + 1
     values, outcomes = [], []
     now = thresholds_of(chosen.policy)
     for _ in range(n):
-        counts = rng.multinomial(len(tune), np.full(len(tune), 1 / len(tune))).astype(np.float64)
+        counts = rng.multinomial(units, np.full(units, 1 / units)).astype(np.float64)[codes]
         policy = search_like(chosen.policy, tune, chosen.goal, counts, pull=chosen.pull).policy
         found = thresholds_of(policy)
         values.append([found.get(name, np.nan) for name in now])
@@ -106,4 +108,5 @@ def per_class_thresholds(
     one = search(policy, tune.predictions, tune.truth, goal)
     many = search_by_class(policy, tune.predictions, tune.truth, goal, min_rows=min_rows)
     a, b = (replay(f.policy, report_on.predictions) for f in (one, many))
-    return ByClass(many.policy, one.policy, paired_difference(a, b, report_on.truth), many.method, many.exact)
+    gain = paired_difference(a, b, report_on.truth, groups=report_on.groups)
+    return ByClass(many.policy, one.policy, gain, many.method, many.exact)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.inert import inert
+from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import holm
 from hybrid.metrics.ranking import break_even_price
 from hybrid.metrics.summary import PairedDifference
@@ -41,10 +42,11 @@ def draw(study: Study, pins: Sequence[Pin], side: str) -> None:
     assert found is not None  # the second is compared with the first
     st.markdown(verdict(found, one, two))
     st.caption(more_rows(found, delta))
-    now = rows_for_interval(accuracy, width)
+    rows = study.graded(tuple(dict.fromkeys(n for c in choices for n in c.names)), side)
+    together, right = Groups.of(rows.groups), rows.outcomes(choices[1]).label == rows.truth
+    now = rows_for_interval(accuracy, width, design_effect=1.0 if together is None else together.effect_on(right))
     more = f"label {now - found.n_rows:,} more" if now > found.n_rows else "the rows at hand are enough"
     st.caption(f"For an accuracy of {one} within ±{wording.plural(100 * width, 'point')}: {now:,} rows, so {more}.")
-    rows = study.graded(tuple(dict.fromkeys(n for c in choices for n in c.names)), side)
     if study.llm is None:
         return
     even = same_price(rows.outcomes(choices[0]), rows.outcomes(choices[1]), (two, one), llm=study.llm.name)
@@ -87,7 +89,7 @@ def verdict(found: PairedDifference, one: str, two: str) -> str:
         )
     told = "told apart" if found.told_apart else "**cannot be told apart**"
     return (
-        f"**{one}** against **{two}**: {wording.points(found.accuracy)} of accuracy (95% CI, paired bootstrap); "
+        f"**{one}** against **{two}**: {wording.points(found.accuracy)} of accuracy (95% CI, paired); "
         f"{found.uplift:,} rows turn right, {found.regression:,} turn wrong; exact McNemar p = {found.p_value:.3g}. "
         f"They are {told} on these {found.n_rows:,} rows.".replace("are **cannot", "**cannot")
     )
@@ -98,7 +100,8 @@ def more_rows(found: PairedDifference, delta: float) -> str:
     discordant = (found.uplift + found.regression) / found.n_rows
     needed = rows_to_tell(delta, discordant, design_effect=found.design_effect)
     assert needed is not None  # the control allows no difference of 0
-    said = f"About {needed:,} labelled rows would tell a difference of {wording.plural(100 * delta, 'point')}"
+    many = wording.labelled_rows(needed, found)
+    said = f"About {many} would tell a difference of {wording.plural(100 * delta, 'point')}"
     if not discordant:
         said += ", if one of them then never errs alone,"
     said += " in four of five cases"

@@ -111,9 +111,10 @@ def check(study: Study, policy: Policy, texts: list[str]) -> Checked:
             f"{', '.join(missing)} does not run here, so its confidence in new texts is not known: choose a policy "
             "on Tune in which only the last tier is external."
         )
-    labelled = _labelled(study, policy)
+    labelled, groups = _labelled(study, policy)
     production = _side(answered(policy, models, texts), models[watched(policy)].answer(texts))
-    found = drift(labelled, production, n_classes=len(study.dataset.classes))
+    # a flood of copies is what is to be seen, so production's texts are not grouped
+    found = drift(labelled, production, n_classes=len(study.dataset.classes), groups=(groups, None))
     return Checked(found, labelled[0], production[0])
 
 
@@ -122,12 +123,13 @@ def watched(policy: Policy) -> str:
     return policy.names[1 if policy.pattern.gate_first else 0]
 
 
-def _labelled(study: Study, policy: Policy) -> tuple[Floats, Bools, Labels]:
+def _labelled(study: Study, policy: Policy) -> tuple[tuple[Floats, Bools, Labels], Rows]:
+    """Return the labelled side, and which of its rows belong together."""
     on = study.measure(policy, "test").graded
     if not len(on.truth):
         on = study.measure(policy, "tune").graded
     told = on.predictions.answers(on.predictions.index(watched(policy)))
-    return _side(replay(policy, on.predictions), told)
+    return _side(replay(policy, on.predictions), told), on.groups
 
 
 def answered(policy: Policy, models: Mapping[str, LocalModel], texts: list[str]) -> Outcomes:

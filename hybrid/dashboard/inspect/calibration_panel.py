@@ -23,10 +23,10 @@ from hybrid.metrics.ranking import (
     risk_coverage,
     routing_gain,
 )
-from hybrid.metrics.summary import Interval, break_even_share, share, share_of
+from hybrid.metrics.summary import Interval, break_even_share, share
 from hybrid.routing.engine import Outcomes, Policy, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Labels, Tier
+from hybrid.routing.table import Bools, Tier
 from hybrid.study.defaults import cheap_of
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.graded import Graded
@@ -135,10 +135,9 @@ def _measure(key: str, policy: str, side: str, name: str, _study: Study, _policy
         before, after = said, cross_fitted(said, right, fold) if len(np.unique(fold)) > 1 else fitted.apply(said)
     else:
         before, after = said, fitted.apply(said)
-    risks = [risk_coverage(c, right) for c in (before, after)]
-    return TierReliability(
-        reliability(before, right), reliability(after, right), method, reason, fitted.informative, *risks
-    )
+    risks = [risk_coverage(c, right, groups=on.groups) for c in (before, after)]
+    was, now = (reliability(c, right, groups=on.groups) for c in (before, after))
+    return TierReliability(was, now, method, reason, fitted.informative, *risks)
 
 
 def _again(fitted: ConfidenceCalibrator) -> str:
@@ -168,7 +167,7 @@ def numbers(key: str, policy: str, side: str, _study: Study, _policy: Policy) ->
     cheap, strong = cheap_of(_policy.tiers), _policy.tiers[-1]
     outcomes = replay(_policy, on.predictions)
     rows = [
-        *_of_policy(_policy, outcomes, on.truth, strong.name),
+        *_of_policy(_policy, outcomes, on, strong.name),
         *_of_triage(on, outcomes, cheap, strong),
         *_of_overlap(on, outcomes, cheap.name, strong.name),
     ]
@@ -179,12 +178,13 @@ _Row = tuple[str, str, str, str]
 NONE, UNDEFINED = "–", "undefined"
 
 
-def _of_policy(policy: Policy, outcomes: Outcomes, truth: Labels, strong: str) -> list[_Row]:
-    f1, right, sent = macro_f1_interval(outcomes.label, truth), outcomes.label == truth, outcomes.asked[:, -1]
+def _of_policy(policy: Policy, outcomes: Outcomes, on: Graded, strong: str) -> list[_Row]:
+    right, sent, groups = outcomes.label == on.truth, outcomes.asked[:, -1], on.groups
+    f1, selective = macro_f1_interval(outcomes.label, on.truth, groups=groups), share(right[~sent], groups[~sent])
     rows = [
-        _share("System accuracy of the policy", share(right), "right final answers"),
-        _share("Escalation rate of the policy", share(sent), f"share sent to {strong}; coverage is the rest"),
-        _share("Selective accuracy of the policy", share(right[~sent]), "right among the rows that are not sent"),
+        _share("System accuracy of the policy", share(right, groups), "right final answers"),
+        _share("Escalation rate of the policy", share(sent, groups), f"share sent to {strong}; coverage is the rest"),
+        _share("Selective accuracy of the policy", selective, "right among the rows that are not sent"),
         _number("Macro-F1 of the policy", f1, "mean F1 of the classes"),
     ]
     gate, kept = policy.tiers[0], policy.tiers[1]
@@ -203,7 +203,8 @@ def _of_triage(on: Graded, outcomes: Outcomes, cheap: Tier, strong: Tier) -> lis
     weak, best = ((1000 * float(table.cost[:, j].mean()), float(right[:, j].mean())) for j in (0, 1))
     curve = sweep(Policy(Triage(), (cheap, strong)), table, truth, name="threshold")
     gain = routing_gain(curve.escalation_rate, curve.accuracy, curve.cost_per_1000, weak=weak, strong=best)
-    about = gap_intervals(table.confidence[:, 0], right[:, 0], right[:, 1], outcomes.label == truth)
+    policy_right = outcomes.label == truth
+    about = gap_intervals(table.confidence[:, 0], right[:, 0], right[:, 1], policy_right, groups=on.groups)
     rows = [("CostSave", UNDEFINED, NONE, "the best single tier costs nothing")]
     if gain.cost_save is not None:
         rows = [
@@ -219,7 +220,7 @@ def _of_triage(on: Graded, outcomes: Outcomes, cheap: Tier, strong: Tier) -> lis
         said = f"{strong.name} is not more accurate than {cheap.name}: no gap to recover"
         return [*((name, UNDEFINED, NONE, said) for name in ("PGR of the policy", "APGR", "CPT")), *rows]
     if about is None:
-        pgr = performance_gap_recovered(np.mean(outcomes.label == truth), weak=weak[1], strong=best[1])
+        pgr = performance_gap_recovered(np.mean(policy_right), weak=weak[1], strong=best[1])
         unsure = "the gap cannot be told from 0"
         pair = [("PGR of the policy", f"{pgr:.3f}", unsure, of_policy), ("APGR", f"{gain.apgr:.3f}", unsure, of_curve)]
     else:
@@ -233,20 +234,20 @@ def _of_triage(on: Graded, outcomes: Outcomes, cheap: Tier, strong: Tier) -> lis
 
 def _of_overlap(on: Graded, outcomes: Outcomes, cheap: str, strong: str) -> list[_Row]:
     """Return who is right where, the ceiling, and the two baselines: random and oracle escalation."""
-    n = len(on.truth)
     o = error_overlap(on.predictions, on.truth, weak=cheap, strong=strong)
+    w, s = (on.predictions.label[:, on.predictions.index(name)] == on.truth for name in (cheap, strong))
 
-    def row(name: str, part: float, meaning: str) -> _Row:
-        return _share(name, share_of(round(part * n), n), meaning)
+    def row(name: str, rows: Bools, meaning: str) -> _Row:
+        return _share(name, share(rows, on.groups), meaning)
 
     sent = float(np.mean(outcomes.asked[:, -1]))
     straight = (1 - sent) * (o.both + o.only_weak) + sent * (o.both + o.only_strong)
     return [
-        row("Both right", o.both, "no routing needed"),
-        row(f"Only {inert(cheap)} right", o.only_weak, "escalation breaks these"),
-        row(f"Only {inert(strong)} right", o.only_strong, "escalation fixes these; the oracle sends exactly these"),
-        row("Both wrong", o.neither, "no routing between the two helps"),
-        row("Ceiling of any router", o.ceiling, "accuracy of oracle escalation"),
+        row("Both right", w & s, "no routing needed"),
+        row(f"Only {inert(cheap)} right", w & ~s, "escalation breaks these"),
+        row(f"Only {inert(strong)} right", ~w & s, "escalation fixes these; the oracle sends exactly these"),
+        row("Both wrong", ~w & ~s, "no routing between the two helps"),
+        row("Ceiling of any router", w | s, "accuracy of oracle escalation"),
         (
             "Shared errors",
             wording.percent(o.shared_errors) if o.neither + o.only_weak + o.only_strong > 0 else NONE,

@@ -266,9 +266,9 @@ def _gain(key: str, policy: str, found: str, _study: Study, _policy: Policy) -> 
         return found_now.gain, f"the best single threshold for the same goal ({value:.3f})"
     a, b = (replay(p, test.predictions) for p in (with_classes(_policy, ()), _policy))
     common = _policy.thresholds()[0].value
-    return paired_difference(a, b, test.truth), f"one threshold of {common:.3f} for all classes"
+    return paired_difference(a, b, test.truth, groups=test.groups), f"one threshold of {common:.3f} for all classes"
 
 
 def _labelled(study: Study, policy: Policy, side: str) -> Labelled:
     on = study.measure(policy, side).graded
-    return Labelled(on.predictions, on.truth)
+    return Labelled(on.predictions, on.truth, on.groups)
