@@ -15,8 +15,7 @@ from conftest import study_of, table_of
 
 import hybrid
 from hybrid.errors import BundleError, TierError
-from hybrid.production.bundle import PolicyConfig, save
-from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import PolicyConfig, load_bundle, save_bundle
 from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Policy, defaults, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
@@ -41,7 +40,7 @@ def policy_of(recording, name, **chosen):
 
 def export(recording, policy, rows=None):
     rows = recording.split.test if rows is None else rows
-    return save(
+    return save_bundle(
         policy=policy,
         classes=recording.dataset.classes,
         models=recording.models,
@@ -281,7 +280,7 @@ def test_prices_of_what_if_hold_in_production(recording):
         tiers = table.select(["rules", "classifier", "llm"]).tiers
         policy = Policy(defaults(PATTERNS["ensemble"], [t.name for t in tiers], strategy=strategy), tiers)
         shown = replay(policy, table.take(test))
-        content = save(
+        content = save_bundle(
             policy=policy,
             classes=recording.dataset.classes,
             models=recording.models,
@@ -436,7 +435,7 @@ def test_two_tiers_of_a_kind_keep_files_of_their_own(recording):
     other = replace(one, calibrator=Calibrator(5.0))
     table = recording.predictions
     tiers = (Tier("classifier", "classifier"), Tier("unsure", "classifier"))
-    content = save(
+    content = save_bundle(
         policy=Policy(Cascade((0.99,)), tiers),
         classes=table.classes,
         models={"classifier": one, "unsure": other},
@@ -475,7 +474,7 @@ def test_the_lines_that_run_a_bundle_stand_as_they_are(recording, tmp_path):
     lines = []
     for number, (name, predictions, tiers, llms) in enumerate(cases):
         policy = Policy(defaults(PATTERNS[name], tiers), predictions.select(tiers).tiers)
-        content = save(
+        content = save_bundle(
             policy=policy,
             classes=classes,
             models=recording.models,

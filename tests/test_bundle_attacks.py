@@ -13,7 +13,7 @@ from test_bundle import OLD, export, policy_of, rewrite
 import hybrid
 from hybrid.errors import BundleError, HybridError
 from hybrid.production import archive
-from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import load_bundle
 from hybrid.production.signature import sign
 
 
@@ -276,13 +276,13 @@ def stranger(recording, url, variable):
     """Return a bundle that asks an LLM at an address of its author's choice."""
     from dataclasses import replace
 
-    from hybrid.production.bundle import save
+    from hybrid.production.bundle import save_bundle
     from hybrid.tiers.llm.questions import LLMSettings
     from hybrid.tiers.llm.tier import LLMTier
 
     policy, test = policy_of(recording, "triage", threshold=1.0), recording.split.test
     llm = LLMTier(LLMSettings("llm", "m", base_url=url, key_variable=variable), recording.dataset.classes)
-    return save(
+    return save_bundle(
         policy=replace(policy),
         classes=recording.dataset.classes,
         models=recording.models,

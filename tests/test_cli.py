@@ -16,7 +16,7 @@ import hybrid
 from hybrid.cli import main
 from hybrid.metrics.summary import summarize
 from hybrid.production import scoring
-from hybrid.production.bundle import save
+from hybrid.production.bundle import save_bundle
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
 from hybrid.study import project
@@ -37,7 +37,7 @@ def exported(recording, tmp_path_factory):
     policy = policy_of(recording, "triage", threshold=0.8)
     table, truth = recording.predictions.take(rows), recording.dataset.truth[rows]
     accuracy = summarize(replay(policy, table), truth).accuracy
-    content = save(
+    content = save_bundle(
         policy=policy,
         classes=recording.dataset.classes,
         models=recording.models,

@@ -13,7 +13,7 @@ from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import BundleError
 from hybrid.metrics.auroc import auroc
 from hybrid.metrics.confidence import reliability
-from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import UNKNOWN, Answers

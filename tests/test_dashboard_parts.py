@@ -1,4 +1,4 @@
-"""The parts that pages are made of, without a page: tiles, axes, the lattice of the line, wording, filters."""
+"""The parts that pages are made of, without a page: tiles, axes, the thresholds of the line, wording, filters."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,10 @@ import pytest
 from conftest import LEVELS, cases, groupings, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
 
 from hybrid.dashboard import charts, tiles, wording
+from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Saying, of_points, of_summary
 from hybrid.dashboard.tune import axes, threshold_line
@@ -43,7 +45,7 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
     line = data.draw(st.sampled_from(policy.thresholds()))
     where = {"name": line.name, "index": line.index}
     curve = sweep(policy, predictions, truth, **where, groups=groups)
-    at = threshold_line.lattice(curve)
+    at = threshold_line.settable(curve)
     texts = of_points(
         curve.on(at),
         scale,
@@ -104,7 +106,7 @@ CONFIDENCES = st.lists(st.sampled_from((0.0, 0.3, 0.5, 0.9, 0.99, 0.99999, 1.0))
 def test_every_axis_ascends_within_its_range(name, confidences):
     curve = curve_of(confidences)
     axis = Axis(name, curve)
-    x = axis.position(threshold_line.lattice(curve))
+    x = axis.position(threshold_line.settable(curve))
     low, high = axis.range
     assert (np.diff(x) >= 0).all()
     assert x.min() >= low - 1e-12
@@ -127,16 +129,16 @@ def test_what_the_axes_say():
 
 def test_the_lattice_has_every_thousandth_and_every_threshold_that_matters():
     curve = curve_of([0.12345, 0.999999])
-    at = threshold_line.lattice(curve)
+    at = threshold_line.settable(curve)
     assert {0.12345, 0.999999, 0.001, 0.5, 0.999, 0.0, 1.0} <= set(at.tolist())
     assert (np.diff(at) > 0).all()
     many = curve_of(np.random.default_rng(0).random(5_000))
-    assert 1_001 <= len(threshold_line.lattice(many)) <= 2_001
+    assert 1_001 <= len(threshold_line.settable(many)) <= 2_001
 
 
 def test_what_the_script_gets_is_json_and_fits_together():
     curve = curve_of([0.2, 0.4, 0.9, 0.99])
-    at = threshold_line.lattice(curve)
+    at = threshold_line.settable(curve)
     shown = curve.on(at)
     live = of_points(shown, Terms())
     axis = Axis(axes.STRETCHED, curve)
@@ -320,3 +322,29 @@ def test_the_figure_stays_the_same_wherever_the_threshold_stands(axis_name):
         )
     assert figures[0] == figures[1]
     assert "t1 alone (simulated)" in figures[0]
+
+
+def test_rows_with_several_labels_become_one_question_of_yes_or_no():
+    def page():
+        import pandas as pd
+        import streamlit as st
+
+        from hybrid.dashboard import state
+        from hybrid.dashboard.data import asking
+        from hybrid.data.guess import guess
+        from hybrid.study.study import Study
+
+        if state.drafted() is None:
+            label = ["a|b", "a", "b|c", "c", "a|c", "b"] * 5
+            table = pd.DataFrame({"text": [f"word {i}" for i in range(30)], "label": label}, dtype=object)
+            found = guess(table)
+            state.draft(state.Draft("t", Study("t", table, found.columns), found))
+        asking.offer_one_label(state.drafted())
+        now = state.drafted().study
+        st.code(f"{now.columns.label} {now.table[now.columns.label].tolist()[:3]}")
+
+    at = AppTest.from_function(page).run()
+    at.radio[0].set_value(asking.QUESTION).run()
+    assert at.code[0].value.startswith("label ")  # which label is not said yet
+    at.selectbox[0].set_value("b").run()
+    assert at.code[0].value == "b? ['yes', 'no', 'yes']"

@@ -17,8 +17,7 @@ from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.errors import BundleError, TierError
-from hybrid.production.bundle import load as load_bundle
-from hybrid.production.bundle import save
+from hybrid.production.bundle import load_bundle, save_bundle
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade
 from hybrid.study.evidence import record
@@ -282,7 +281,7 @@ def policy_over(recording, *names, thresholds):
 
 def export(recording, policy):
     dataset, test = recording.dataset, recording.split.test
-    return save(
+    return save_bundle(
         policy=policy,
         classes=dataset.classes,
         models=recording.models,

@@ -10,7 +10,7 @@ from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import Predictions, Tier
-from hybrid.tiers.human import Human, load
+from hybrid.tiers.human import Human, workload
 from hybrid.tiers.whatif import WhatIf
 
 KEYS = np.random.default_rng(0).integers(0, 2**63, 20_000).astype(np.uint64)
@@ -65,18 +65,18 @@ def test_a_person_ends_any_pattern_and_costs_what_it_costs(recording):
 
 
 def test_below_capacity_the_queue_settles():
-    calm = load(Human(capacity=100, minutes=6), 95)
+    calm = workload(Human(capacity=100, minutes=6), 95)
     assert calm.use == pytest.approx(0.95)
     assert calm.hours == pytest.approx(9.5)
     assert (calm.growth, calm.over) == (0, 0)
     assert 0 < calm.queue < calm.queue_high
     assert calm.wait(1) == calm.wait(100) == pytest.approx(calm.queue / 100)
-    assert load(Human(capacity=100), 50).queue < calm.queue < load(Human(capacity=100), 99).queue
+    assert workload(Human(capacity=100), 50).queue < calm.queue < workload(Human(capacity=100), 99).queue
 
 
 def test_the_queue_is_that_of_the_recursion():
     """One case a day for one a day of capacity 2: P(q > 0) is small and computed by hand from Poisson(1)."""
-    found = load(Human(capacity=2), 1.0)
+    found = workload(Human(capacity=2), 1.0)
     # stationary law of q' = max(q + A - 2, 0), A ~ Poisson(1), by iterating it
     law = np.zeros(60)
     law[0] = 1
@@ -88,7 +88,7 @@ def test_the_queue_is_that_of_the_recursion():
 
 
 def test_above_capacity_it_grows_by_what_is_too_much():
-    flooded = load(Human(capacity=100), 130)
+    flooded = workload(Human(capacity=100), 130)
     assert flooded.growth == 30
     assert flooded.over == pytest.approx(30 / 130)
     assert math.isnan(flooded.queue)
@@ -96,8 +96,8 @@ def test_above_capacity_it_grows_by_what_is_too_much():
 
 
 def test_nobody_there_and_nothing_to_do():
-    assert load(Human(capacity=0), 5).wait(1) == math.inf
-    idle = load(Human(capacity=0), 0)
+    assert workload(Human(capacity=0), 5).wait(1) == math.inf
+    idle = workload(Human(capacity=0), 0)
     assert (idle.over, idle.growth, idle.queue) == (0, 0, 0)
 
 

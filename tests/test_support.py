@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import hybrid
 from hybrid.errors import BundleError, SupportError
-from hybrid.production.bundle import save
+from hybrid.production.bundle import save_bundle
 from hybrid.routing.engine import Policy, defaults
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
 from hybrid.routing.table import Tier
@@ -26,8 +26,8 @@ from hybrid.support import (
     Condition,
     Extraction,
     ExtractionSettings,
+    FieldPattern,
     Insight,
-    Pattern,
     PatternTest,
     RuleExtractor,
     SupportConfig,
@@ -62,7 +62,7 @@ def keyword_bundle(threshold=0.85):
         )
     )
     tiers = (Tier("keywords", "rules"), Tier("llm", "llm", price=0.003))
-    return save(
+    return save_bundle(
         policy=Policy(Triage(threshold), tiers),
         classes=CLASSES,
         models={"keywords": rules},
@@ -200,7 +200,10 @@ def test_no_text_takes_the_fixed_rules_long(piece):
 
 
 def test_a_pattern_of_the_users_wins_over_the_fixed_rules():
-    patterns = (Pattern(name="ring", expression=r"\bNV-(\d+)"), Pattern(name="product", expression=r"Lumo \d"))
+    patterns = (
+        FieldPattern(name="ring", expression=r"\bNV-(\d+)"),
+        FieldPattern(name="product", expression=r"Lumo \d"),
+    )
     assert values("NV-54377 for Lumo 7 or KX-200", patterns=patterns) == [
         ("ring", "54377"),
         ("product", "Lumo7"),
@@ -209,12 +212,12 @@ def test_a_pattern_of_the_users_wins_over_the_fixed_rules():
 
 
 def test_offsets_are_characters_not_bytes():
-    (field,) = Pattern(name="model", expression=r"Lümo \d").find("für €5: Lümo 7")
+    (field,) = FieldPattern(name="model", expression=r"Lümo \d").find("für €5: Lümo 7")
     assert (field.start, field.end, field.text) == (8, 14, "Lümo 7")
 
 
 def test_a_pattern_cannot_hang_a_server():
-    evil = Pattern(name="evil", expression=r"(a+)+$")
+    evil = FieldPattern(name="evil", expression=r"(a+)+$")
     start = time.process_time()
     list(evil.find("a" * 20_000 + "!"))  # `re` would not be done before the sun is
     assert time.process_time() - start < 2
@@ -223,12 +226,12 @@ def test_a_pattern_cannot_hang_a_server():
 @pytest.mark.parametrize("expression", ["(", "(?<=a)b", r"(a)\1", "a{1000}{1000}", "x" * 201, ""])
 def test_a_pattern_that_cannot_be_used_is_refused(expression):
     with pytest.raises((SupportError, ValidationError)):
-        Pattern(name="bad", expression=expression)
+        FieldPattern(name="bad", expression=expression)
 
 
 def test_look_around_is_named_as_what_is_missing():
     with pytest.raises(ValidationError, match="no look-around"):
-        Pattern(name="bad", expression="(?<=a)b")
+        FieldPattern(name="bad", expression="(?<=a)b")
 
 
 def test_a_pattern_that_fails_its_test_is_refused():
@@ -236,7 +239,7 @@ def test_a_pattern_that_fails_its_test_is_refused():
     bad = PatternTest(text="Lumo 12", finds=("Lumo 12",))
 
     def config(*tests):
-        pattern = Pattern(name="product", expression=r"Lumo \d", tests=tests)
+        pattern = FieldPattern(name="product", expression=r"Lumo \d", tests=tests)
         return SupportConfig(extraction=ExtractionSettings(patterns=(pattern,)))
 
     config(good).check(classes=CLASSES, tiers=())
@@ -479,7 +482,7 @@ def test_any_pattern_decides_the_depth(recording, name):
     policy = Policy(defaults(kind, names), tiers)
     test = recording.split.test
     texts = list(recording.dataset.texts[test])
-    bundle = save(
+    bundle = save_bundle(
         policy=policy,
         classes=recording.dataset.classes,
         models=recording.models,
@@ -549,7 +552,7 @@ def test_an_extractor_that_loses_tickets_is_refused():
 
 
 def config_with_everything():
-    pattern = Pattern(name="ring", expression="ring (\\d)", tests=(PatternTest(text="ring 7", finds=("7",)),))
+    pattern = FieldPattern(name="ring", expression="ring (\\d)", tests=(PatternTest(text="ring 7", finds=("7",)),))
     start = default_config(CLASSES)
     rows = (ActionRow(conditions=read_conditions("ring is 7 and length < 500"), action="ring_it"), *start.actions.rows)
     return start.model_copy(
@@ -606,7 +609,7 @@ def test_an_edited_pipeline_is_refused():
         ({"easy_tiers": ("oracle",)}, "no tier 'oracle'"),
         ({"schema_version": 2}, "schema version 2"),
         (
-            {"extraction": ExtractionSettings(patterns=(Pattern(name="urgency", expression="x"),))},
+            {"extraction": ExtractionSettings(patterns=(FieldPattern(name="urgency", expression="x"),))},
             "cannot be called 'urgency'",
         ),
     ],

@@ -14,7 +14,7 @@ from test_support import CLASSES, keyword_bundle, say
 
 import hybrid
 from hybrid.errors import BundleError, TierError
-from hybrid.support import ExtractionSettings, Pattern, RuleExtractor, SupportPipeline, default_config
+from hybrid.support import ExtractionSettings, FieldPattern, RuleExtractor, SupportPipeline, default_config
 from hybrid.support.llm_extraction import LLMExtractor, extractor_of, reader_settings
 from hybrid.support.packaging import add_to_bundle
 
@@ -243,7 +243,7 @@ def test_an_injected_ticket_changes_no_rule(server):
 
 def test_values_are_as_the_rules_write_them(server):
     server.says = json.dumps(READING | {"entities": [{"field": "date", "text": "03/04/2025"}]})
-    rules = RuleExtractor(ExtractionSettings(day_first=False, patterns=(Pattern(name="ring", expression="ring"),)))
+    rules = RuleExtractor(ExtractionSettings(day_first=False, patterns=(FieldPattern(name="ring", expression="ring"),)))
     (found,) = read(LLMExtractor(settings(server), rules=rules), "on 03/04/2025")
     assert [f.value for f in found.fields] == ["2025-03-04"]
 

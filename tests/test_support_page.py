@@ -26,13 +26,13 @@ from hybrid.support import (
     Extraction,
     ExtractionSettings,
     Field,
+    FieldPattern,
     Insight,
-    Pattern,
     RuleExtractor,
     SupportPipeline,
     default_config,
 )
-from hybrid.support.evaluation import ALL, read_gold, right_of, score
+from hybrid.support.gold import ALL, read_gold, right_of, score
 from hybrid.support.results import to_csv, to_jsonl, total_by
 
 EVIL = (
@@ -224,7 +224,9 @@ class Texts(HTMLParser):
 
 def test_a_ticket_is_never_markup():
     parser = Texts()
-    named = Pattern(name="tag", expression="<script>.*</script>")  # a field may be markup itself, and so may its value
+    named = FieldPattern(
+        name="tag", expression="<script>.*</script>"
+    )  # a field may be markup itself, and so may its value
     config = default_config(CLASSES).model_copy(update={"extraction": ExtractionSettings(patterns=(named,))})
     parser.feed(support_view.marked(flow(config=config)(EVIL)))
     assert set(parser.tags) == {"style", "p", "mark", "small"}

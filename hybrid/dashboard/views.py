@@ -116,7 +116,7 @@ def _along(
 ) -> tuple[Curve, dict[str, list[str]]]:
     tune, test = (_study.measure(_policy, side) for side in ("tune", "test"))
     curve = tune.curve(_line)
-    points = curve.on(threshold_line.lattice(curve))
+    points = curve.on(threshold_line.settable(curve))
     texts = of_points(
         points,
         _terms,

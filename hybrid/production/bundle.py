@@ -158,7 +158,7 @@ class _Golden(_Strict):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """What `load` brings back; every golden row was decided again, and alike."""
+    """What `load_bundle` brings back; every golden row was decided again, and alike."""
 
     config: PolicyConfig
     policy: Policy
@@ -175,7 +175,7 @@ class Bundle:
         return tuple(t.name for t in self.config.tiers if t.model == EXTERNAL)
 
 
-def save(
+def save_bundle(
     *,
     policy: Policy,
     classes: Sequence[str],
@@ -261,7 +261,7 @@ def save(
     return pack_files(files)
 
 
-def load(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bundle:
+def load_bundle(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bundle:
     """Read a bundle and prove it: checksums, schema, every number, and every golden row decided again.
 
     Nothing in it is run, and nobody is asked: an endpoint's and an LLM's answers to the golden rows are those that were

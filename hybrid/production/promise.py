@@ -17,7 +17,7 @@ from hybrid.data.read import read
 from hybrid.errors import DatasetError, TierError
 from hybrid.metrics.summary import Interval, share
 from hybrid.production.binding import Servers
-from hybrid.production.bundle import Bundle, load
+from hybrid.production.bundle import Bundle, load_bundle
 from hybrid.production.runtime import Answer, Model, Runtime
 from hybrid.routing.engine import Outcomes
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Labels
@@ -85,7 +85,7 @@ def evaluate(
         If the bundle cannot be used, knows none of the labels, an external tier has neither a function nor columns, or
         there are no texts for a tier that is asked.
     """
-    loaded = load(bundle)
+    loaded = load_bundle(bundle)
     code = np.array(list(map(matcher(tuple(loaded.config.classes)), labelled.classes)), dtype=np.int64)
     times = np.bincount(labelled.truth, minlength=len(code))
     unknown = {labelled.classes[c]: int(times[c]) for c in np.flatnonzero(code == UNKNOWN)}

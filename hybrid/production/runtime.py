@@ -22,8 +22,7 @@ from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, TierError
 from hybrid.production import binding
 from hybrid.production.binding import Servers
-from hybrid.production.bundle import Bundle, TierConfig
-from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import Bundle, TierConfig, load_bundle
 from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, pick, rounds
 from hybrid.routing.table import UNKNOWN, Answers, Predictions
 from hybrid.tiers import LocalModel

@@ -20,8 +20,7 @@ from hybrid.errors import DatasetError, StudyError, TierError
 from hybrid.metrics.curve import Curve
 from hybrid.metrics.rows import Inspection
 from hybrid.metrics.summary import Baselines, PairedDifference, Summary, paired_difference
-from hybrid.production.bundle import OnFailure
-from hybrid.production.bundle import save as save_bundle
+from hybrid.production.bundle import OnFailure, save_bundle
 from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Outcomes, Policy, Threshold
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier

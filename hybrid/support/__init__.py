@@ -3,8 +3,8 @@
 from hybrid.support.actions import ActionRow, ActionTable, Condition, read_conditions
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, ExtractionSettings, Extractor, Insight, RuleExtractor
+from hybrid.support.field_patterns import FieldPattern, PatternTest
 from hybrid.support.fields import FIELDS, Field
-from hybrid.support.patterns import Pattern, PatternTest
 from hybrid.support.pipeline import SupportPipeline, TicketAnalysis
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "ExtractionSettings",
     "Extractor",
     "Field",
+    "FieldPattern",
     "Insight",
-    "Pattern",
     "PatternTest",
     "RuleExtractor",
     "SupportConfig",

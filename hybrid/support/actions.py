@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hybrid.errors import SupportError
+from hybrid.support.field_patterns import NAME, Strict
 from hybrid.support.fields import FIELDS
-from hybrid.support.patterns import NAME, Strict
 
 ANY = "any"
 ACTION = r"^[a-z][a-z0-9_]{0,63}$"

@@ -11,7 +11,7 @@ from hybrid.errors import SupportError
 from hybrid.routing.engine import Policy
 from hybrid.support.actions import FACTS, ActionRow, ActionTable, read_conditions
 from hybrid.support.extraction import ExtractionSettings
-from hybrid.support.patterns import Strict
+from hybrid.support.field_patterns import Strict
 
 SCHEMA_VERSION = 1
 DEAR_KINDS = ("llm", "whatif", "human")  # an answer of these is never an easy one

@@ -11,9 +11,9 @@ from typing import Literal, Protocol, get_args
 from pydantic import Field as Setting
 
 from hybrid.support import finders
+from hybrid.support.field_patterns import MAX_PATTERNS, FieldPattern, Strict
 from hybrid.support.fields import RULES, Field, compact, without_overlaps
 from hybrid.support.finders import Finder
-from hybrid.support.patterns import MAX_PATTERNS, Pattern, Strict
 
 Urgency = Literal["low", "normal", "high", "critical"]
 DIGIT = "digit"
@@ -40,7 +40,7 @@ class ExtractionSettings(Strict):
     fields: tuple[FieldName, ...] = get_args(FieldName)
     day_first: bool = True
     phone_region: str = Setting(default="US", pattern="^[A-Z]{2}$")
-    patterns: tuple[Pattern, ...] = Setting(default=(), max_length=MAX_PATTERNS)
+    patterns: tuple[FieldPattern, ...] = Setting(default=(), max_length=MAX_PATTERNS)
 
 
 @dataclass(frozen=True, slots=True)

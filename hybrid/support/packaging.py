@@ -11,7 +11,7 @@ from hybrid.production.archive import MANIFEST, SIGNATURE, pack_files, read_file
 from hybrid.production.bundle import Bundle
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import RuleExtractor
-from hybrid.support.patterns import Strict
+from hybrid.support.field_patterns import Strict
 
 MEMBER = "support.json"
 GOLDEN = 20

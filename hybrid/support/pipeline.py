@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid.errors import SupportError
 from hybrid.production.binding import Servers, bound
-from hybrid.production.bundle import load as load_bundle
+from hybrid.production.bundle import load_bundle
 from hybrid.production.runtime import Decision, Model, Runtime
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtractor

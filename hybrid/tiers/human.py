@@ -67,7 +67,7 @@ class Human:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Workload:
     """What a stream of cases does to people who get only so many done a day.
 
     Parameters
@@ -105,7 +105,7 @@ class Load:
         return (self.growth * days if self.growth else self.queue) / self.capacity
 
 
-def load(human: Human, cases: float, *, seed: int = 0) -> Load:
+def workload(human: Human, cases: float, *, seed: int = 0) -> Workload:
     """Return the load of so many cases a day.
 
     Parameters
@@ -125,7 +125,7 @@ def load(human: Human, cases: float, *, seed: int = 0) -> Load:
 
     Examples
     --------
-    >>> calm, flooded = load(Human(capacity=100), 50), load(Human(capacity=100), 130)
+    >>> calm, flooded = workload(Human(capacity=100), 50), workload(Human(capacity=100), 130)
     >>> calm.use, calm.queue, flooded.growth, round(flooded.over, 3)
     (0.5, 0.0, 30.0, 0.231)
     """
@@ -137,9 +137,9 @@ def load(human: Human, cases: float, *, seed: int = 0) -> Load:
         growth = cases - capacity
         nan = float("nan")
         settled = (nan, nan) if cases else (0.0, 0.0)
-        return Load(cases, capacity, use, hours, *settled, growth, growth / cases if cases else 0.0)
+        return Workload(cases, capacity, use, hours, *settled, growth, growth / cases if cases else 0.0)
     waits = _follow(cases, capacity, seed)
-    return Load(cases, capacity, use, hours, float(waits.mean()), float(np.quantile(waits, 0.95)), 0.0, 0.0)
+    return Workload(cases, capacity, use, hours, float(waits.mean()), float(np.quantile(waits, 0.95)), 0.0, 0.0)
 
 
 def _follow(cases: float, capacity: float, seed: int) -> Floats:

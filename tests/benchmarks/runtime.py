@@ -23,7 +23,7 @@ import hybrid
 from hybrid.data.dataset import build
 from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
-from hybrid.production.bundle import save
+from hybrid.production.bundle import save_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
 from hybrid.study.evidence import record
@@ -56,7 +56,7 @@ def main(path: Path) -> None:
     names = ["classifier", "rules"]  # a chain that the classifier ends, whatever it says
     policy = Policy(Cascade((0.0,)), recording.predictions.select(names).tiers)
     pipeline = hybrid.load(
-        save(
+        save_bundle(
             policy=policy,
             classes=dataset.classes,
             models=recording.models,

@@ -31,7 +31,7 @@ import hybrid
 from hybrid.data.dataset import build
 from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
-from hybrid.production.bundle import save
+from hybrid.production.bundle import save_bundle
 from hybrid.production.log import read_log
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
@@ -59,7 +59,7 @@ def bundle(folder: Path) -> tuple[Path, list[str], tuple[str, ...]]:
     policy = Policy(Cascade((0.8,)), recording.predictions.select(["rules", "classifier"]).tiers)
     assert dataset.texts is not None
     texts = [str(t) for t in dataset.texts[test]]
-    content = save(
+    content = save_bundle(
         policy=policy,
         classes=dataset.classes,
         models=recording.models,

@@ -18,7 +18,7 @@ from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.read import read
 from hybrid.data.split import split
-from hybrid.production.bundle import save
+from hybrid.production.bundle import save_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.study.evidence import CLASSIFIER, RULES, record
@@ -43,7 +43,7 @@ def pipeline_of(dataset, recording):
     """Return a pipeline in which rules read every ticket: two local tiers, and every category simple."""
     test = recording.split.test
     tiers = recording.predictions.select([RULES, CLASSIFIER]).tiers
-    bundle = save(
+    bundle = save_bundle(
         policy=Policy(Triage(0.85), tiers),
         classes=dataset.classes,
         models=recording.models,

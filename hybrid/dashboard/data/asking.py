@@ -9,11 +9,13 @@ import streamlit as st
 from hybrid.dashboard import state
 from hybrid.dashboard.inert import inert
 from hybrid.data.guess import Ask, guess
-from hybrid.data.several import as_combinations, first_label
+from hybrid.data.several import Relabelled, SeveralLabels, as_combinations, as_question, first_label
+from hybrid.errors import HybridError
 from hybrid.study.study import Study
 
 WHAT = {"label": "The right class of each row is in", "text": "The texts are in"}
 FIRST, COMBINED = "The first label of each row", "Each combination as a class of its own"
+QUESTION = "Whether a row has one certain label: yes or no"
 
 
 def settle(draft: state.Draft) -> bool:
@@ -44,15 +46,33 @@ def offer_one_label(draft: state.Draft) -> None:
         names = ", ".join(map(inert, found.several.names[:5]))
         st.markdown(f":material/help: **Some rows have several labels** ({names}). What is to be told apart?")
         how = st.radio(
-            "Labels", (FIRST, COMBINED), index=None, key=f"several.{draft.token}", label_visibility="collapsed"
+            "Labels",
+            (FIRST, COMBINED, QUESTION),
+            index=None,
+            key=f"several.{draft.token}",
+            label_visibility="collapsed",
         )
-    if how is None:
+        which = None
+        if how == QUESTION:
+            which = st.selectbox("Label", found.several.names, index=None, key=f"several.{draft.token}.which")
+            st.caption("One study a label: load the file again for the next. What they cost adds up.")
+    if how is None or (how == QUESTION and which is None):
         return
-    one = (first_label if how == FIRST else as_combinations)(draft.study.table, found.several)
+    try:
+        one = _one_label(draft, found.several, how, which)
+    except HybridError as error:
+        st.error(inert(error), icon=":material/error:")
+        return
     columns = replace(draft.study.columns, label=one.label)
     study = Study(draft.study.name, one.table, columns, notes=(*draft.study.joined, *one.notes))
     state.draft(replace(draft, study=study, guess=None))
     st.rerun()
+
+
+def _one_label(draft: state.Draft, several: SeveralLabels, how: str, which: str | None) -> Relabelled:
+    if which is not None:
+        return as_question(draft.study.table, several, which)
+    return (first_label if how == FIRST else as_combinations)(draft.study.table, several)
 
 
 def _answer(ask: Ask, draft: state.Draft) -> str | None:

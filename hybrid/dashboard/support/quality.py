@@ -12,7 +12,7 @@ from hybrid.dashboard.state import SAMPLE
 from hybrid.dashboard.support import view as support_view
 from hybrid.data.read import read
 from hybrid.support import FIELDS, ExtractionSettings, RuleExtractor, SupportConfig
-from hybrid.support.evaluation import FieldScore, GoldTicket, read_gold, score
+from hybrid.support.gold import FieldScore, GoldTicket, read_gold, score
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
 from hybrid.tiers.llm.replies import Reply
 

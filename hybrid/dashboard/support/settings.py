@@ -19,15 +19,15 @@ from hybrid.support import (
     ActionRow,
     ActionTable,
     ExtractionSettings,
-    Pattern,
+    FieldPattern,
     PatternTest,
     SupportConfig,
     default_config,
     read_conditions,
 )
 from hybrid.support.actions import FACTS
+from hybrid.support.field_patterns import first_problem
 from hybrid.support.llm_extraction import LLMExtractor
-from hybrid.support.patterns import first_problem
 
 ACTIONS = ["Category", "Conditions", "Action", "To a person"]
 PATTERNS = ["Field", "Expression", "Test text", "Must find"]
@@ -202,7 +202,7 @@ def _edit_extraction(config: SupportConfig, study: Study) -> SupportConfig:
     )
 
 
-def _patterns(edited: pd.DataFrame) -> list[Pattern]:
+def _patterns(edited: pd.DataFrame) -> list[FieldPattern]:
     """Return the patterns of the edited table; rows of one field and expression are its tests."""
     tests: dict[tuple[str, str], list[PatternTest]] = {}
     for name, expression, text, finds in edited[PATTERNS].itertuples(index=False):
@@ -211,7 +211,7 @@ def _patterns(edited: pd.DataFrame) -> list[Pattern]:
             if _text(text):
                 found = tuple(f.strip() for f in _text(finds).split(ARROW.strip()) if f.strip())
                 mine.append(PatternTest(text=_text(text), finds=found))
-    return [Pattern(name=n, expression=e, tests=tuple(t)) for (n, e), t in tests.items()]
+    return [FieldPattern(name=n, expression=e, tests=tuple(t)) for (n, e), t in tests.items()]
 
 
 def _text(value: Any) -> str:

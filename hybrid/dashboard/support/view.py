@@ -10,7 +10,7 @@ import pandas as pd
 from hybrid.dashboard.wording import dollars, seconds
 from hybrid.metrics.summary import Interval
 from hybrid.support import FIELDS, TicketAnalysis
-from hybrid.support.evaluation import FieldScore
+from hybrid.support.gold import FieldScore
 from hybrid.support.results import Total
 
 # Okabe–Ito, each field its colour; patterns of the user's share the last

@@ -12,7 +12,7 @@ from hybrid.dashboard import wording
 from hybrid.routing.engine import Outcomes, Policy, replay
 from hybrid.study.study import Study
 from hybrid.support import TicketAnalysis
-from hybrid.tiers.human import MONTH, Human, Load, load
+from hybrid.tiers.human import MONTH, Human, Workload, workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def show_load(study: Study, policy: Policy) -> None:
     on = study.measure(policy, "tune").graded
     outcomes = replay(policy, on.predictions)
     share = float(outcomes.asked[:, columns[0]].mean())
-    found = load(human, terms.volume * share / MONTH)
+    found = workload(human, terms.volume * share / MONTH)
     after = overflow(outcomes, on.truth, columns[0], found.over)
     with st.container(border=True, key="human_load"):
         st.markdown(
@@ -79,7 +79,7 @@ def show_tickets(study: Study, analyses: Sequence[TicketAnalysis]) -> None:
     terms = study.terms
     share = sum(a.to_human for a in analyses) / len(analyses)
     human = study.terms.human or Human()
-    found = load(human, terms.volume * share / MONTH)
+    found = workload(human, terms.volume * share / MONTH)
     with st.expander(f"People: {found.cases:,.0f} cases a day for {found.capacity:,.0f} that they get done"):
         source = "as set under What if on Tune" if study.terms.human else "a person as What if on Tune starts with"
         st.caption(
@@ -97,7 +97,7 @@ def show_tickets(study: Study, analyses: Sequence[TicketAnalysis]) -> None:
             )
 
 
-def _draw(found: Load, human: Human) -> None:
+def _draw(found: Workload, human: Human) -> None:
     tiles = st.container(horizontal=True)
     tiles.metric("Cases per day", f"{found.cases:,.0f} of {found.capacity:,.0f}", border=True)
     use = f"{found.use:.0%}" if np.isfinite(found.use) else "no capacity"

@@ -69,31 +69,6 @@ def price(model: str, base_url: str | None = None) -> ModelPrice | None:
     return _price_of(info, datetime.now(UTC))
 
 
-def known_models(base_url: str | None = None) -> list[str]:
-    """Return the models that `price` knows, sorted; for a picker.
-
-    Parameters
-    ----------
-    base_url
-        Only those that are served there; None: those of every maker.
-
-    Examples
-    --------
-    >>> "gpt-4o-mini" in known_models(), known_models("http://localhost:8000/v1")
-    (True, [])
-    """
-    from genai_prices.data_snapshot import get_snapshot
-
-    table = get_snapshot()
-    try:
-        providers = [table.find_provider(None, None, base_url)] if base_url else table.providers
-    except LookupError:
-        return []
-    now = datetime.now(UTC)
-    named = {m.id: m for p in providers if base_url or p.model_match is not None for m in p.models if not m.deprecated}
-    return sorted(name for name, info in named.items() if (found := _price_of(info, now)) and found.output > 0)
-
-
 def _price_of(info: ModelInfo, at: datetime) -> ModelPrice | None:
     now = info.get_prices(at)
     inwards, outwards, cached = _base(now.input_mtok), _base(now.output_mtok), _base(now.cache_read_mtok)

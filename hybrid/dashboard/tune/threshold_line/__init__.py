@@ -23,7 +23,7 @@ THOUSANDTHS = 1_000
 Texts = Mapping[str, Sequence[str]]
 
 
-def lattice(curve: Curve) -> Floats:
+def settable(curve: Curve) -> Floats:
     """Return the thresholds that can be set: every thousandth, as on the native slider, `NEVER`, and the curve's own.
 
     Where those are too many, enough of them. Numbers are known exactly at each, on tune and on test.

@@ -1,4 +1,4 @@
-"""Evaluation: how much of what stands in tickets was found, and how much of what was found stands there."""
+"""Gold: how much of what stands in tickets was found, and how much of what was found stands there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns: expressions of the user's own, each with a name and tests, matched in linear time whatever they say."""
+"""Field patterns: expressions of the user's own, each with a name and tests, matched in linear time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PatternTest(Strict):
     finds: tuple[str, ...] = ()
 
 
-class Pattern(Strict):
+class FieldPattern(Strict):
     """An expression that finds a field.
 
     Parameters
