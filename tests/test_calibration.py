@@ -82,13 +82,13 @@ def test_a_classifiers_answer_gets_a_line_only_where_one_is_surely_better():
     fold = np.arange(3000) % 5
     fold[::7] = -1
     honest = (np.cumsum(softmax(logits, axis=1), axis=1) < rng.random((3000, 1))).sum(axis=1)
-    calibrator, probabilities, confidence = cross_calibrated(logits, honest, fold)
+    calibrator, probabilities, confidence, _ = cross_calibrated(logits, honest, fold)
     assert calibrator.top is None
     assert np.array_equal(confidence, probabilities.max(axis=1))
     top = logits.argmax(axis=1)
     hit = rng.random(3000) < np.where(softmax(logits, axis=1).max(axis=1) > 0.7, 0.98, 0.4)
     cliff = np.where(hit, top, (top + 1) % 3)
-    calibrator, probabilities, confidence = cross_calibrated(logits, cliff, fold)
+    calibrator, probabilities, confidence, _ = cross_calibrated(logits, cliff, fold)
     assert calibrator.top is not None
     bent = expected_calibration_error(confidence, top == cliff)
     assert bent < 0.5 * expected_calibration_error(probabilities.max(axis=1), top == cliff)

@@ -123,6 +123,7 @@ def test_a_project_that_is_opened_again_is_as_sure(study, tmp_path):
     again = Study.open(tmp_path / "p")
     for name in ("mute", "proud"):
         assert (again.column(name)[1].confidence == study.column(name)[1].confidence).all()
+    assert again.shipping() == study.shipping() is not None
 
 
 def test_no_rows_own_label_speaks_for_it():

@@ -102,6 +102,26 @@ def test_no_row_grades_itself(data):
     np.testing.assert_array_equal(same.confidence, before.confidence)
 
 
+def test_a_folds_models_say_of_a_test_row_what_they_said_of_its_copy_on_tune(data):
+    texts, truth, fold, k = data
+    held = [np.flatnonzero(fold == f)[:20] for f in range(3)]
+    tune = np.flatnonzero(fold >= 0)
+    rows = np.concatenate([tune, *held])  # the test side: copies of rows of the first three folds
+    where, n = np.append(fold[tune], np.full(60, -1)), len(tune)
+    right = np.arange(300) % 3 > 0
+    for fitted in (
+        fit_classifier(texts[rows], truth[rows], where, n_classes=k),
+        fit_rules(texts[rows], truth[rows], where, n_classes=k),
+        fit_gate(texts[rows], right[rows], where),
+    ):
+        assert len(fitted.again) == 3
+        for f, again in enumerate(fitted.again):
+            copies, on_tune = slice(20 * f, 20 * f + 20), np.searchsorted(tune, held[f])
+            np.testing.assert_array_equal(again.label[copies], fitted.answers.label[on_tune])
+            np.testing.assert_array_equal(again.confidence[copies], fitted.answers.confidence[on_tune])
+        assert (fitted.again[0].confidence != fitted.answers.confidence[n:]).any()
+
+
 def test_calibration_brings_confidence_to_accuracy(data):
     texts, truth, fold, k = data
     fitted = fit_classifier(texts, truth, fold, n_classes=k)

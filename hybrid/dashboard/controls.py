@@ -402,6 +402,9 @@ def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
         st.success(verdict, icon=":material/trending_up:")
     if without is not None:
         _show_last(policy, without)
+    shipped = study.shipping(policy)
+    if shipped is not None and (shipped.matters or st.session_state.get("statistics")):
+        st.caption(f":material/local_shipping: {shipped.words}")
 
 
 def _gain_of_last(on: Measurement) -> PairedDifference | None:

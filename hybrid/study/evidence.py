@@ -16,12 +16,13 @@ from hybrid.metrics.auroc import Worth, auroc, worth
 from hybrid.metrics.summary import Interval
 from hybrid.routing.table import UNKNOWN, Answers, Floats, Predictions, Rows, Tier
 from hybrid.tiers import LocalModel
+from hybrid.tiers.calibration import Again
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
 from hybrid.tiers.confidence import Chances, FittedConfidence, Reader, fit_confidence
 from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
-from hybrid.tiers.gate import NO_WORDS, HeuristicGate, KeyWords, TrainedGate, fit_gate
+from hybrid.tiers.gate import NO_WORDS, FittedGate, HeuristicGate, KeyWords, TrainedGate, fit_gate
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 
 RULES, CLASSIFIER = "rules", "classifier"
@@ -75,6 +76,8 @@ class Recording:
         Name of the tier among `models` whose probabilities tell how likely another tier's answer is right.
     chances
         These probabilities, shape ``(n_rows, n_classes)``: out of fold on tune, the shipped model's on test.
+    again
+        By tier name: what some of the folds' models say of the test rows; only of what is fitted here.
     """
 
     dataset: Dataset
@@ -85,6 +88,7 @@ class Recording:
     problems: tuple[str, ...]
     reader: str | None = None
     chances: Chances | None = None
+    again: Mapping[str, tuple[Again, ...]] = field(default_factory=dict)
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
 
     def confidence(self, name: str) -> TierConfidence:
@@ -101,9 +105,9 @@ class Recording:
         TierError
             If there is too little to learn from, or what was learned is no better than chance.
         """
-        model, scores = _train_gate(self.dataset, self.split, tier, answers)
-        _check_gate(self.dataset, self.split, tier, scores, answers)
-        return model, scores
+        found = _train_gate(self.dataset, self.split, tier, answers)
+        _check_gate(self.dataset, self.split, tier, found.answers, answers)
+        return found.model, found.answers
 
     def learn(self, answers: Answers) -> TierConfidence:
         """Learn how likely answers about all rows are right; nan where nothing was asked."""
@@ -175,6 +179,7 @@ def record(
     )
     heuristic = HeuristicGate(key_words=key_words.checked())
     models: dict[str, LocalModel] = {RULES: rules.model, CLASSIFIER: fitted.model}
+    again = {RULES: rules.again, CLASSIFIER: fitted.again}
     local = [(Tier(RULES, "rules"), rules.answers), (Tier(CLASSIFIER, "classifier"), fitted.answers)]
     doubt = too_good(CLASSIFIER, (fitted.answers.label == truth)[fold >= 0])
     problems = (f"{doubt.what} {doubt.done}",) if doubt else ()
@@ -185,6 +190,8 @@ def record(
                 dataset, split, embedder, fitted, models, lambda share, doing: report(0.3 + 0.5 * share, doing)
             )
             local += small.columns
+            own = small.fitted.again, small.fitted.averaged_again
+            again |= {tier.name: said for (tier, _), said in zip(small.columns, own, strict=True)}
             if small.fitted.averaged.answers_alike:
                 reader, chances = small.columns[1][0].name, small.fitted.averaged_probabilities
         except TierError as error:
@@ -194,11 +201,11 @@ def record(
     for k, (tier, said) in enumerate(guarded):
         report(0.8 + 0.14 * k / len(guarded), f"Training the gate for {tier.name}")
         try:
-            trained = _train_gate(dataset, split, tier.name, said)
+            name, trained = gate_for(tier.name), _train_gate(dataset, split, tier.name, said)
             if tier.name != CLASSIFIER:  # that one stays whatever it is worth: the router needs a gate to start with
-                _check_gate(dataset, split, tier.name, trained[1], said)
-            models[gate_for(tier.name)] = trained[0]
-            gates.append((Tier(gate_for(tier.name), "gate"), trained[1]))
+                _check_gate(dataset, split, tier.name, trained.answers, said)
+            models[name], again[name] = trained.model, trained.again
+            gates.append((Tier(name, "gate"), trained.answers))
         except TierError as error:
             problems = (*problems, str(error))
     rated = heuristic.answer(list(texts))
@@ -224,6 +231,7 @@ def record(
         problems,
         reader=reader,
         chances=chances.astype(np.float32),
+        again={name: tuple(one._replace(probabilities=None) for one in said) for name, said in again.items()},
     )
     for tier, _ in columns:
         report(0.95, f"Learning how sure {tier.name} is")
@@ -232,13 +240,19 @@ def record(
     return found
 
 
-def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> tuple[TrainedGate, Answers]:
+def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> FittedGate:
+    """Return a gate with its scores about all rows, nan where the tier was not asked."""
     asked = np.flatnonzero(~np.isnan(answers.confidence))
     if dataset.texts is None:
         raise TierError("A gate reads texts, and there are none.")
     said = answers.take(asked)
     fitted = fit_gate(dataset.texts[asked], said.label == dataset.truth[asked], split.fold[asked], tier=tier)
-    return fitted.model, spread(fitted.answers, asked, dataset.n_rows)
+    at, again = np.searchsorted(split.test, asked[split.fold[asked] < 0]), []
+    for said_again in fitted.again:
+        score = np.full(len(split.test), np.nan)
+        score[at] = said_again.confidence
+        again.append(Again(np.full(len(score), UNKNOWN), score))
+    return FittedGate(fitted.model, spread(fitted.answers, asked, dataset.n_rows), tuple(again))
 
 
 def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answers: Answers) -> None:

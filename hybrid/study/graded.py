@@ -89,6 +89,10 @@ class Graded:
     def __len__(self) -> int:
         return len(self.truth)
 
+    def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what is kept under a key; where nothing is, make it."""
+        return self._memo.get(key, make)
+
     def outcomes(self, policy: Policy) -> Outcomes:
         """Return what a policy decides about every row."""
         self._require()

@@ -35,6 +35,7 @@ from hybrid.study.promises import certified_from, plain_promise, suggested_from
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import KINDS, LocalModel
+from hybrid.tiers.calibration import GRADERS, Again
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, is_installed
 from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
@@ -282,6 +283,9 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
         arrays["raw_confidence"] = fitted.raw_confidence
     if fitted.chances is not None:
         arrays["chances"] = fitted.chances
+    for tier, again in fitted.again.items():
+        for k, one in enumerate(again):
+            arrays[f"again{table.index(tier)}.{k}"] = np.stack([one.label, one.confidence])
     models: list[list[Any]] = []
     for tier, model in fitted.models.items():
         files = model.to_files(f"model-{len(models)}")
@@ -363,7 +367,15 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
         tuple(problems),
         reader=said.get("reader"),
         chances=arrays.get("chances"),
+        again={t.name: tuple(_read_again(j, arrays)) for j, t in enumerate(table.tiers)},
     )
+
+
+def _read_again(column: int, arrays: Mapping[str, np.ndarray]) -> Iterator[Again]:
+    for k in range(GRADERS):
+        if f"again{column}.{k}" in arrays:
+            label, confidence = arrays[f"again{column}.{k}"]
+            yield Again(label.astype(np.int64), confidence)
 
 
 def _read_llms(

@@ -104,6 +104,7 @@ def evidence(study: Study, policy: Policy) -> dict[str, Any]:
     """Return what a policy rests on, as JSON values: data, split, numbers with intervals, what is simulated."""
     dataset, split = study.dataset, study.split
     measured = {side: study.measure(policy, side) for side in ("tune", "test")}
+    shipped = study.shipping(policy)
     return {
         "data": {
             "name": study.name,
@@ -117,6 +118,7 @@ def evidence(study: Study, policy: Policy) -> dict[str, Any]:
         "simulated": [t.name for t in policy.tiers if t.simulated],
         "assumed": study.terms.plain(),
         "metrics": {side: plain(m.summary) if m.n_rows else None for side, m in measured.items()},
+        "shipped_minus_graded": None if shipped is None else plain(shipped),
         "suggestion": _suggestion(suggestion_for(study, policy)),
         "certificate": _certificate(study, policy),
         "notes": [f"{n.what} {n.done}" for n in study.notes],

@@ -28,6 +28,7 @@ from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, gate_for, record
 from hybrid.study.graded import Graded, Memo, alone, in_mix
+from hybrid.study.shipping import Shipping, shipping
 from hybrid.study.terms import OWN, Terms
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
@@ -669,6 +670,14 @@ class Study:
         a, b = self._at_hand(policy), self._at_hand(other)
         both = self.graded((*a.names, *(n for n in b.names if n not in a.names)), side)
         return both.gain(a, b) if len(both) else None
+
+    def shipping(self, policy: Policy | None = None) -> Shipping | None:
+        """Return what the models that ship do otherwise than those that answered the tune rows; None: none is here."""
+        policy = self._at_hand(policy)
+        on = self.graded(policy.names, "test")
+        return on.remember(
+            ("shipping", repr(policy)), lambda: shipping(policy, on, self.evidence.again, self.split.test)
+        )
 
     def compare(self, policies: Sequence[Policy], side: str = "test") -> list[tuple[Summary, PairedDifference | None]]:
         """Measure policies on the rows that all of their tiers answered; each also against the first."""

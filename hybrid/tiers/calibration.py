@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
@@ -16,6 +16,9 @@ from scipy.special import expit, logit, softmax, xlogy
 
 from hybrid.routing.table import Bools, Floats, Labels
 
+# Confidences are rounded so that the last bits, which differ between machines, never decide at a threshold.
+DECIMALS = 9
+GRADERS = 3  # folds whose models answer the test rows as well
 MAX_ROWS = 20_000  # more rows do not move one parameter, they only cost time
 
 
@@ -101,7 +104,51 @@ def fit_calibrator(logits: Floats, truth: Labels) -> Calibrator:
     return Calibrator(float(np.exp(best.x)))
 
 
-def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calibrator, Floats, Floats]:
+class Again(NamedTuple):
+    """What a fold's model, fitted on fewer rows than the one that ships, says of the test rows, ascending.
+
+    Parameters
+    ----------
+    label, confidence
+        Shape ``(n_test,)`` each.
+    probabilities
+        Calibrated as that fold's rows are, shape ``(n_test, n_classes)``; None where there are none.
+    """
+
+    label: Labels
+    confidence: Floats
+    probabilities: Floats | None = None
+
+    @classmethod
+    def of(cls, logits: Floats, calibrator: Calibrator) -> Again:
+        """Calibrate logits, shape ``(n_test, n_classes)``."""
+        probabilities = calibrator.probabilities(logits)
+        confidence = np.round(calibrator.confidence(probabilities), DECIMALS)
+        return cls(probabilities.argmax(axis=1), confidence, probabilities)
+
+
+class CrossCalibrated(NamedTuple):
+    """What comes of calibrating every row by rows other than itself.
+
+    Parameters
+    ----------
+    calibrator
+        The one that ships: of all tune rows.
+    probabilities
+        Shape ``(n_rows, n_classes)``: of a fold's rows by the other folds' temperature, of test rows by the shipped.
+    confidence
+        Of the most probable class, likewise, shape ``(n_rows,)``.
+    by_fold
+        The calibrator of each fold's rows.
+    """
+
+    calibrator: Calibrator
+    probabilities: Floats
+    confidence: Floats
+    by_fold: dict[int, Calibrator]
+
+
+def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> CrossCalibrated:
     """Calibrate every row by a temperature and a line that it had no part in.
 
     Parameters
@@ -110,19 +157,10 @@ def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calib
         Shape ``(n_rows, n_classes)``.
     fold
         Number of the fold a row is held out in, -1 for test rows.
-
-    Returns
-    -------
-    calibrator
-        The one that ships: of all tune rows.
-    probabilities
-        Shape ``(n_rows, n_classes)``: of a fold's rows by the other folds' temperature, of test rows by the shipped.
-    confidence
-        Of the most probable class, likewise, shape ``(n_rows,)``.
     """
     tune, right = fold >= 0, logits.argmax(axis=1) == truth
     shipped, method = fit_calibrator(logits[tune], truth[tune]), ""
-    probabilities, confidence = np.empty_like(logits), np.empty(len(logits))
+    probabilities, confidence, by_fold = np.empty_like(logits), np.empty(len(logits)), {}
     for f in (-1, *np.unique(fold[tune])):
         rows = tune & (fold != f) if f >= 0 else tune
         own = fit_calibrator(logits[rows], truth[rows]) if f >= 0 else shipped
@@ -133,9 +171,11 @@ def cross_calibrated(logits: Floats, truth: Labels, fold: Labels) -> tuple[Calib
             own = replace(own, top=_METHODS[method](*_thinned(said, right[rows])) if method else None)
         if f < 0:
             shipped = own
+        else:
+            by_fold[int(f)] = own
         probabilities[fold == f] = own.probabilities(logits[fold == f])
         confidence[fold == f] = own.confidence(probabilities[fold == f])
-    return shipped, probabilities, confidence
+    return CrossCalibrated(shipped, probabilities, confidence, by_fold)
 
 
 def _thinned(said: Floats, right: Bools) -> tuple[Floats, Floats]:

@@ -18,13 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Labels, Rows
-from hybrid.tiers.calibration import Calibrator, cross_calibrated
+from hybrid.tiers.calibration import DECIMALS, GRADERS, Again, Calibrator, cross_calibrated
 from hybrid.tiers.softmax import StoppedError, fit_softmax
 from hybrid.tiers.words import CUT, check_cut, count, count_terms, inverse_document_frequency, tf_idf
 
 MAX_TERMS = 20_000
-# Confidences are rounded so that the last bits, which differ between machines, never decide at a threshold.
-DECIMALS = 9
 
 Progress = Callable[[float, str], None]
 
@@ -157,12 +155,15 @@ class FittedClassifier:
         The same as calibrated probabilities, shape ``(n_rows, n_classes)``.
     raw_confidence
         The top probability before calibration, shape ``(n_rows,)``.
+    again
+        What some of the folds' models, which answered tune rows, say of the test rows.
     """
 
     model: FastClassifier
     answers: Answers
     probabilities: Floats
     raw_confidence: Floats
+    again: tuple[Again, ...] = ()
 
 
 def fit_classifier(
@@ -228,7 +229,11 @@ def fit_classifier(
         rows = np.flatnonzero(fold == f)
         model = models[f]
         logits[rows] = model._scores(tf_idf(counts[rows][:, columns[f]], model.idf))
-    calibrator, probabilities, confidence = cross_calibrated(logits, truth, fold)
+    calibrator, probabilities, confidence, by_fold = cross_calibrated(logits, truth, fold)
+    again = tuple(
+        Again.of(models[f]._scores(tf_idf(counts[test][:, columns[f]], models[f].idf)), by_fold[f])
+        for f in list(by_fold)[:GRADERS]
+    )
     shipped = replace(models[-1], calibrator=calibrator)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
     raw = Calibrator().probabilities(logits).max(axis=1)
@@ -237,7 +242,7 @@ def fit_classifier(
         sample = test[:: max(1, len(test) // 20)]
         assert (shipped.answer(list(texts[sample])).label == answers.label[sample]).all()
     report(1.0, "Fitted")
-    return FittedClassifier(shipped, answers, probabilities, raw)
+    return FittedClassifier(shipped, answers, probabilities, raw, again)
 
 
 def _fit(

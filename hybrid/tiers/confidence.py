@@ -18,7 +18,7 @@ from scipy.special import expit, logit, xlogy
 from threadpoolctl import threadpool_limits
 
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
-from hybrid.tiers.classifier import DECIMALS
+from hybrid.tiers.calibration import DECIMALS
 from hybrid.tiers.local import LocalModel
 
 MIN_ROWS = 50  # answers on tune; with fewer nothing is learned

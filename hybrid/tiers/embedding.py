@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from hybrid.errors import TierError
 from hybrid.routing.table import Answers, Floats, Labels
-from hybrid.tiers.calibration import Calibrator, cross_calibrated
-from hybrid.tiers.classifier import DECIMALS, FastClassifier, FittedClassifier, Progress, stored_calibrator
+from hybrid.tiers.calibration import DECIMALS, Again, Calibrator, cross_calibrated
+from hybrid.tiers.classifier import FastClassifier, FittedClassifier, Progress, stored_calibrator
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed, embedder_from
 
 if TYPE_CHECKING:  # production has no cache, and loads no database
@@ -174,6 +174,8 @@ class FittedEmbedding:
         About every row: out of fold on tune, the shipped model's on test.
     probabilities, averaged_probabilities
         The same as calibrated probabilities, shape ``(n_rows, n_classes)``.
+    again, averaged_again
+        Of the test rows by some of the folds' models; see `hybrid.tiers.classifier.FittedClassifier`.
     """
 
     model: EmbeddingClassifier
@@ -182,6 +184,8 @@ class FittedEmbedding:
     averaged: AveragedClassifier
     averaged_answers: Answers
     averaged_probabilities: Floats
+    again: tuple[Again, ...] = ()
+    averaged_again: tuple[Again, ...] = ()
 
 
 def average(one: Floats, other: Floats) -> Floats:
@@ -239,6 +243,7 @@ def fit_embedding(
     )
     held = [int(f) for f in np.unique(fold[fold >= 0])]
     logits = np.full((len(texts), n_classes), -np.inf)
+    on_test = []
     shipped = EmbeddingClassifier(embedder, np.zeros((0, n_classes), np.float32), np.zeros(n_classes, np.float32))
     with threadpool_limits(1, user_api="blas"):  # the same sums, whatever the machine has to spare
         for n, f in enumerate((*held, -1)):
@@ -246,10 +251,18 @@ def fit_embedding(
             rows = (fold >= 0) & (fold != f)
             shipped = _fit(vectors[rows], truth[rows], n_classes, embedder)
             logits[fold == f] = shipped.logits(vectors[fold == f])
-    temperatures, probabilities, confidence = cross_calibrated(logits, truth, fold)
+            if n < len(fast.again) and f >= 0:
+                on_test.append(shipped.logits(vectors[fold < 0]))
+    temperatures, probabilities, confidence, by_fold = cross_calibrated(logits, truth, fold)
+    again = tuple(Again.of(own, by_fold[f]) for own, f in zip(on_test, held, strict=False))
     shipped = replace(shipped, calibrator=temperatures)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
-    temperature, both, sure = cross_calibrated(average(fast.probabilities, probabilities), truth, fold)
+    temperature, both, sure, by_fold = cross_calibrated(average(fast.probabilities, probabilities), truth, fold)
+    averaged_again = tuple(
+        Again.of(average(a.probabilities, b.probabilities), by_fold[f])
+        for a, b, f in zip(fast.again, again, held, strict=False)
+        if a.probabilities is not None and b.probabilities is not None
+    )
     averaged = AveragedClassifier(fast.model, shipped, temperature, fast.model.latency + shipped.latency)
     report(1.0, "Fitted on embeddings")
     return FittedEmbedding(
@@ -262,6 +275,8 @@ def fit_embedding(
         averaged,
         replace(_decide(both, temperature, embedder.price, averaged.latency), confidence=np.round(sure, DECIMALS)),
         both,
+        again,
+        averaged_again,
     )
 
 

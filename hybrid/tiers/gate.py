@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
-from hybrid.tiers.classifier import DECIMALS, FastClassifier, fit_classifier
+from hybrid.tiers.calibration import DECIMALS, Again
+from hybrid.tiers.classifier import FastClassifier, fit_classifier
 from hybrid.tiers.rules import check_phrase
 from hybrid.tiers.words import terms
 
@@ -151,10 +152,14 @@ class TrainedGate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedGate:
-    """The gate that ships, and every row's score: out of fold on tune, the shipped gate's on test."""
+    """The gate that ships, and every row's score: out of fold on tune, the shipped gate's on test.
+
+    `again` is what some of the folds' gates say of the test rows.
+    """
 
     model: TrainedGate
     answers: Answers
+    again: tuple[Again, ...] = ()
 
 
 def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels, *, tier: str = "the cheap tier") -> FittedGate:
@@ -184,7 +189,12 @@ def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels, *, tier: st
             f"that it gets wrong, and there are only {fewest} of one kind. Use the heuristic gate or add rows."
         )
     fitted = fit_classifier(texts, right.astype(np.int64), fold, n_classes=2)
-    return FittedGate(TrainedGate(fitted.model), _chance_of_right(fitted.probabilities, fitted.model.latency))
+    answers, *again = (
+        _chance_of_right(p, fitted.model.latency)
+        for p in (fitted.probabilities, *(a.probabilities for a in fitted.again))
+        if p is not None
+    )
+    return FittedGate(TrainedGate(fitted.model), answers, tuple(Again(a.label, a.confidence) for a in again))
 
 
 def _chance_of_right(probabilities: Floats, latency: float) -> Answers:

@@ -14,12 +14,12 @@ from scipy.sparse import csr_matrix
 from hybrid.errors import TierError
 from hybrid.metrics.intervals import wilson
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
+from hybrid.tiers.calibration import DECIMALS, GRADERS, Again
 from hybrid.tiers.words import CUT, as_term, check_cut, count, count_terms, smaller
 
 MIN_HITS = 5  # rows that a mined phrase must occur in
 MIN_PRECISION = 0.6  # lower bound of the precision that a phrase needs to be mined
 MIN_CONFIDENCE = 0.5  # and that it must keep on rows that it was not mined from
-DECIMALS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedRules:
-    """The rules that ship, and every row's answer: out of fold on tune, the shipped rules' on test."""
+    """The rules that ship, and every row's answer: out of fold on tune, the shipped rules' on test.
+
+    `again` is what some of the folds' rules say of the test rows.
+    """
 
     model: Rules
     answers: Answers
+    again: tuple[Again, ...] = ()
 
 
 def check_phrase(text: str) -> str:
@@ -148,17 +152,22 @@ def fit_rules(
     column = {term: j for j, term in enumerate(terms)}
     label = np.full(len(texts), UNKNOWN, dtype=np.int64)
     confidence = np.zeros(len(texts))
+    again: list[Again] = []
     for f in folds:
         rows = fold == f
         others = {g: table for g, table in held_out.items() if g != f}
-        part = _first_match(present[rows], column, _fit(total - held_out[f], others, terms, edits), 0.0)
+        mined = _fit(total - held_out[f], others, terms, edits)
+        part = _first_match(present[rows], column, mined, 0.0)
         label[rows], confidence[rows] = part.label, part.confidence
+        if len(again) < GRADERS:
+            on_test = _first_match(present[fold < 0], column, mined, 0.0)
+            again.append(Again(on_test.label, on_test.confidence))
     shipped = Rules(_fit(total, held_out, terms, edits))
     rows = fold < 0
     if rows.any():
         part = _first_match(present[rows], column, shipped.rules, 0.0)
         label[rows], confidence[rows] = part.label, part.confidence
-    return FittedRules(shipped, Answers(label, confidence, np.zeros(len(texts)), np.zeros(len(texts))))
+    return FittedRules(shipped, Answers(label, confidence, np.zeros(len(texts)), np.zeros(len(texts))), tuple(again))
 
 
 def _mine(table: NDArray[np.int64], terms: NDArray[np.object_], edits: Edits) -> NDArray[np.int64]:

@@ -149,6 +149,9 @@ def result(study: Study, policy: Policy, found: Certificate | None) -> None:
                 args=(found.policy,),
                 disabled=policy == found.policy,
             )
+        shipped = study.shipping(found.policy)
+        if shipped is not None and shipped.matters:
+            st.caption(f"Certified as graded. {shipped.words}")
         against = promises.contradicted(study, policy, found) if covered else None
         if against is not None:
             st.warning(inert(against.words), icon=":material/report:")

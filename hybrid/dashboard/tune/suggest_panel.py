@@ -158,7 +158,7 @@ def result(study: Study, policy: Policy) -> None:
             f"({wording.interval_text(found.test.accuracy)}). "
         )
         if st.session_state.get("statistics"):
-            said += f"Optimism {wording.signed(found.optimism)}."
+            said += f"Optimism {wording.signed(found.optimism)}{_parts(study, found)}."
         else:
             said += f"Holds on fresh rows: {wording.holds(found.tune.accuracy, found.test.accuracy)}."
     if found.totals[0] is not None:
@@ -171,6 +171,18 @@ def result(study: Study, policy: Policy) -> None:
             st.warning(found.contradiction.words.replace("$", r"\$"), icon=":material/report:")
         with st.expander("Tune beside test, stability, alternatives", key="suggestion_details"):
             _details(study, policy, kept)
+
+
+def _parts(study: Study, found: Recommendation) -> str:
+    """Return how much of the optimism is luck, and how much is that what ships was fitted on more rows."""
+    shipped = study.shipping(found.policy)
+    if shipped is None:
+        return ""
+    luck = found.tune.accuracy.value - shipped.graded_accuracy
+    return (
+        f": {wording.signed(luck)} luck of the choice and of the draw, {wording.signed(-shipped.accuracy.value)} "
+        "because the models that ship are fitted on more rows than those that graded"
+    )
 
 
 def _details(study: Study, policy: Policy, kept: promises.Suggested) -> None:

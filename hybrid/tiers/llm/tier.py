@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.routing.table import UNKNOWN, Answers, Floats
-from hybrid.tiers.calibration import ConfidenceCalibrator
-from hybrid.tiers.classifier import DECIMALS
+from hybrid.tiers.calibration import DECIMALS, ConfidenceCalibrator
 from hybrid.tiers.llm.examples import Examples
 from hybrid.tiers.llm.questions import GATE, LLMSettings
 from hybrid.tiers.llm.replies import OK, GateSaid, Reply, read_gate, read_label
