@@ -1,5 +1,7 @@
 """Data: load labelled texts, see what is in them, and fit the tiers that run here."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -81,16 +83,17 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns
     names = [str(c) for c in table.columns]
 
     def pick(label: str, guessed: str | None, help: str) -> str | None:
-        options = [NONE, *names]
-        at = options.index(guessed) if guessed in options else 0
-        chosen = st.selectbox(label, options, at, key=f"{key}.{label}", help=help)
+        # its start is not given as an index: the picks are kept as the next start, which must not make another widget
+        st.session_state.setdefault(f"{key}.{label}", guessed if guessed in names else NONE)
+        chosen = st.selectbox(label, [NONE, *names], key=f"{key}.{label}", help=help)
         return None if chosen == NONE else chosen
 
     columns = st.columns(5)
     with columns[0]:
         text = pick("Text", guess.text, "May be missing when a recorded tier has confidences.")
     with columns[1]:
-        label = st.selectbox("Label", names, names.index(guess.label), key=f"{key}.Label")
+        st.session_state.setdefault(f"{key}.Label", guess.label)
+        label = st.selectbox("Label", names, key=f"{key}.Label")
     with columns[2]:
         row_id = pick("Id", guess.id, "Joins a second file by id; else rows join by text.")
     with columns[3]:
@@ -131,14 +134,22 @@ def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns
             default=False, help="On: the latency column holds milliseconds. Off: seconds."
         )
     }
+    start = f"{key}.recorded0"
+    if f"{key}.recorded" not in st.session_state or start not in st.session_state:  # it must not change while edited
+        st.session_state[start] = frame.astype(
+            {v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, *FLAGS, "name")}
+        )
     edited = st.data_editor(
-        frame.astype({v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, *FLAGS, "name")}),
+        st.session_state[start],
         column_config=choose | number | milliseconds | blank,
         num_rows="dynamic",
         hide_index=True,
         key=f"{key}.recorded",
     )
-    return Columns(label, text, row_id, group, split, tuple(recorded_from(edited))), load_here
+    picked = replace(
+        guess, label=label, text=text, id=row_id, group=group, split=split, recorded=tuple(recorded_from(edited))
+    )
+    return picked, load_here
 
 
 def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
@@ -175,6 +186,7 @@ def show_draft(draft: state.Draft) -> None:
         return
     asking.offer_one_label(draft)
     columns, load_here = pick_columns(drawn.table, drawn.columns, f"columns.{draft.token}.{len(drawn.table.columns)}")
+    drawn.columns = columns  # so that they are there again after a look at another page
     st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):
@@ -211,6 +223,7 @@ def show_loaded(study: Study) -> None:
             st.metric("Near-duplicates", f"{dataset.near_duplicate_share:.1%}", border=True)
             st.metric("Conflicting labels", f"{dataset.n_conflicts:,}", border=True)
     st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
+    asking.offer_mending(study)
     if study.evidence.raw_confidence is not None:
         show_classifier(study)
     small_model.offer_refit(study)

@@ -234,6 +234,28 @@ def test_predictions_without_texts_can_be_tuned():
     assert any("needs texts" in i.value for i in at.info)
 
 
+def test_picks_stay_when_the_page_is_left_and_what_was_assumed_can_be_undone():
+    rows = "\n".join(
+        f"r{i},g{i % 9},{'Yes' if i % 4 == 0 else ('yes', 'no')[i % 2]},{('yes', 'no')[i % 3 % 2]},0.{5 + i % 5},900"
+        for i in range(60)
+    )
+    at = open_page()
+    at.file_uploader(key="upload").upload("p.csv", f"id,x,gold,a_label,a_conf,a_latency\n{rows}\n".encode()).run()
+    next(s for s in at.selectbox if s.label == "Group").set_value("x").run()
+    at.switch_page("pages/1_Tune.py").run()
+    at.switch_page("app.py").run()
+    assert next(s for s in at.selectbox if s.label == "Group").value == "x"
+    at = press(at, "Load and fit")
+    assert at.session_state["study"].columns.group == "x"
+    at = press(at, "milliseconds")
+    at = press(at, "Keep spellings apart")
+    assert not at.exception
+    study = at.session_state["study"]
+    assert study.column("a")[1].latency.max() == 0.9
+    assert study.classes == ("Yes", "no", "yes")
+    assert at.session_state["draft"].study.columns == study.columns  # the next load starts from what was answered
+
+
 def test_numbers_rest_on_the_rows_that_every_tier_answered():
     frame = labelled()
     frame["llm"] = [label if i % 4 == 0 else "" for i, label in enumerate(frame["label"])]

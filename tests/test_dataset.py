@@ -111,6 +111,15 @@ def test_a_tier_of_the_file_never_takes_the_name_of_one_that_is_made_here():
     assert "Two tiers have the name 'gpt'" in notes(d)
 
 
+def test_texts_that_differ_in_numbers_alone_can_still_be_split():
+    table = many(40)
+    table["text"] = [f"text {i}" for i in range(40)]
+    d = build(table, PLAIN)
+    assert len(np.unique(d.group)) == 40
+    assert "equal but for case, digits and punctuation: 1 kind." in notes(d)
+    assert split(d).test.size
+
+
 def test_unlabelled_and_empty_rows_are_left_out_and_reported():
     table = many()
     table.loc[0, "label"], table.loc[1, "label"], table.loc[2, "text"] = "", "NaN", "  "

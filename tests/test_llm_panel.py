@@ -342,11 +342,12 @@ def test_what_was_typed_stays_when_the_page_is_left(server, filled):
     assert at.text_area(key="llm.new.prompt.llm").value == "Sort into {classes}, please"
     assert at.number_input(key="llm.new.examples").value == 2
     assert at.text_input(key="llm.new.key").value == ""
-    form = at.session_state["llm_form"]
-    assert KEY not in json.dumps(form)  # plain JSON, and no secret in it
+    form = at.session_state["study"].form  # what a project keeps, so that it is there after a reload
+    assert json.loads(json.dumps(form))["llm_form"]["llm.new"]["model"] == "mock-1"
+    assert KEY not in json.dumps(form)
     at = press(at, "Connect")
     assert llm_session.tiers(at.session_state["study"])["llm"].parameters == {"seed": 1}
-    assert "llm.new" not in at.session_state["llm_form"]
+    assert "llm.new" not in at.session_state["study"].form["llm_form"]
 
 
 def test_parameters_that_cannot_be_sent_say_so(server, filled):

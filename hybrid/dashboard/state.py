@@ -179,7 +179,9 @@ def read_address() -> str | None:
     problem = None
     if name and name != st.session_state.get(PROJECT):
         try:
-            st.session_state["study"] = Study.open(project.folder_of(name))
+            opened = Study.open(project.folder_of(name))
+            st.session_state["study"] = opened
+            draft(Draft(name, _unfitted(opened)))  # so that its columns can be changed as after an upload
             st.session_state[PROJECT] = name
             st.session_state["keep_project"] = True
             st.session_state[SETTINGS] = address_of(st.session_state["study"])
@@ -196,6 +198,13 @@ def read_address() -> str | None:
             problem = str(error)
         st.session_state[SETTINGS] = settings
     return problem
+
+
+def _unfitted(opened: Study) -> Study:
+    """Return a study of the same table, for another choice of columns."""
+    fresh = Study(opened.name, opened.table, opened.columns, notes=opened.joined)
+    fresh.form = opened.form
+    return fresh
 
 
 def _apply(now: Study, settings: str) -> None:

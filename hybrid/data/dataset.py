@@ -128,7 +128,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     _note_labels(classes, truth, notes)
     texts = None if columns.text is None else table[columns.text].to_numpy(dtype=object)
     ids = table[columns.id].to_numpy(dtype=object) if columns.id else row.astype(str).astype(object)
-    near = None if texts is None else _codes([bare(t) or t for t in texts])
+    near = None if texts is None else _near(texts, notes)
     group = _groups(near, table[columns.group].str.strip() if columns.group else None, len(row))
     duplicates, near_share, conflicts = _note_duplicates(texts, near, truth, classes, notes)
     given = _read_split(table, columns, row, notes)
@@ -265,6 +265,23 @@ def _note_labels(classes: Strings, truth: Labels, notes: list[Note]) -> None:
                 "warning",
             )
         )
+
+
+def _near(texts: Strings, notes: list[Note]) -> NDArray[np.int64]:
+    """Return codes that near-duplicates share; where all texts would be ones, that equal texts share."""
+    near = _codes([bare(t) or t for t in texts])
+    n_kinds = int(near.max()) + 1
+    if n_kinds >= MIN_ROWS or len(set(texts)) < MIN_ROWS:
+        return near
+    notes.append(
+        Note(
+            f"The texts are equal but for case, digits and punctuation: {plural(n_kinds, 'kind', 'kinds')}.",
+            "Told apart by every sign, so that there is something to split: a model that reads words learns nothing "
+            "of them, and rows that mean the same may be on both sides.",
+            "warning",
+        )
+    )
+    return _codes(list(texts))
 
 
 def _codes(values: Sequence[str]) -> NDArray[np.int64]:

@@ -61,6 +61,23 @@ def names_noted(recorded: Sequence[RecordedColumns]) -> list[Note]:
     return found
 
 
+def in_doubt(recorded: Sequence[RecordedColumns], said: Predictions) -> list[RecordedColumns]:
+    """Return the tiers whose latencies may be milliseconds that were read as seconds: over a minute an answer.
+
+    Parameters
+    ----------
+    said
+        What was read of them.
+    """
+    found = []
+    for j, r in enumerate(recorded):
+        known = r.milliseconds if r.milliseconds is not None else is_milliseconds(r.latency or "")
+        seconds = said.latency[:, j]
+        if r.latency and not known and said.asked[:, j].any() and float(np.nanmedian(seconds)) > LONG:
+            found.append(r)
+    return found
+
+
 def _read_tier(
     table: pd.DataFrame,
     r: RecordedColumns,

@@ -1,4 +1,4 @@
-"""Asking: what a guess is not sure of is answered by the user before anything is loaded."""
+"""Asking: what a guess is not sure of, before anything is loaded; what was assumed of it, afterwards."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from dataclasses import replace
 
 import streamlit as st
 
-from hybrid.dashboard import state
+from hybrid.dashboard import controls, state
 from hybrid.dashboard.inert import inert
+from hybrid.data.columns import Columns
 from hybrid.data.guess import Ask, guess
+from hybrid.data.notes import listed, plural
+from hybrid.data.recorded import in_doubt
 from hybrid.data.several import Relabelled, SeveralLabels, as_combinations, as_question, first_label
 from hybrid.errors import HybridError
 from hybrid.study.study import Study
 
 WHAT = {"label": "The right class of each row is in", "text": "The texts are in"}
+SURE = "latency_sure"  # of a study's form: answers' columns whose latencies are seconds, as somebody said
 FIRST, COMBINED = "The first label of each row", "Each combination as a class of its own"
 QUESTION = "Whether a row has one certain label: yes or no"
 
@@ -73,6 +77,49 @@ def _one_label(draft: state.Draft, several: SeveralLabels, how: str, which: str 
     if which is not None:
         return as_question(draft.study.table, several, which)
     return (first_label if how == FIRST else as_combinations)(draft.study.table, several)
+
+
+def offer_mending(study: Study) -> None:
+    """Ask about what was assumed and would change every number: latencies that may be milliseconds, folded labels."""
+    columns, sure = study.columns, study.form.setdefault(SURE, [])
+    for r in in_doubt(columns.recorded, study.dataset.recorded):
+        if r.label in sure:
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/help: **{inert(r.name)} takes over a minute an answer. Is {inert(r.latency)} in**")
+            if st.button("milliseconds", key=f"ms.{r.label}"):
+                mended = tuple(replace(own, milliseconds=True) if own == r else own for own in columns.recorded)
+                _fit_again(study, replace(columns, recorded=mended))
+            if st.button("seconds", key=f"s.{r.label}"):
+                sure.append(r.label)
+                state.save()
+                st.rerun()
+    folded = study.dataset.folded
+    if not folded and columns.fold_labels:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        say, do = "Labels that differ in case, spaces or signs alone are classes of their own.", "Make them one class"
+        if columns.fold_labels:
+            name, others = next(iter(folded.items()))
+            more = f", and so of {plural(len(folded) - 1, 'other class', 'other classes')}" if len(folded) > 1 else ""
+            say, do = f"{listed(others, at_most=3)} are spellings of {name!r}{more}.", "Keep spellings apart"
+        st.markdown(f":material/help: {inert(say)}")
+        if st.button(do, key="fold_labels"):
+            _fit_again(study, replace(columns, fold_labels=not columns.fold_labels))
+
+
+def _fit_again(study: Study, columns: Columns) -> None:
+    """Fit the study's table under other columns, as everything else was."""
+    small, edits = study.embedder, study.edits
+    draft = state.drafted()
+    if controls.load_with_progress(
+        lambda report: state.fit(study, columns, embedder=small, edits=edits, progress=report)
+    ):
+        if draft is not None and draft.study.table is study.table:
+            draft.study.columns = columns
+            for key in [k for k in st.session_state if str(k).startswith(f"columns.{draft.token}.")]:
+                del st.session_state[key]  # the picks start from these columns again
+        st.rerun()
 
 
 def _answer(ask: Ask, draft: state.Draft) -> str | None:

@@ -1,4 +1,4 @@
-"""LLM form: the fields of an LLM tier: server, prices, prompt, parameters; what was typed stays across pages."""
+"""LLM form: the fields of an LLM tier: server, prices, prompt, parameters; what was typed stays with the project."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from hybrid.dashboard import state
 from hybrid.dashboard.data import llm_session
 from hybrid.dashboard.inert import inert
 from hybrid.study.study import Study
@@ -15,18 +16,19 @@ from hybrid.tiers.llm.prices import ModelPrice
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
 from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, PROMPT, TIERS_OF_GATE, LLMSettings, parameters_from
 
-FORM = "llm_form"  # by tier and field, plain JSON: what was typed, never a key
+FORM = "llm_form"  # of a study's form: by tier and field, plain JSON: what was typed, never a key
 
 
 class Form:
-    """What was typed into the fields of a tier: it stays when the page is left, as plain JSON under one key.
+    """What was typed into the fields of a tier: it stays when the page is left or drawn anew, with the study.
 
     The session forgets a widget that another page does not draw; `remember` copies what they hold.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, study: Study, key: str) -> None:
         self.key = key
-        self._kept: dict[str, Any] = st.session_state.setdefault(FORM, {}).setdefault(key, {})
+        self._study = study
+        self._kept: dict[str, Any] = dict(study.form.get(FORM, {}).get(key, {}))
         self._drawn: list[str] = []
 
     def field(self, name: str, usual: Any) -> str:
@@ -44,10 +46,18 @@ class Form:
         self._kept[name] = value
 
     def remember(self) -> None:
-        """Keep what the fields hold."""
+        """Keep what the fields hold, with the project where there is one."""
         for name in self._drawn:
             if f"{self.key}.{name}" in st.session_state:
                 self._kept[name] = st.session_state[f"{self.key}.{name}"]
+        every = self._study.form.setdefault(FORM, {})
+        if every.get(self.key) != self._kept:
+            every[self.key] = self._kept
+            state.save()
+
+    def forget(self) -> None:
+        """Drop what was typed: it is part of the tier now, or is wanted no more."""
+        self._study.form.get(FORM, {}).pop(self.key, None)
 
 
 def preset(form: Form) -> LLMSettings:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from hybrid.dashboard import wording
 from hybrid.dashboard.data import llm_session
-from hybrid.dashboard.data.llm_form import FORM, Form, draw_along, draw_prices, draw_prompt, preset
+from hybrid.dashboard.data.llm_form import Form, draw_along, draw_prices, draw_prompt, preset
 from hybrid.dashboard.data.llm_progress import draw_recording
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
@@ -116,7 +116,7 @@ def _percent(gate: float, cheap: float, dear: float) -> str:
 def _draw_settings(study: Study, before: LLMSettings | None) -> LLMSettings | None:
     """Draw a tier's settings with the buttons that test and keep it; returns them, None while they are not complete."""
     with st.expander("Connect an LLM" if before is None else f"{inert(before.name)}: server, price and prompt"):
-        form = Form(f"llm.{before.name if before else 'new'}")
+        form = Form(study, f"llm.{before.name if before else 'new'}")
         key = form.key
         start = before or preset(form)
         left, middle, right = st.columns(3)
@@ -159,13 +159,14 @@ def _draw_settings(study: Study, before: LLMSettings | None) -> LLMSettings | No
         except HybridError as error:
             llm_session.show_error(error)
         form.remember()
-        _draw_buttons(study, key, settings, typed.strip() or None, before)
+        _draw_buttons(study, form, settings, typed.strip() or None, before)
     return settings
 
 
 def _draw_buttons(
-    study: Study, key: str, settings: LLMSettings | None, typed: str | None, before: LLMSettings | None
+    study: Study, form: Form, settings: LLMSettings | None, typed: str | None, before: LLMSettings | None
 ) -> None:
+    key = form.key
     with st.container(horizontal=True):
         test = st.button("Test it", icon=":material/bolt:", key=f"{key}.test", disabled=settings is None)
         keep = st.button(
@@ -180,18 +181,19 @@ def _draw_buttons(
         st.caption("Fill in the model and its prices.")
         return
     if drop and before is not None:
+        form.forget()
         llm_session.forget(study, before.name)
-        st.session_state.get(FORM, {}).pop(key, None)
         st.rerun()
     if test:
         _test(study, settings, typed or llm_session.key_of(settings))
     if keep:
+        form.forget()  # before it is kept, with which the project is written
         try:
             llm_session.connect(study, settings, typed, before=before.name if before else None)
         except HybridError as error:
+            form.remember()
             llm_session.show_error(error)
             return
-        st.session_state.get(FORM, {}).pop(key, None)
         for typed_in in [k for k in st.session_state if str(k).startswith(f"{key}.")]:
             del st.session_state[typed_in]  # the key above all
         st.session_state["llm.pick"] = settings.name
