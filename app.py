@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import answer, charts, controls, state, wording
-from hybrid.dashboard.data import asking, first_screen, llm_panel, local_panel, privacy, small_model
+from hybrid.dashboard.data import asking, first_screen, gallery_panel, llm_panel, local_panel, privacy, small_model
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
@@ -21,6 +21,7 @@ from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import Read
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
+from hybrid.study import gallery
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.study import Study
 
@@ -211,9 +212,7 @@ def show_draft(draft: state.Draft) -> None:
 
 def show_loaded(study: Study) -> None:
     """Draw what was loaded: its size, what was found, how the classifier does."""
-    answer.draw(study)
     dataset, parts = study.dataset, study.split
-    st.subheader(inert(study.name))
     with st.container(horizontal=True):
         st.metric("Rows", f"{dataset.n_rows:,}", border=True)
         st.metric("Classes", f"{len(dataset.classes):,}", border=True)
@@ -300,23 +299,48 @@ def show_settings(n_rows: int) -> None:
         local_panel.draw()
 
 
+def draw_ways(*, is_first: bool) -> tuple[str, str, Read] | None:
+    """Draw the ways to begin: one's own file, the sample, and public sets; returns what was uploaded."""
+    columns = st.columns([5, 4, 4, 4] if is_first else [4, 3, 3, 3], gap="small")
+    with columns[0].container(border=True, height="stretch"):
+        st.markdown("**Your own texts**  \nWith the right class of each; a model's recorded answers if you have them.")
+        uploaded = upload("Labelled texts", "upload")
+    with columns[1].container(border=True, height="stretch", vertical_alignment="distribute"):
+        gallery_panel.draw_words(
+            "The sample: tickets of a shop",
+            "Where few texts need the LLM",
+            "1,520 tickets in seven classes, with a large language model's recorded answers. The texts are invented.",
+        )
+        controls.sample_button("sample")
+    for column, one in zip(columns[2:], gallery.SETS, strict=True):
+        with column.container(border=True, height="stretch", vertical_alignment="distribute"):
+            gallery_panel.draw(one)
+    return uploaded
+
+
+def draw_draft(draft: state.Draft, study: Study | None) -> None:
+    """Draw a table that can be loaded; once it is, what its columns are can still be changed."""
+    is_loaded = study is not None and study.table is draft.study.table
+    with st.expander(
+        f"**{inert(draft.study.name)}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
+        + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
+        expanded=not is_loaded,
+    ):
+        show_draft(draft)
+
+
 study, draft = state.study(), state.drafted()
 is_first = study is None and draft is None
 if is_first:
     first_screen.draw_heading()
 else:
-    st.title("Data")
-ways = st.columns(2, gap="medium")
-with ways[0].container(border=True, height="stretch"):
-    if is_first:
-        st.markdown("**Your own texts**  \nTexts with the right class; a model's recorded answers if you have them.")
-    uploaded = upload("Labelled texts", "upload")
-with ways[1].container(border=True, height="stretch"):
-    if is_first:
-        st.markdown(
-            "**The sample**  \n1,520 support tickets in seven classes, with a large language model's recorded answers."
-        )
-    controls.sample_button("sample")
+    st.title("Data" if study is None else inert(study.name))
+looked_at = st.container()  # what was just read, or what was found, stands above the ways to begin anew
+if is_first:
+    uploaded = draw_ways(is_first=True)
+else:
+    with st.expander("**Other data**: a file of yours, the sample, public sets", icon=":material/folder_open:"):
+        uploaded = draw_ways(is_first=False)
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
@@ -328,17 +352,18 @@ if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0
 draft = state.drafted()
 if study is not None:
     controls.draw_header(place, study)
+is_new = draft is not None and (study is None or study.table is not draft.study.table)
+with looked_at:
+    if draft is not None and is_new:
+        draw_draft(draft, study)
+    if study is not None:
+        gallery_panel.draw_lesson(study)
+        answer.draw(study)
 privacy.draw(len(draft.study.table) if draft else 0)
 if is_first and state.is_local() and state.keeping() != "never":
     first_screen.draw_recent()
 show_settings(len(draft.study.table) if draft else 0)
-if draft is not None:
-    is_loaded = study is not None and study.table is draft.study.table
-    with st.expander(
-        f"**{inert(draft.study.name)}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
-        + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
-        expanded=not is_loaded,
-    ):
-        show_draft(draft)
+if draft is not None and not is_new:
+    draw_draft(draft, study)
 if study is not None:
     show_loaded(study)

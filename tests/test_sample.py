@@ -196,7 +196,7 @@ def test_where_minilm_runs_it_stands_once():
 def test_own_data_get_the_small_model_and_the_page_says_what_is_kept():
     at = open_page()
     at.file_uploader(key="upload").upload("mine.csv", labelled().to_csv(index=False).encode()).run()
-    assert "MiniLM's embeddings" in said(at, "caption")
+    assert any("MiniLM's embeddings" in c.proto.help for c in at.caption)
     press(at, "Load and fit")
     assert not at.error
     assert "minilm" in at.session_state["study"].models

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -113,13 +115,21 @@ def _draw_progress(job: Job) -> None:
 def _draw_card(study: Study, job: Job, said: Answer) -> None:
     assert job.found is not None
     with st.container(border=True, key="answer"):
-        mark = " :orange-badge[simulated]" if said.simulated else ""
-        st.markdown(f"#### {ICONS[said.kind]} {headline(study, said)}{mark}")
-        st.markdown(details(said))
+        words, numbers = st.columns([3, 2], gap="large", vertical_alignment="center")
+        with words:
+            mark = " :orange-badge[simulated]" if said.simulated else ""
+            st.markdown(f"#### {ICONS[said.kind]} {headline(study, said)}{mark}")
+            st.markdown(against(said))
+            st.caption(" · ".join((flow(said.policy, said.measured.reach), *details(said))))
+        with numbers:
+            _draw_numbers(said)
         if job.cancelled.is_set():
             st.caption("The search was stopped: this is the best that it had found.")
         if said.contradiction is not None:
-            st.warning(f"Test speaks against it: {inert(said.contradiction)}", icon=":material/warning:")
+            chosen = "Thresholds were chosen to be as right as the LLM on the tune rows, and test says less"
+            st.warning(f"{chosen}: {inert(said.contradiction)}", icon=":material/warning:")
+        if said.kind == answers.UNPRICED:
+            _ask_prices(study, said)
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Show me", type="primary", icon=":material/tune:", key="answer_show"):
                 state.use(said.policy)
@@ -133,12 +143,48 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
                     label,
                     icon=icon,
                     key=f"answer_{label}",
-                    disabled=point is None,
+                    disabled=point is None or bool(said.unpriced),
                     on_click=_go,
                     args=(None if point is None else point.policy,),
                     help="To the next point of the best that is possible between cost and accuracy.",
                 )
-            st.caption(inert(wording.describe(said.policy)))
+            if AT in st.session_state:
+                st.button("Back to the best", icon=":material/undo:", key="answer_back", on_click=_back)
+
+
+def _draw_numbers(said: Answer) -> None:
+    """Draw cost and right answers large, each against the LLM for everything."""
+    m, llm = said.measured, said.llm_measured
+    left, right = st.columns(2)
+    change = None
+    if math.isfinite(said.saving) and said.policy != said.llm_alone:
+        sign = "-" if said.saving > 0 else "+"  # a plain minus turns the arrow
+        change = f"{sign}{_share(abs(said.saving))} against the LLM"
+    left.metric("Cost a month", inert(_month(said.month)), change, delta_color="inverse")
+    points = None
+    if llm is not None and said.difference is not None and said.policy != said.llm_alone:
+        points = f"{wording.signed(said.difference.accuracy.value)} points".replace("−", "-")
+    colour = "normal" if said.difference is not None and said.difference.told_apart else "off"
+    right.metric("Right answers", wording.percent(m.accuracy.value), points, delta_color=colour)  # type: ignore[arg-type]
+
+
+def _ask_prices(study: Study, said: Answer) -> None:
+    """Ask what the LLMs cost that nobody has priced; once it is said, what can be saved is looked for again."""
+    with st.form("answer_prices", border=False, enter_to_submit=True):
+        st.markdown("**What do they cost?** USD per 1,000 texts; then this says what can be saved.")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            typed = {
+                name: st.number_input(inert(name), 0.0, 1e7, None, format="%.6g", key=f"answer_price.{name}", width=180)
+                for name in said.unpriced
+            }
+            if st.form_submit_button("Set", icon=":material/sell:"):
+                prices = {n: v / 1000 for n, v in typed.items() if v is not None}
+                state.assume(replace(study.terms, prices=tuple({**dict(study.terms.prices), **prices}.items())))
+                st.rerun()
+
+
+def _back() -> None:
+    st.session_state.pop(AT, None)
 
 
 def _go(policy: Policy) -> None:
@@ -149,24 +195,24 @@ def _go(policy: Policy) -> None:
 def headline(study: Study, said: Answer) -> str:
     """Return the verdict in a sentence, in Markdown."""
     ours = said.measured.accuracy.value
-    now, before = (inert(wording.dollars(x)) if math.isfinite(x) else "" for x in (said.month, said.llm_month))
+    now, before = inert(_month(said.month)), inert(_month(said.llm_month))
     right = f"{wording.percent(ours)} right"
     if said.kind == answers.SAVES:
-        return f"Cut the bill by {_share(said.saving)}: {before} → {now} a month at {right}"
+        return f"Cut the bill by {_share(said.saving)}: {before} → {now} a month"
     if said.kind == answers.KEEP:
         return f"Keep your LLM: nothing cheaper is as good ({before} a month)"
     if said.kind == answers.DROP:
         assert said.difference is not None
         more = wording.plural(round(100 * said.difference.accuracy.value, 1), "point")
-        return f"Drop your LLM: {inert(_name(said.policy))} beats it by {more}, and costs nothing a call"
+        return f"Drop your LLM: {inert(_name(said.policy))} beats it by {more}, and pays no LLM"
     if said.kind == answers.TOO_FEW:
         return f"Too few rows to say: label about {said.more_rows:,} more"
     if said.kind == answers.UNPRICED:
-        return "What your LLM costs is not known: say its price under What if, and see what can be saved"
+        return f"What {inert(wording.listed(said.unpriced))} costs is not known, so nobody can say what you save"
     if said.kind == answers.POINT:
         return f"{before} → {now} a month at {right}"
     if said.llm_alone is None or said.llm_measured is None:
-        return f"You have no LLM yet: what runs here is {right}, and costs {now} a month"
+        return f"You have no LLM yet: what runs here is {right}"
     price = inert(wording.dollars(said.llm_measured.cost_per_1000.value))
     return (
         f"You have no LLM yet: one that is {wording.percent(said.llm_measured.accuracy.value)} right at {price} per "
@@ -174,25 +220,36 @@ def headline(study: Study, said: Answer) -> str:
     )
 
 
-def details(said: Answer) -> str:
-    """Return what the verdict rests on: interval, rows, the LLM for everything, and the difference."""
-    m = said.measured
-    lines = [
-        f"**{wording.percent(m.accuracy.value)}** right (95% CI {wording.interval_text(m.accuracy)}) on "
-        f"{wording.plural(said.n_rows, f'{said.side} row')}, for {inert(wording.dollars(said.month))} a month"
-    ]
-    if said.llm_measured is not None and said.llm_alone is not None:
-        llm = said.llm_measured
-        name = inert(said.llm_alone.names[0])
-        lines.append(
-            f"{name} for everything: **{wording.percent(llm.accuracy.value)}** right, "
-            f"{inert(wording.dollars(said.llm_month))} a month"
-        )
+def against(said: Answer) -> str:
+    """Return what is right with the policy and with the LLM for everything, and on how many rows, in Markdown."""
+    ours = f"**{wording.percent(said.measured.accuracy.value)} right** on {said.n_rows:,} {said.side} rows"
+    if said.llm_measured is None or said.llm_alone is None:
+        return f"{ours}."
+    paid = f"{inert(_month(said.llm_month))} a month" if math.isfinite(said.llm_month) else "price unknown"
+    llm = (
+        f"{inert(said.llm_alone.names[0])} for everything: {wording.percent(said.llm_measured.accuracy.value)}, {paid}"
+    )
+    return f"{ours} ({llm})."
+
+
+def flow(policy: Policy, reach: Sequence[float]) -> str:
+    """Return who is asked how often, in words."""
+    asked = [f"{inert(name)} {100 * share:.0f}" for name, share in zip(policy.names, reach, strict=True)]
+    return f"Of 100 texts it asks {', '.join(asked)}"
+
+
+def details(said: Answer) -> list[str]:
+    """Return what the verdict rests on: the interval, the difference on the same rows, and what may be luck."""
+    lines = [f"right 95% CI {wording.interval_text(said.measured.accuracy)}"]
     if said.difference is not None and said.policy != said.llm_alone:
-        lines.append(f"difference on the same rows: {wording.verdict(said.difference)}")
+        lines.append(f"against the LLM on the same rows: {wording.verdict(said.difference)}")
     if said.side == "tune":
         lines.append("thresholds were chosen on these very rows: part of this may be luck")
-    return " · ".join(lines)
+    return lines
+
+
+def _month(value: float) -> str:
+    return wording.dollars(value) if math.isfinite(value) else "unknown"
 
 
 def _share(saving: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import StudyError
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy
+from hybrid.routing.table import Tier
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.tuning import Point, Recommendation, rows_to_tell
 
@@ -28,9 +29,11 @@ class Answer:
     Parameters
     ----------
     kind
-        ``saves``; ``keep``: nothing cheaper is as good; ``drop``: what is free is better beyond chance; ``no_llm``:
-        none was asked, at most one is simulated; ``too_few`` rows to say; ``unpriced``: what the LLM costs is not
+        ``saves``; ``keep``: nothing cheaper is as good; ``drop``: what asks no LLM is better beyond chance; ``no_llm``:
+        none was asked, at most one is simulated; ``too_few`` rows to say; ``unpriced``: what an LLM costs is not
         known; ``point``: another policy of the front, which the goal did not ask for.
+    policy
+        What was recommended; of ``drop`` the best without an LLM.
     side, n_rows
         Where it was measured: on test, or on tune where no test row has every answer.
     measured, llm_measured
@@ -38,13 +41,15 @@ class Answer:
     difference
         The policy minus the LLM alone.
     month, llm_month
-        USD per month at the volume of the terms.
+        USD per month at the volume of the terms; nan where a price is not known.
     saving
         Share of the LLM's cost that is saved; nan where that is not known.
     more_rows
         Labelled rows, on both sides together, that would likely settle it; 0 where it is settled.
     contradiction
         What test says against the recommendation, in words; None where nothing.
+    unpriced
+        The LLMs in it whose price nobody has said.
     """
 
     kind: str
@@ -60,6 +65,7 @@ class Answer:
     saving: float
     more_rows: int
     contradiction: str | None
+    unpriced: tuple[str, ...] = ()
 
     @property
     def simulated(self) -> bool:
@@ -75,24 +81,28 @@ def answer_of(study: Study, found: Recommendation, policy: Policy | None = None)
     StudyError
         If no row has the answers of both.
     """
-    chosen = study.bind(found.policy if policy is None else policy)
+    recommended = study.bind(found.policy)
+    chosen = recommended if policy is None else study.bind(policy)
     if chosen is None:
         raise StudyError("A tier of the recommended policy is not here any more: search again.")
     llm = study.llm_alone
-    named = [chosen] if llm is None else [llm, chosen]
-    for side in ("test", "tune"):
-        compared = study.compare(named, side)
-        if compared:
-            break
-    else:
-        raise StudyError("No row has the answers of both the recommended policy and the LLM: there is no comparison.")
-    measured, difference = compared[-1]
-    llm_measured = None if llm is None else compared[0][0]
-    paid = float("nan") if llm_measured is None else llm_measured.cost_per_1000.value
+    own = chosen == recommended
+    if own and llm is not None and any(_is_unpriced(study, t) for t in (*chosen.tiers, *llm.tiers)):
+        free = _without_llm(study, found)  # what is best while LLMs count as free says little
+        if free is not None and _beats(study, free, llm):
+            chosen = free
+    side, measured, llm_measured, difference = _measured(study, chosen, llm)
+    unpriced = tuple(
+        dict.fromkeys(t.name for p in (chosen, llm) if p is not None for t in p.tiers if _is_unpriced(study, t))
+    )
+    ours, paid = (
+        float("nan") if s is None or set(p.names) & set(unpriced) else s.cost_per_1000.value
+        for p, s in ((chosen, measured), (llm or chosen, llm_measured))
+    )
     more = 0 if difference is None else _more_rows(study, difference)
-    own = policy is None or chosen == study.bind(found.policy)
+    contradiction = found.contradiction if chosen == recommended else None
     return Answer(
-        kind=_kind(study, chosen, measured, llm_measured, difference, more, own=own),
+        kind=_kind(study, chosen, llm_measured, difference, more, own=own, unpriced=unpriced),
         policy=chosen,
         llm_alone=llm,
         side=side,
@@ -100,31 +110,65 @@ def answer_of(study: Study, found: Recommendation, policy: Policy | None = None)
         measured=measured,
         llm_measured=llm_measured,
         difference=difference,
-        month=study.terms.month(measured.cost_per_1000.value),
+        month=study.terms.month(ours),
         llm_month=study.terms.month(paid),
-        saving=1 - measured.cost_per_1000.value / paid if paid > 0 else float("nan"),
+        saving=1 - ours / paid if paid > 0 else float("nan"),
         more_rows=more,
-        contradiction=found.contradiction.words if own and found.contradiction is not None else None,
+        contradiction=None if contradiction is None else contradiction.words,
+        unpriced=unpriced,
     )
+
+
+def _measured(
+    study: Study, chosen: Policy, llm: Policy | None
+) -> tuple[str, Summary, Summary | None, PairedDifference | None]:
+    """Return the side, and what a policy and the LLM alone do on the rows of it that both decided."""
+    named = [chosen] if llm is None else [llm, chosen]
+    for side in ("test", "tune"):
+        compared = study.compare(named, side)
+        if compared:
+            return side, compared[-1][0], None if llm is None else compared[0][0], compared[-1][1]
+    raise StudyError("No row has the answers of both the recommended policy and the LLM: there is no comparison.")
+
+
+def _is_unpriced(study: Study, tier: Tier) -> bool:
+    """Whether a tier's answers were paid for by somebody, and nobody has said how much."""
+    return tier.kind in ("recorded", "llm") and not tier.price and tier.name not in dict(study.terms.prices)
+
+
+def _asks_llm(policy: Policy) -> bool:
+    return any(t.kind in LLM_KINDS for t in policy.tiers)
+
+
+def _without_llm(study: Study, found: Recommendation) -> Policy | None:
+    """Return the policy without an LLM that is most often right on tune, among the cheap tier and the front."""
+    tried = [study.cheap_alone, *(p for p in (study.bind(point.policy) for point in found.front) if p is not None)]
+    free = [p for p in tried if not _asks_llm(p)]
+    right = [(on.summary.accuracy.value, -i) for i, p in enumerate(free) if (on := study.measure(p, "tune")).n_rows]
+    return free[-max(right)[1]] if right else None
+
+
+def _beats(study: Study, policy: Policy, llm: Policy) -> bool:
+    _, _, _, difference = _measured(study, policy, llm)
+    return difference is not None and difference.accuracy.low > 0
 
 
 def _kind(
     study: Study,
     policy: Policy,
-    measured: Summary,
     llm: Summary | None,
     difference: PairedDifference | None,
     more: int,
     *,
     own: bool,
+    unpriced: tuple[str, ...],
 ) -> str:
     if llm is None or difference is None or all(t.simulated for t in study.tiers if t.kind in LLM_KINDS):
         return NO_LLM
     change = difference.accuracy
-    asks = any(t.kind in LLM_KINDS for t in policy.tiers)
-    if not asks and not measured.cost_per_1000.value and change.low > 0:
+    if not _asks_llm(policy) and change.low > 0:
         return DROP
-    if not llm.cost_per_1000.value:
+    if unpriced:
         return UNPRICED
     if more:
         return TOO_FEW

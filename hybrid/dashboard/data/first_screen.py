@@ -12,14 +12,14 @@ import streamlit as st
 from hybrid.dashboard.inert import inert
 from hybrid.study import project
 
-PROMISE = "How much of your LLM bill you can save, at which accuracy, and whether you may believe it."
+PROMISE = "How much of your LLM bill you can save, at which accuracy, and whether to believe it."
 STEPS = (
     (
         ":material/upload_file:",
         "Bring labelled texts",
         "A few hundred are enough; recorded answers of an LLM may be in.",
     ),
-    (":material/tune:", "Drag the line", "Where the cheap model is sure, it answers. The rest goes to the LLM."),
+    (":material/tune:", "Drag the line", "The cheap model keeps what it is sure of; the LLM gets the rest."),
     (
         ":material/ios_share:",
         "Take it with you",
@@ -34,7 +34,7 @@ STILL = 0.55  # where the line stands for who wants no motion
 
 def draw_heading() -> None:
     """Draw the product's name, what it finds out, a drawing of that, and the three steps."""
-    words, drawing = st.columns([3, 2], gap="large", vertical_alignment="center")
+    words, drawing = st.columns([9, 5], gap="large", vertical_alignment="center")
     with words:
         st.title("Hybrid tuner")
         st.markdown(f"##### {PROMISE}")

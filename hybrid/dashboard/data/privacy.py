@@ -20,8 +20,10 @@ def draw(n_rows: int) -> None:
     n_rows
         Of the table that would be loaded, which decides whether the small model is on unasked.
     """
-    said = f"{_kept()} {small_model.where_texts_go(n_rows)} {llm_panel.WHERE_TEXTS_GO}"
-    st.caption(f":material/lock: {said}")
+    st.caption(
+        f":material/lock: {_kept()} {small_model.where_texts_go(n_rows)}",
+        help=f"{_where()} {small_model.what_is_cached(n_rows)} {llm_panel.WHERE_TEXTS_GO}",
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         if state.keeping() == "ask":
             st.session_state[_TOGGLE] = state.is_kept()  # the widget's own state is gone once another page was open
@@ -43,11 +45,19 @@ def draw(n_rows: int) -> None:
 
 def _kept() -> str:
     """Return whether what is loaded is kept, in words."""
-    where = f"in this machine's folder {inert(project.projects_folder())}" if state.is_local() else "on this server"
     if state.is_kept():
-        return f"What you load is **kept {where}**, so that a reload brings it back, until you forget it."
+        where = "on this machine" if state.is_local() else "on this server"
+        return f"What you load is **kept {where}** until you forget it."
     unless = ", unless you keep the project" if state.keeping() == "ask" else ""
     return f"What you load stays in this server's memory and is dropped when you leave{unless}."
+
+
+def _where() -> str:
+    """Return where projects are kept; empty where they are not, or where the folder is nobody's business."""
+    if not state.is_kept():
+        return ""
+    where = f" in the folder {inert(project.projects_folder())}" if state.is_local() else ""
+    return f"A project is kept{where}, so that a reload brings it back."
 
 
 def _keep_clicked() -> None:

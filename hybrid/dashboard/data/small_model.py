@@ -76,19 +76,21 @@ def _draw_endpoint(wanted: Embedder | None) -> None:
 
 
 def where_texts_go(n_rows: int) -> str:
-    """Return where a load sends its texts and what it caches, in words, given the small model that is set."""
-    match state.wanted_embedder(n_rows):
-        case EndpointEmbedder() as endpoint:
-            return (
-                f"When it is loaded its **texts are sent to {endpoint.base_url}** to be embedded. The embeddings are "
-                "kept in this server's cache folder, each under a hash of its text."
-            )
-        case MiniLM():
-            return (
-                "It is not sent anywhere. MiniLM's embeddings (384 numbers a text, under a hash of it) are kept in "
-                "this server's cache folder."
-            )
+    """Return where a load sends its texts, in words, given the small model that is set."""
+    endpoint = state.wanted_embedder(n_rows)
+    if isinstance(endpoint, EndpointEmbedder):
+        return f"When it is loaded its **texts are sent to {endpoint.base_url}** to be embedded."
     return "It is not sent anywhere."
+
+
+def what_is_cached(n_rows: int) -> str:
+    """Return what a load leaves in the cache, in words; empty where nothing."""
+    match state.wanted_embedder(n_rows):
+        case EndpointEmbedder():
+            return "The embeddings are kept in this server's cache folder, each under a hash of its text."
+        case MiniLM():
+            return "MiniLM's embeddings (384 numbers a text, under a hash of it) are kept in the cache folder."
+    return ""
 
 
 def offer_refit(study: Study) -> None:
