@@ -6,7 +6,7 @@ import streamlit as st
 from hybrid.dashboard import charts, controls, views, wording
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.inert import table as table_of
-from hybrid.dashboard.inspect import calibration_panel
+from hybrid.dashboard.inspect import calibration_panel, to_label
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
 from hybrid.study.defaults import cheap_of
@@ -112,6 +112,7 @@ if len(frame):
 else:
     st.info("No row is left. Drop a filter, or show another kind.")
 
+to_label.draw(study, policy)
 st.subheader("Per class")
 table = pd.DataFrame(
     {

@@ -30,6 +30,7 @@ from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, g
 from hybrid.study.graded import Graded, Memo, alone, in_mix
 from hybrid.study.shipping import Shipping, shipping
 from hybrid.study.terms import OWN, Terms
+from hybrid.study.unlabelled import NextLabels, answered, laid_out, sampled, unlabelled_rows
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.gate import NO_WORDS, KeyWords, TrainedGate
@@ -37,6 +38,7 @@ from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
 from hybrid.tuning import Progress as Searching
+from hybrid.tuning.labelling import rows_to_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -783,6 +785,22 @@ class Study:
         found = certify(policy, on.predictions, on.truth, **{"groups": on.groups} | wanted)
         self.certified = promises.Certified(self._terms, found)
         return found
+
+    def rows_to_label(self, policy: Policy | None = None, n: int = 50) -> NextLabels | None:
+        """Return the unlabelled rows of the file whose labels would change most; see `hybrid.tuning.labelling`.
+
+        Returns
+        -------
+        NextLabels or None
+            None where the file has no row with a text and without a label, or no tune row has every answer.
+        """
+        policy = self._at_hand(policy)
+        tune, rows = self.graded(policy.names, "tune"), unlabelled_rows(self)
+        if not len(rows) or not len(tune):
+            return None
+        looked_at, cheap = sampled(self, policy, rows), defaults.cheap_of(policy.tiers).name
+        found = rows_to_label(policy, answered(self, policy, looked_at), tune.predictions, tune.truth, cheap=cheap, n=n)
+        return NextLabels(laid_out(self, looked_at, found, cheap=cheap), found, len(rows), len(looked_at))
 
     # leaving
 

@@ -1,0 +1,51 @@
+"""Labelling: the rows that tell the tiers apart come first, and their expected number is what comes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import labelled
+from test_tuning import TIERS, made
+
+from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
+from hybrid.study.study import Study
+from hybrid.tuning.labelling import rows_to_label
+
+
+def test_rows_to_label_next_are_those_that_tell_the_tiers_apart():
+    tune, pool = made(1500), made(3000, seed=1)
+    policy = Policy(Triage(0.7), TIERS)
+    found = rows_to_label(policy, pool.predictions, tune.predictions, tune.truth, cheap="classifier", n=200)
+    right = pool.predictions.label == pool.truth[:, None]
+    apart = right[:, 0] != right[:, 1]
+    assert apart[found.rows].sum() == pytest.approx(found.gained, abs=3 * np.sqrt(50))
+    assert apart.mean() == pytest.approx(found.at_random, abs=0.03)
+    assert apart[found.rows].mean() > 2 * apart.mean()
+    now, these, blind = found.widths
+    assert these < blind < now
+    assert (pool.predictions.label[found.rows, 0] != pool.predictions.label[found.rows, 1]).all()
+    unknown = replace(pool.predictions, confidence=pool.predictions.confidence * [1, np.nan])
+    blindly = rows_to_label(policy, unknown, tune.predictions, tune.truth, cheap="classifier", n=200)
+    assert not blindly.differ.any()
+    assert apart[blindly.rows].sum() == pytest.approx(blindly.gained, abs=3 * np.sqrt(50))
+    assert apart.mean() < apart[blindly.rows].mean() < apart[found.rows].mean()
+
+
+def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own_fitted):
+    frame = labelled(260)
+    frame["llm"] = frame["label"]
+    frame.loc[200:, "label"] = ""
+    frame.loc[259, "text"] = frame.loc[0, "text"].upper()  # a copy of a labelled row
+    columns = Columns("label", text="text", recorded=(RecordedColumns("llm", "llm", price=0.003),))
+    study = Study("partly.csv", frame, columns).fit()
+    found = study.rows_to_label(study.policy, n=20)
+    assert found.n_unlabelled == found.n_looked_at <= 59
+    assert (found.table["row"] > 200).all()
+    assert 260 not in set(found.table["row"])
+    texts = frame["text"][found.table["row"] - 1]
+    assert list(texts) == list(found.table["text"])
+    said = study.models["classifier"].answer(list(texts))
+    assert list(found.table["classifier confidence"]) == list(said.confidence)
+    assert own_fitted.rows_to_label() is None  # every row of it has a label
