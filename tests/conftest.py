@@ -19,6 +19,7 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.study.evidence import Recording, record
+from hybrid.study.project import folder_of, new_id
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.llm import client
@@ -135,7 +136,7 @@ def own_cache_folder(tmp_path_factory):
     """Keep the tests, and the servers that they start, out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYBRID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("hybrid.dashboard.answer.SECONDS", 0.5)  # a search beside every page of data would take long
+        patch.setenv("HYBRID_MAX_SEARCH_SECONDS", "1")  # a search beside every page of data would take long
         patch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path_factory.mktemp("projects")))
         yield
 
@@ -195,6 +196,14 @@ def sample_fitted():
     from hybrid.dashboard import state
 
     return state.fit(state.sample(), state.sample_columns(None))
+
+
+@pytest.fixture
+def project(sample_fitted):
+    """A kept project of the sample, as a parameter of a page's address: opening it fits nothing."""
+    name = new_id()
+    again(sample_fitted).save(folder_of(name))
+    return f"project={name}"
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,8 @@ def number(page, label):
     return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
 
 
-def open_sample(page, url):
-    """Open the Data page and load the sample."""
-    page.goto(url)
-    settle(page)
-    page.get_by_role("button", name="Use the sample data").click()
-    page.get_by_role("heading", name="Sample: support tickets").wait_for(timeout=60_000)
+def open_project(page, url, project, name="Data"):
+    """Open a page of a kept project."""
+    page.goto(f"{url}/{'' if name == 'Data' else name}?{project}")
+    page.locator(".st-key-policy_bar").wait_for()
     settle(page)

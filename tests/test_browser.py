@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import labelled, study_of, table_of
-from driving import BREAK_THE_LINE, go, number, open_sample, serving, settle, skip_without_chromium, tile
+from driving import BREAK_THE_LINE, go, number, open_project, serving, settle, skip_without_chromium, tile
 from playwright.sync_api import expect
 
 import hybrid
@@ -39,7 +39,11 @@ def test_every_page_opens_by_its_own_url_on_a_fresh_server(app, page):
 def test_no_request_leaves_the_machine(app, page):
     asked = []
     page.on("request", lambda r: asked.append(r.url))
-    open_sample(page, app)
+    page.goto(app)
+    settle(page)
+    page.get_by_role("button", name="Use the sample data").click()
+    page.get_by_role("heading", name="Sample: support tickets").wait_for(timeout=60_000)
+    settle(page)
     go(page, "Tune")
     foreign = [u for u in asked if not u.startswith((app, app.replace("http", "ws"), "data:", "blob:"))]
     assert foreign == []
@@ -151,26 +155,21 @@ def test_a_bad_file_shows_a_message_and_no_traceback(app, page, tmp_path):
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_a_shared_link_shows_the_same_view(app, page):
-    page.goto(f"{app}/Tune?set={link_to(Router((0.5,)), 'trained gate', 'classifier', 'llm', volume=5000)}")
-    settle(page)
-    page.get_by_role("button", name="Use the sample data").click()
-    page.get_by_text("Gate score for classifier").first.wait_for(timeout=60_000)
-    settle(page)
+def test_a_shared_link_shows_the_same_view(app, page, project):
+    found = link_to(Router((0.5,)), "trained gate", "classifier", "llm", volume=5000)
+    open_project(page, app, f"{project}&set={found}", "Tune")
+    page.get_by_text("Gate score for classifier").first.wait_for()
     assert "set=" in page.url
     page.get_by_role("button", name="What if").click()
     expect(page.get_by_label("Texts per month")).to_have_value("5000")
 
 
-@pytest.mark.parametrize("width", [380, 768])
-def test_narrow_screens_do_not_scroll_sideways(app, browser, width):
-    context = browser.new_context(viewport={"width": width, "height": 800})
-    page = context.new_page()
-    open_sample(page, app)
-    go(page, "Tune")
-    wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-    assert wide <= width + 1
-    context.close()
+@pytest.mark.parametrize("name", ["Data", "Tune", "Compare", "Support"])
+def test_narrow_screens_do_not_scroll_sideways(app, page, project, name):
+    for width in (380, 768):
+        page.set_viewport_size({"width": width, "height": 800})
+        open_project(page, app, project, name)
+        assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width + 1, width
 
 
 GRIP = ".hybrid-threshold-overlay .grip"
@@ -191,12 +190,9 @@ def link_to(pattern, *names, **terms):
     return link(policy, Terms(**terms), ())
 
 
-def tune(page, url, query="", pattern=None):
-    page.goto(f"{url}/Tune{query}")
-    settle(page)
-    page.get_by_role("button", name="Use the sample data").click()
-    page.locator(GRIP).wait_for(timeout=60_000)
-    settle(page)
+def tune(page, url, project, pattern=None):
+    open_project(page, url, project, "Tune")
+    page.locator(GRIP).wait_for()
     if pattern is not None:
         page.get_by_test_id("stButtonGroup").get_by_text(pattern, exact=True).click()
         settle(page)
@@ -221,30 +217,30 @@ def count_messages(page):
     return sent
 
 
-@pytest.mark.parametrize("axis", ["Confidence", "Stretched near 1", "Share kept"])
-def test_dragging_the_line_shows_what_python_says_after_it(app, page, axis):
+def test_dragging_the_line_shows_what_python_says_after_it(app, page, project):
     sent = count_messages(page)
-    tune(page, app)
-    page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
-    settle(page)
-    before, n_sent = shown(page), len(sent)
-    drag(page, -150, let_go=False)
-    during = shown(page)
-    flag = page.locator(f"{OVERLAYS} .flag").inner_text()
-    slider = page.get_by_test_id("stSliderThumbValue").inner_text()
-    assert during != before
-    assert len(sent) == n_sent  # nothing is sent while the line moves
-    assert float(slider) == pytest.approx(float(flag), abs=0.0006)
-    page.mouse.up()
-    settle(page)
-    assert shown(page) == during
-    assert len(sent) == n_sent + 1  # one rerun
-    assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
-    assert "set=" in page.url
+    tune(page, app, project)
+    for axis, by in (("Confidence", -150), ("Stretched near 1", 100), ("Share kept", -150)):
+        page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
+        settle(page)
+        before, n_sent = shown(page), len(sent)
+        drag(page, by, let_go=False)
+        during = shown(page)
+        flag = page.locator(f"{OVERLAYS} .flag").inner_text()
+        slider = page.get_by_test_id("stSliderThumbValue").inner_text()
+        assert during != before
+        assert len(sent) == n_sent  # nothing is sent while the line moves
+        assert float(slider) == pytest.approx(float(flag), abs=0.0006)
+        page.mouse.up()
+        settle(page)
+        assert shown(page) == during, axis
+        assert len(sent) == n_sent + 1  # one rerun
+        assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
+        assert "set=" in page.url
 
 
-def test_the_map_of_a_cascade_is_dragged_likewise(app, page):
-    tune(page, app, pattern="Cascade")
+def test_the_map_of_a_cascade_is_dragged_likewise(app, page, project):
+    tune(page, app, project, "Cascade")
     point = page.locator(f"{OVERLAYS} .point").bounding_box()
     x, y = point["x"] + 22, point["y"] + 22
     page.mouse.move(x, y)
@@ -259,8 +255,8 @@ def test_the_map_of_a_cascade_is_dragged_likewise(app, page):
     assert page.locator(OVERLAYS).count() == 2
 
 
-def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page):
-    tune(page, app)
+def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page, project):
+    tune(page, app, project)
     thumb = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()
     before = page.locator(GRIP).bounding_box()["x"]
     x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
@@ -287,8 +283,8 @@ def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page):
     assert tile(page, "Sent to") == "0.0%"
 
 
-def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page):
-    tune(page, app)
+def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page, project):
+    tune(page, app, project)
     drag(page, -90)
     expected = shown(page)
     go(page, "Compare")
@@ -317,22 +313,20 @@ def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page)
     assert shown(page) == during != expected
 
 
-def test_a_deep_link_on_a_fresh_server_stands_where_it_says(browser):
+def test_a_deep_link_on_a_fresh_server_stands_where_it_says(page, project):
     with serving() as url:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        tune(page, url, f"?set={link_to(Triage(0.42), 'classifier', 'llm')}")
+        tune(page, url, f"{project}&set={link_to(Triage(0.42), 'classifier', 'llm')}")
         assert page.locator(f"{OVERLAYS} .flag").inner_text() == "0.420"
         assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.420"
-        context.close()
+        page.close()  # before its server ends
 
 
-def test_two_tabs_with_different_data_do_not_mix(app, browser, tmp_path):
+def test_two_tabs_with_different_data_do_not_mix(app, browser, project, tmp_path):
     path = tmp_path / "mine.csv"
     labelled().to_csv(path, index=False)
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     one, two = context.new_page(), context.new_page()
-    tune(one, app)
+    tune(one, app, project)
     before = shown(one)
     two.goto(app)
     settle(two)
@@ -349,13 +343,10 @@ def test_two_tabs_with_different_data_do_not_mix(app, browser, tmp_path):
     context.close()
 
 
-def test_without_the_script_the_slider_still_works(app, page):
+def test_without_the_script_the_slider_still_works(app, page, project):
     page.add_init_script(BREAK_THE_LINE)
-    page.goto(f"{app}/Tune")
-    settle(page)
-    page.get_by_role("button", name="Use the sample data").click()
-    page.get_by_test_id("stSlider").wait_for(timeout=60_000)
-    settle(page)
+    open_project(page, app, project, "Tune")
+    page.get_by_test_id("stSlider").first.wait_for()
     assert page.locator(GRIP).count() == 0
     before = tile(page, "Sent to")
     page.locator("[data-testid=stSlider] input").first.focus()
@@ -382,18 +373,12 @@ def test_loading_can_be_cancelled(app, page, tmp_path):
     assert page.get_by_test_id("stException").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation_on_any_page(app, browser, scheme):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    open_sample(page, app)
-    for name in ("Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export"):
-        if name != "Data":
-            go(page, name)
-            if name == "Compare":
-                page.get_by_role("button", name="Pin the current policy").first.click()
-                settle(page)
+@pytest.mark.parametrize("name", ["Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export"])
+def test_axe_finds_no_serious_violation_on_any_page(app, page, project, name):
+    open_project(page, app, project, name)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)  # until it is drawn anew
+        settle(page)
         found = Axe().run(page).response["violations"]
-        serious = [f"{name}: {v['id']} {v['help']}" for v in found if v["impact"] in ("serious", "critical")]
-        assert serious == []
-    context.close()
+        assert [f"{v['id']} {v['help']}" for v in found if v["impact"] in ("serious", "critical")] == [], scheme

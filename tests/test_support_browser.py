@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from driving import go, open_sample, settle, skip_without_chromium, tile
+from driving import open_project, settle, skip_without_chromium, tile
 
 import hybrid
 
@@ -13,9 +13,8 @@ pytestmark = pytest.mark.browser
 EVIL = 'Refund $49.99 <img src=x onerror="document.title=1"> <b>now</b>'
 
 
-def test_from_pasted_tickets_to_a_running_pipeline(app, page, tmp_path):
-    open_sample(page, app)
-    go(page, "Support")
+def test_from_pasted_tickets_to_a_running_pipeline(app, page, project, tmp_path):
+    open_project(page, app, project, "Support")
     box = page.get_by_role("textbox", name="Tickets, one per line")
     box.fill(f"{EVIL}\nMy package tracking number XY123 shows no updates\nCharged 700 EUR twice on 2025-01-15")
     page.get_by_role("button", name="Analyse them").click()
@@ -50,9 +49,8 @@ def test_from_pasted_tickets_to_a_running_pipeline(app, page, tmp_path):
         assert list(again.to_dict()["fields"]) == row["fields"]
 
 
-def test_a_cell_of_the_action_table_is_edited_in_place(app, page):
-    open_sample(page, app)
-    go(page, "Support")
+def test_a_cell_of_the_action_table_is_edited_in_place(app, page, project):
+    open_project(page, app, project, "Support")
     page.get_by_role("tab", name="Actions").click()
     page.wait_for_timeout(500)
     table = page.get_by_test_id("stDataFrame").first
@@ -66,13 +64,3 @@ def test_a_cell_of_the_action_table_is_edited_in_place(app, page):
     page.keyboard.press("Enter")
     settle(page)
     page.get_by_test_id("stMetricValue").filter(has_text="pay_it_back").wait_for()
-
-
-@pytest.mark.parametrize("width", [380, 768])
-def test_the_page_is_usable_on_narrow_screens(app, browser, width):
-    context = browser.new_context(viewport={"width": width, "height": 800})
-    page = context.new_page()
-    open_sample(page, app)
-    go(page, "Support")
-    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width + 1
-    context.close()

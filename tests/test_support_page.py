@@ -46,9 +46,9 @@ def flow(label="general", **given):
 
 
 @pytest.fixture
-def support():
+def support(sample_fitted):
     """The Support page with the sample loaded."""
-    return press(open_page("pages/5_Support.py"), "Use the sample data")
+    return open_page("pages/5_Support.py", again(sample_fitted))
 
 
 def metrics(at):

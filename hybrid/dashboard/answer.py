@@ -11,6 +11,7 @@ import streamlit as st
 
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
+from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
 from hybrid.study import answer as answers
@@ -19,7 +20,6 @@ from hybrid.study.promises import Suggested
 from hybrid.study.study import Study
 from hybrid.tuning import Progress, Recommendation
 
-SECONDS = 10.0  # after which the search tries no further way
 POLL = 0.5  # seconds
 WAIT = False  # whether a page waits for the search, as tests do
 JOB, AT = "answer.job", "answer.at"  # the search, and the policy of the front that the card shows
@@ -58,7 +58,7 @@ class Job:
 
     def _run(self, study: Study) -> None:
         try:
-            self.found = study.recommend(progress=self._report, cancel=self.cancelled.is_set, seconds=SECONDS)
+            self.found = study.recommend(progress=self._report, cancel=self.cancelled.is_set, seconds=SEARCH.value())
         except HybridError as error:
             self.problem = str(error)
         except Exception as error:  # a thread's error would be seen by nobody
@@ -108,7 +108,7 @@ def _draw_progress(job: Job) -> None:
             if p.best is not None and math.isfinite(p.cost_per_1000):
                 cost = inert(wording.dollars(p.cost_per_1000))
                 said = f"{said}; best so far {wording.percent(p.accuracy)} right at {cost} per 1,000"
-        st.progress(0.0 if p is None else min(1.0, p.seconds / SECONDS), said)
+        st.progress(0.0 if p is None else min(1.0, p.seconds / SEARCH.value()), said)
         st.button("Cancel", icon=":material/close:", key="answer_cancel", on_click=job.cancelled.set)
 
 

@@ -77,3 +77,4 @@ DEPTH = Limit("HYBRID_MAX_DEPTH", 100, "levels of brackets", "write values, not 
 CLASSES = Limit("HYBRID_MAX_CLASSES", 2_000, "classes", "pick the column that holds the labels, or merge rare classes")
 SECONDS = Limit("HYBRID_MAX_READ_SECONDS", 120, "seconds of one core's time", _SAMPLE)
 MEMORY = Limit("HYBRID_MAX_READ_MB", 6_000, "MB of memory", _SAMPLE)
+SEARCH = Limit("HYBRID_MAX_SEARCH_SECONDS", 10, "seconds of searching for the best policy unasked", "search on Tune")

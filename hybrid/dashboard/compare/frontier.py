@@ -11,6 +11,7 @@ from hybrid.dashboard import charts, controls, state, views, wording
 from hybrid.dashboard.charts import Mark
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune.suggest_panel import KINDS
+from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Baselines, PairedDifference, Summary
 from hybrid.routing.engine import Policy
@@ -22,7 +23,6 @@ from hybrid.study.study import Pin, Study
 from hybrid.tuning import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal, Recommendation
 from hybrid.tuning import Progress as Searching
 
-SECONDS = 10.0  # that a search may take
 KEPT = 6  # searches that a session keeps
 SAID = "compare_said"  # what a click did, until the next run has said it
 
@@ -66,9 +66,9 @@ def found_for(study: Study, goal: Goal) -> Recommendation | None:
 
     def work(report: Progress) -> Recommendation:
         def say(now: Searching) -> None:
-            report(now.seconds / SECONDS, f"Searching every pattern: {now.done:,} ways of routing")
+            report(now.seconds / SEARCH.value(), f"Searching every pattern: {now.done:,} ways of routing")
 
-        return study.recommend(goal, seconds=SECONDS, progress=say)
+        return study.recommend(goal, seconds=SEARCH.value(), progress=say)
 
     try:
         found = controls.run_cancellable(
