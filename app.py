@@ -1,22 +1,26 @@
 """Data: load labelled texts, see what is in them, and fit the tiers that run here."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import answer, charts, controls, state, wording
-from hybrid.dashboard.data import asking, first_screen, gallery_panel, llm_panel, local_panel, privacy, small_model
+from hybrid.dashboard.data import (
+    asking,
+    columns_panel,
+    first_screen,
+    gallery_panel,
+    llm_panel,
+    local_panel,
+    privacy,
+    small_model,
+)
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
-from hybrid.data.columns import Columns, RecordedColumns, model_behind
 from hybrid.data.guess import guess
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
-from hybrid.data.numbers import is_milliseconds
 from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import Read
 from hybrid.errors import HybridError
@@ -25,28 +29,9 @@ from hybrid.study import gallery
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.study import Study
 
-NONE = "—"
 TYPES = [*SUFFIXES, "gz"]
-RECORDED = {
-    "name": "Name",
-    "label": "Answer",
-    "confidence": "Confidence",
-    "cost": "Cost, USD",
-    "prompt_tokens": "Prompt tokens",
-    "completion_tokens": "Completion tokens",
-    "latency": "Latency, s",
-    "price": "USD per 1,000 answers",
-    "prompt_price": "USD per 1M prompt tokens",
-    "completion_price": "USD per 1M completion tokens",
-    "default_latency": "Seconds per answer",
-    "milliseconds": "Latency in ms",
-    "blank_is_failure": "Blank = failed",
-}
 # kinds of tiers, and where their answers come from
 ALONE = {"recorded": "recorded", "llm": "recorded here", "embedding": "fitted here"}
-FLAGS = ("blank_is_failure", "milliseconds")
-COLUMN_FIELDS = ("label", "confidence", "cost", "prompt_tokens", "completion_tokens", "latency")
-
 place = controls.open_page("Data")
 
 
@@ -79,115 +64,17 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
     return f"{file.file_id} {found.headed} {found.sheet}", file.name, found
 
 
-def pick_columns(table: pd.DataFrame, guess: Columns, key: str) -> tuple[Columns, DeltaGenerator]:
-    """Draw the choice of columns, as guessed; returns it and the place for the button that loads."""
-    names = [str(c) for c in table.columns]
-
-    def pick(label: str, guessed: str | None, help: str) -> str | None:
-        # its start is not given as an index: the picks are kept as the next start, which must not make another widget
-        st.session_state.setdefault(f"{key}.{label}", guessed if guessed in names else NONE)
-        chosen = st.selectbox(label, [NONE, *names], key=f"{key}.{label}", help=help)
-        return None if chosen == NONE else chosen
-
-    columns = st.columns(5)
-    with columns[0]:
-        text = pick("Text", guess.text, "May be missing when a recorded tier has confidences.")
-    with columns[1]:
-        st.session_state.setdefault(f"{key}.Label", guess.label)
-        label = st.selectbox("Label", names, key=f"{key}.Label")
-    with columns[2]:
-        row_id = pick("Id", guess.id, "Joins a second file by id; else rows join by text.")
-    with columns[3]:
-        group = pick("Group", guess.group, "Rows of one group (a customer, a conversation) are never split.")
-    with columns[4]:
-        split = pick("Split", guess.split, "Holds train, tune, validation, dev or test. Without it 30% become test.")
-    model = model_behind(label)
-    if model:
-        st.warning(
-            f"{inert(label)} seems to be what {inert(model)} answered: right then means agreement with {inert(model)}, "
-            "not accuracy.",
-            icon=":material/smart_toy:",
-        )
-    load_here = st.container()  # on the first screen, though what is below belongs to it
-    st.write("**Recorded answers of other models** (a row for each; leave empty if there are none)")
-    frame = pd.DataFrame(
-        [
-            {v: (getattr(r, k) * 1000 if k == "price" else getattr(r, k)) for k, v in RECORDED.items()}
-            for r in guess.recorded
-        ],
-        columns=list(RECORDED.values()),
-    )
-    choose = {RECORDED[f]: st.column_config.SelectboxColumn(options=names) for f in COLUMN_FIELDS}
-    number = {
-        RECORDED[f]: st.column_config.NumberColumn(min_value=0.0, default=0.0, format="%g")
-        for f in ("price", "prompt_price", "completion_price", "default_latency")
-    }
-    blank = {
-        RECORDED["blank_is_failure"]: st.column_config.CheckboxColumn(
-            default=True, help="On: a blank answer was asked for and failed. Off: the model was never asked."
-        )
-    }
-    frame[RECORDED["milliseconds"]] = [
-        is_milliseconds(r.latency or "") if r.milliseconds is None else r.milliseconds for r in guess.recorded
-    ]
-    milliseconds = {
-        RECORDED["milliseconds"]: st.column_config.CheckboxColumn(
-            default=False, help="On: the latency column holds milliseconds. Off: seconds."
-        )
-    }
-    start = f"{key}.recorded0"
-    if f"{key}.recorded" not in st.session_state or start not in st.session_state:  # it must not change while edited
-        st.session_state[start] = frame.astype(
-            {v: object for k, v in RECORDED.items() if k in (*COLUMN_FIELDS, *FLAGS, "name")}
-        )
-    edited = st.data_editor(
-        st.session_state[start],
-        column_config=choose | number | milliseconds | blank,
-        num_rows="dynamic",
-        hide_index=True,
-        key=f"{key}.recorded",
-    )
-    picked = replace(
-        guess, label=label, text=text, id=row_id, group=group, split=split, recorded=tuple(recorded_from(edited))
-    )
-    return picked, load_here
-
-
-def recorded_from(edited: pd.DataFrame) -> list[RecordedColumns]:
-    """Read the table of recorded tiers back; rows without an answer column are left out."""
-    found = []
-    for row in edited.to_dict("records"):
-        if not isinstance(row[RECORDED["label"]], str):
-            continue
-        picked = {f: row[RECORDED[f]] if isinstance(row[RECORDED[f]], str) else None for f in COLUMN_FIELDS}
-        name = row[RECORDED["name"]]
-        numbers = {
-            f: 0.0 if pd.isna(row[RECORDED[f]]) else float(row[RECORDED[f]])
-            for f in ("price", "prompt_price", "completion_price", "default_latency")
-        }
-        numbers["price"] /= 1000
-        failed, milliseconds = row[RECORDED["blank_is_failure"]], row[RECORDED["milliseconds"]]
-        found.append(
-            RecordedColumns(
-                name=name.strip() if isinstance(name, str) and name.strip() else picked["label"],
-                **picked,
-                **numbers,
-                blank_is_failure=True if pd.isna(failed) else bool(failed),
-                milliseconds=not pd.isna(milliseconds) and bool(milliseconds),
-            )
-        )
-    return found
-
-
 def show_draft(draft: state.Draft) -> None:
-    """Draw a table that can be loaded: its first rows, what its columns are, a second file to join."""
+    """Draw a table that can be loaded: what its columns are, the models in it, a second file to join."""
     drawn = draft.study
-    st.dataframe(drawn.table.head(5), hide_index=True)
+    columns_panel.draw(draft)
     if not asking.settle(draft):
         return
     asking.offer_one_label(draft)
-    columns, load_here = pick_columns(drawn.table, drawn.columns, f"columns.{draft.token}.{len(drawn.table.columns)}")
+    load_here = st.container()  # on the first screen, though what is below belongs to it
+    columns = columns_panel.draw_models(draft)
     drawn.columns = columns  # so that they are there again after a look at another page
+    columns_panel.draw_preview(drawn.table)
     st.markdown("**Add a second file** with recorded answers for some of the rows, or with more labelled rows")
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):

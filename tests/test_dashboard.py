@@ -538,6 +538,23 @@ def test_nothing_is_loaded_until_the_truth_is_named():
     assert "Load and fit" in [b.label for b in at.button]
 
 
+def test_a_chip_changes_what_a_column_is_and_a_card_prices_a_model():
+    frame = labelled()
+    frame["gpt4"], frame["urgent"] = frame["label"], frame["label"].to_numpy()[::-1]
+    at = open_page()
+    at.file_uploader(key="upload").upload("two.csv", frame.to_csv(index=False).encode()).run()
+    token = at.session_state["draft"].token
+    at.selectbox(key=f"columns.{token}.role.3").set_value("label").run()
+    columns = at.session_state["draft"].study.columns
+    assert columns.label == "urgent"
+    assert [r.label for r in columns.recorded] == ["label", "gpt4"]  # what was the truth is an answer among others
+    at.number_input(key=f"columns.{token}.model.gpt4.price").set_value(2.5)
+    at.selectbox(key=f"columns.{token}.role.1").set_value("unused").run()
+    assert not at.exception
+    columns = at.session_state["draft"].study.columns
+    assert [(r.name, r.price) for r in columns.recorded] == [("gpt4", 0.0025)]
+
+
 def test_what_a_project_kept_is_gone_when_it_is_forgotten(monkeypatch, tmp_path, own_fitted):
     monkeypatch.setenv("HYBRID_PROJECTS", "ask")
     monkeypatch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path))

@@ -6,7 +6,7 @@ from conftest import labelled
 
 from hybrid.data.columns import Columns, model_behind
 from hybrid.data.dataset import build
-from hybrid.data.guess import guess
+from hybrid.data.guess import guess, role_of
 from hybrid.data.leaks import too_good
 from hybrid.data.several import as_combinations, as_question, first_label
 from hybrid.errors import DatasetError
@@ -78,6 +78,30 @@ def test_labels_of_a_model_are_agreement_unless_people_are_said_to_have_written_
     assert any("agreement with that model, not accuracy" in n.done for n in data.notes)
     assert build(given, Columns("gpt4_label", text="prompt", reference="")).agreement_with is None
     assert model_behind("Ticket Type") is None
+
+
+def test_what_is_said_of_a_column_counts_and_the_rest_is_guessed_around_it():
+    given = table(text=None, topic=AB, mood=AB, gpt4=of("a", "b"), sure=of("0.5", "0.9"), remark=AB)
+    usual = guess(given).columns
+    assert (usual.label, role_of(usual, "gpt4"), role_of(usual, "sure")) == ("topic", "answer", "unused")
+    other = guess(given, said={"mood": "label", "sure": "confidence", "topic": "unused", "remark": "unused"}).columns
+    assert other.label == "mood"
+    assert {r.label: r.confidence for r in other.recorded} == {"gpt4": "sure"}
+    assert role_of(other, "topic") == "unused"
+    assert guess(given, said={"topic": "answer"}).asks  # what is left has no name to go by
+    assert role_of(guess(given, said={"text": "unused"}).columns, "text") == "unused"
+    assert guess(given, picked={"label": "topic"}, said={"topic": "id"}).columns.label != "topic"
+
+
+def test_rows_that_seem_to_belong_together_are_asked_about():
+    given = table(text=None, label=AB, customer_no=of(*map(str, range(30))))
+    (ask,) = guess(given).asks
+    assert (ask.about, ask.options) == ("group", ("customer_no",))
+    assert guess(given).columns.group is None
+    assert guess(given).settled("label", "text").label == "label"  # whoever cannot ask goes on
+    assert not guess(given, picked={"group": None}).asks
+    given["customer_no"] = [str(i) for i in range(60)]  # no value repeats
+    assert not guess(given).asks
 
 
 def test_several_labels_are_recognised_and_made_into_one_question_each():

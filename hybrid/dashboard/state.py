@@ -45,6 +45,7 @@ class Draft:
     study: Study
     guess: Guess | None = None  # what its columns seem to be; None once that is settled otherwise
     picked: Mapping[str, str | None] = field(default_factory=dict)  # what the user answered
+    said: Mapping[str, str] = field(default_factory=dict)  # what the user said single columns are
 
 
 def study() -> Study | None:

@@ -54,7 +54,13 @@ _NO_LABEL = (
 )
 _ID = r"id|ticket_?id|row_?id|example_?id|uid|uuid|key|number|nr|row|index"
 _ID_END = r".*_(?:id|nr|no|number|key|uuid|nummer)"
+# whose rows are seldom independent of each other; asked about where values repeat
+_PERHAPS_GROUP = (
+    "customer|client|cust|user|member|conversation|dialog|dialogue|thread|session|account|author|sender|caller|patient|"
+    "kunde|kunden|kundennummer|nutzer|gespräch|cliente|usuario|utilisateur"
+)
 _GROUP = r"group|customer(_?id)?|conversation(_?id)?|user(_?id)?|thread(_?id)?|session(_?id)?|account(_?id)?"
+_NO_GROUP = "type|tier|segment|status|count|age|since|agent|language|country|region|rating|satisfaction|class|category"
 _SPLIT = r"split|fold|subset|partition|set"
 _PARTS = {
     "confidence": r"confidence|conf|prob|probability|score|certainty|sicherheit|konfidenz|wahrscheinlichkeit|confianza|"
@@ -68,6 +74,11 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 _NUMBERS = re.compile(r"[+-]?\d+(?:\.\d+)?|true|false|yes|no|ja|nein", re.IGNORECASE)
 
 
+ROLES = ("label", "text", "id", "group", "split")  # of one column at most
+ANSWERS, UNUSED = "answer", "unused"
+PARTS = tuple(_PARTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Something that a guess is not sure of, and that the user is asked before anything is loaded.
@@ -75,14 +86,15 @@ class Ask:
     Parameters
     ----------
     about
-        What the answer decides: the truth, or the texts.
+        What the answer decides: the truth, the texts, or what rows belong together.
     question
         In words, with the reason.
     options
-        Columns to choose from, the likeliest first, which is what `Guess.columns` holds meanwhile.
+        Columns to choose from, the likeliest first, which is what `Guess.columns` holds meanwhile; of "group" it holds
+        none.
     """
 
-    about: Literal["label", "text"]
+    about: Literal["label", "text", "group"]
     question: str
     options: tuple[str, ...]
 
@@ -164,7 +176,32 @@ def guess_columns(table: pd.DataFrame) -> Columns:
     return guess(table).columns
 
 
-def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None) -> Guess:
+def role_of(columns: Columns, column: str) -> str:
+    """Return what a column is taken for: one of `ROLES`, of `PARTS`, `ANSWERS` or `UNUSED`.
+
+    Examples
+    --------
+    >>> role_of(Columns("intent", text="message"), "message"), role_of(Columns("intent"), "note")
+    ('text', 'unused')
+    """
+    for role in ROLES:
+        if getattr(columns, role) == column:
+            return role
+    for r in columns.recorded:
+        if r.label == column:
+            return ANSWERS
+        for part in PARTS:
+            if getattr(r, part) == column:
+                return part
+    return UNUSED
+
+
+def guess(
+    table: pd.DataFrame,
+    *,
+    picked: Mapping[str, str | None] | None = None,
+    said: Mapping[str, str] | None = None,
+) -> Guess:
     """Guess what each column is, by name first and by content then; the user can change it.
 
     Parameters
@@ -174,13 +211,18 @@ def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None
     picked
         Roles that the user has settled, by their names in `Columns`: ``{"label": "topic", "group": None}``. The rest is
         guessed around them, and they are not asked about.
+    said
+        What the user said of single columns, by name: one of `ROLES`, of `PARTS`, `ANSWERS` or `UNUSED`. Of two
+        columns with the same role the later counts.
     """
-    picked = dict(picked or {})
+    said = dict(said or {})
+    picked = {**(picked or {}), **{role: column for column, role in said.items() if role in ROLES}}
+    picked = {r: c for r, c in picked.items() if c is None or said.get(c, r) == r}  # it was said to be something else
     names = [str(c) for c in table.columns]
     step = np.unique(np.linspace(0, len(table) - 1, min(len(table), LOOKED_AT)).astype(int))
     rows = table.iloc[step]
     looks = {c: _look(table.iloc[:, j], rows.iloc[:, j]) for j, c in enumerate(names)}
-    free = [c for c in names if c not in picked.values()]
+    free = [c for c in names if c not in picked.values() and c not in said]
 
     def role(name: str, found: str | None) -> str | None:
         chosen = picked.get(name, found)
@@ -191,7 +233,7 @@ def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None
     split = role("split", next((c for c in _named(free, _SPLIT) if _is_split(looks[c])), None))
     labels = _named(free, f"{_SURE_LABEL}|{_LABEL}")
     text_like = picked.get("text") or _text(looks, [c for c in free if c not in labels and model_behind(c) is None])[0]
-    label, ask_label = _label(looks, [c for c in free if c != text_like] or free)
+    label, ask_label = _label(looks, [c for c in free if c != text_like] or free or [c for c in names if c not in said])
     asks = [ask_label] if ask_label and not picked.get("label") else []
     label = role("label", label) or ""
     several = joined_labels(rows, label) if label in names else None
@@ -200,6 +242,7 @@ def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None
         several = indicators(rows, people)
     row_id = role("id", _id(looks, free))
     group = role("group", next(iter(_named(free, _GROUP)), None))
+    perhaps = [] if group or "group" in picked else [c for c in free if _may_group(table, c) and c != text_like]
     if "text" in picked:
         text, ask_text = role("text", None), None
     else:
@@ -209,7 +252,17 @@ def guess(table: pd.DataFrame, *, picked: Mapping[str, str | None] | None = None
         role("text", text)
     if ask_text:
         asks.append(ask_text)
-    recorded = _recorded(table, looks, label, free, split) if label in looks else ()
+    if perhaps:
+        question = (
+            f"Rows with the same {perhaps[0]!r} seem to belong together. If they do, they must not be split, and count "
+            "once: is this what groups them?"
+        )
+        asks.append(Ask("group", question, tuple(perhaps)))
+    answers = [c for c in names if said.get(c) == ANSWERS]
+    recorded = _recorded(table, looks, label, free, split, answers) if label in looks else ()
+    for column, part in said.items():
+        if part in PARTS:
+            recorded = _attached(recorded, column, part)
     return Guess(Columns(label, text, row_id, group, split, recorded), tuple(asks), several)
 
 
@@ -270,12 +323,12 @@ def _label(looks: Mapping[str, _Look], free: list[str]) -> tuple[str, Ask | None
     # what has no name to go by: the last is likeliest, as labels come after the texts
     ranked = [list(dict.fromkeys(level)) for level in (named, perhaps, plain[::-1], aside[::-1])]
     options = tuple(dict.fromkeys(c for level in ranked for c in level))
+    models = [c for c in free if model_behind(c) is not None and looks[c].has_classes and not _is_part(c)]
     for level in ranked:
-        if len(level) == 1 and (level in ranked[:2] or len(likely) == 1):
+        if len(level) == 1 and (level in ranked[:2] or (len(likely) == 1 and not models)):
             return level[0], None
         if level:
             return level[0], Ask("label", "Which column holds the true labels? No name says it surely.", options)
-    models = [c for c in free if model_behind(c) is not None and looks[c].has_classes and not _is_part(c)]
     if models:
         question = (
             f"{models[0]!r} seems to hold a model's answers, and no other column the true labels. Taken for the truth, "
@@ -289,6 +342,15 @@ def _label(looks: Mapping[str, _Look], free: list[str]) -> tuple[str, Ask | None
 def _says(column: str, names: str) -> bool:
     """Whether a word of a column's name is one of these alternatives."""
     return bool({*tokens(column)} & {*names.split("|")})
+
+
+def _may_group(table: pd.DataFrame, column: str) -> bool:
+    """Whether a column's name is of who writes or where, and its values repeat, though not as those of classes do."""
+    if not _says(column, _PERHAPS_GROUP) or _says(column, _NO_GROUP):
+        return False
+    filled = table[column][table[column] != ""]
+    distinct = filled.nunique()
+    return bool(20 <= distinct <= 0.95 * len(filled))
 
 
 def _text(looks: Mapping[str, _Look], free: list[str]) -> tuple[str | None, Ask | None]:
@@ -334,11 +396,16 @@ def _share_of(look: _Look, classes: tuple[str, ...]) -> float:
 
 
 def _recorded(
-    table: pd.DataFrame, looks: Mapping[str, _Look], label: str, free: list[str], split: str | None
+    table: pd.DataFrame,
+    looks: Mapping[str, _Look],
+    label: str,
+    free: list[str],
+    split: str | None,
+    said: list[str],
 ) -> tuple[RecordedColumns, ...]:
     classes = _classes(looks[label])
     numbers = all(_NUMBERS.fullmatch(c) for c in classes)
-    columns = [c for c in free if _may_answer(c, says_so=numbers) and _share_of(looks[c], classes) >= 0.6]
+    columns = [c for c in free if _may_answer(c, says_so=numbers) and _share_of(looks[c], classes) >= 0.6] + said
     exact = {c: {part: _sibling(free, c, pattern) for part, pattern in _PARTS.items()} for c in columns}
     taken = {c for parts in exact.values() for c in parts.values() if c}
     found = []
@@ -353,6 +420,20 @@ def _recorded(
         name = column if name.isdigit() else name
         found.append(RecordedColumns(name, column, **parts, blank_is_failure=failed))  # type: ignore[arg-type]
     return tuple(found)
+
+
+def _attached(recorded: tuple[RecordedColumns, ...], column: str, part: str) -> tuple[RecordedColumns, ...]:
+    """Return the models with a column as a part of one: of the one that shares its name, else of the first without."""
+    free = [
+        replace(r, **{p: None for p in PARTS if getattr(r, p) == column})  # type: ignore[arg-type]
+        for r in recorded
+    ]
+    if not free:
+        return recorded
+    alike = [len({*tokens(column)} & {*tokens(r.name), *tokens(r.label)}) for r in free]
+    best = max(range(len(free)), key=lambda i: (alike[i], getattr(free[i], part) is None, -i))
+    free[best] = replace(free[best], **{part: column})  # type: ignore[arg-type]
+    return tuple(free)
 
 
 def _may_answer(column: str, *, says_so: bool) -> bool:

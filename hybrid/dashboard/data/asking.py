@@ -16,7 +16,12 @@ from hybrid.data.several import Relabelled, SeveralLabels, as_combinations, as_q
 from hybrid.errors import HybridError
 from hybrid.study.study import Study
 
-WHAT = {"label": "The right class of each row is in", "text": "The texts are in"}
+WHAT = {
+    "label": "The right class of each row is in",
+    "text": "The texts are in",
+    "group": "Rows that belong together share",
+}
+ALONE = "Nothing: every row stands for itself"
 SURE = "latency_sure"  # of a study's form: answers' columns whose latencies are seconds, as somebody said
 FIRST, COMBINED = "The first label of each row", "Each combination as a class of its own"
 QUESTION = "Whether a row has one certain label: yes or no"
@@ -34,9 +39,10 @@ def settle(draft: state.Draft) -> bool:
         answers: dict[str, str | None] = {ask.about: _answer(ask, draft) for ask in found.asks}
     if None in answers.values():
         return False
-    picked = {**draft.picked, **answers}
-    again = guess(draft.study.table, picked=picked)
-    study = Study(draft.study.name, draft.study.table, again.columns, notes=draft.study.joined)
+    picked = {**draft.picked, **{about: None if a == ALONE else a for about, a in answers.items()}}
+    again = guess(draft.study.table, picked=picked, said=draft.said)
+    columns = replace(again.columns, fold_labels=draft.study.columns.fold_labels)
+    study = Study(draft.study.name, draft.study.table, columns, notes=draft.study.joined)
     state.draft(replace(draft, study=study, guess=again, picked=picked))
     st.rerun()
 
@@ -125,10 +131,11 @@ def _fit_again(study: Study, columns: Columns) -> None:
 def _answer(ask: Ask, draft: state.Draft) -> str | None:
     """Draw a question, with the likely columns first and no answer picked; returns the answer."""
     others = [str(c) for c in draft.study.table.columns if str(c) not in ask.options]
+    options = [*ask.options, ALONE, *others] if ask.about == "group" else [*ask.options, *others]
     st.markdown(f":material/help: **{inert(ask.question)}**")
     chosen: str | None = st.selectbox(
         WHAT[ask.about],
-        [*ask.options, *others],
+        options,
         index=None,
         placeholder="Choose a column",
         key=f"ask.{draft.token}.{ask.about}",

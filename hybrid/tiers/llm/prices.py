@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,15 @@ def price(model: str, base_url: str | None = None) -> ModelPrice | None:
     except LookupError:
         return None
     return _price_of(info, datetime.now(UTC))
+
+
+def models(makers: Sequence[str]) -> list[str]:
+    """Return the models of these makers that have a list price, by name."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    now = datetime.now(UTC)
+    known = (p for p in get_snapshot().providers if p.id in makers)
+    return sorted({m.id for p in known for m in p.models if _price_of(m, now) is not None})
 
 
 def _price_of(info: ModelInfo, at: datetime) -> ModelPrice | None:
