@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, xlogy
 from threadpoolctl import threadpool_limits
 
-from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
+from hybrid.routing.table import CHUNK, UNKNOWN, Answers, Bools, Floats, Labels, Rows
 from hybrid.tiers.calibration import DECIMALS
 from hybrid.tiers.local import LocalModel
 
@@ -89,9 +89,10 @@ class LearnedConfidence:
     def apply(self, said: Answers, chances: Chances | None) -> Answers:
         """Return the answers with the learned confidence; `chances` are the reader's, ``(n_rows, n_classes)``."""
         valid = (said.confidence >= 0) & (said.confidence <= 1)
-        known = np.flatnonzero((said.label != UNKNOWN) & valid)
+        every = np.flatnonzero((said.label != UNKNOWN) & valid)
         confidence = np.where(valid, 0.0, said.confidence)
-        if len(known):
+        for start in range(0, len(every), CHUNK):  # a hundred columns of every row at once would be most of a load
+            known = every[start : start + CHUNK]
             values = _signals(self.signals, said.take(known), None if chances is None else chances[known])
             columns = _columns(values, said.label[known], self.knots, self.levels, self.shapes)
             confidence[known] = np.round(expit((columns * self.weights).sum(axis=1) + self.bias), DECIMALS)
