@@ -27,6 +27,7 @@ from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study import gallery
 from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.naming import named
 from hybrid.study.study import Study
 
 TYPES = [*SUFFIXES, "gz"]
@@ -153,7 +154,8 @@ def show_classifier(study: Study) -> None:
             f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
             f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
         )
-    st.write(f"**Fast classifier** fitted (all tiers in {study.seconds:.1f} s): accuracy {'; '.join(parts)}.")
+    measure = named("accuracy", dataset.agreement_with and inert(dataset.agreement_with))
+    st.write(f"**Fast classifier** fitted (all tiers in {study.seconds:.1f} s): {measure} {'; '.join(parts)}.")
 
 
 def show_alone(study: Study) -> None:
@@ -170,7 +172,7 @@ def show_alone(study: Study) -> None:
                     "Tier alone": tier.name,
                     "Answers": ALONE.get(tier.kind, "fitted here"),
                     "Rows": int(asked.sum()),
-                    "Accuracy": wording.percent(accuracy.value),
+                    named("Accuracy", study.dataset.agreement_with): wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
                     "USD per 1,000": wording.dollars(1000 * tier.price),
                     "Seconds": wording.seconds(float(np.nanmean(answers.latency))),

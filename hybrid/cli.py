@@ -216,9 +216,10 @@ def _recommend(options: argparse.Namespace) -> int:
     for name, value in plain["parameters"].items():
         if value is not None and value != {}:
             print(f"  {name} {json.dumps(value, ensure_ascii=False)}")
-    print(_in_words("tune", found.tune))
+    model = study.dataset.agreement_with
+    print(_in_words("tune", found.tune, model))
     if found.test is not None:
-        print(_in_words("test", found.test))
+        print(_in_words("test", found.test, model))
     print(f"{goal.words}; found {found.method}")
     if used:
         print(f"the policy at hand of {options.project} now")
@@ -242,11 +243,14 @@ def _numbers(summary: Summary) -> dict[str, float]:
     return found | {"cost_per_1000": summary.cost_per_1000.value, "escalation_rate": summary.escalation_rate.value}
 
 
-def _in_words(side: str, summary: Summary) -> str:
+def _in_words(side: str, summary: Summary, model: str | None) -> str:
+    from hybrid.study.naming import named
+
     accuracy = summary.accuracy
-    return (
+    return named(
         f"{side}  {accuracy.value:.2%} accurate (95% {accuracy.low:.2%} to {accuracy.high:.2%}), "
-        f"${summary.cost_per_1000.value:.4g} per 1,000, {summary.n_rows:,} rows"
+        f"${summary.cost_per_1000.value:.4g} per 1,000, {summary.n_rows:,} rows",
+        model,
     )
 
 
@@ -264,7 +268,7 @@ def _export(options: argparse.Namespace) -> int:
     on = study.headline(policy)
     print(f"{on.policy.pattern.title}: {' → '.join(on.policy.names)}")
     if on.n_rows:
-        print(_in_words(on.side, on.summary))
+        print(_in_words(on.side, on.summary, study.dataset.agreement_with))
     for tier in study.external(policy):
         print(f"{tier} is asked by you: hybrid.load({options.out!r}, models={{{tier!r}: a function}})", file=sys.stderr)
     print(f"{len(content) / 1024:,.0f} KB → {options.out}")

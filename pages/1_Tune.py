@@ -152,7 +152,12 @@ if len(lines) > 1:
     with left:
         st.plotly_chart(
             certify_panel.mark_map(
-                charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)), map_axes, certificate
+                charts.renamed(
+                    charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)),
+                    study.dataset.agreement_with,
+                ),
+                map_axes,
+                certificate,
             ).update_layout(height=HEIGHT),
             key="map",
             config={"displayModeBar": False},

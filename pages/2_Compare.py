@@ -5,6 +5,7 @@ import streamlit as st
 from hybrid.dashboard import assumptions, controls, state, views
 from hybrid.dashboard.compare import frontier, telling_apart
 from hybrid.dashboard.inert import in_table, inert
+from hybrid.study.naming import named
 
 place = controls.open_page("Compare")
 study = controls.require_study()
@@ -44,6 +45,7 @@ if rows:
     frontier.table(study, rows, current)
     with st.expander("All numbers", key="compare_numbers"):
         numbers = views.comparison_table([p for p, _, _ in rows], [(s, d) for _, s, d in rows], study.terms)
+        numbers = numbers.rename(index=lambda what: named(what, study.dataset.agreement_with))
         st.table(in_table(numbers))
         told = telling_apart.many(
             [inert(p.name) for p, _, d in rows if d], [d for _, _, d in rows if d], inert(rows[0][0].name)

@@ -10,6 +10,7 @@ from hybrid.dashboard.inspect import calibration_panel, to_label
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
 from hybrid.study.defaults import cheap_of
+from hybrid.study.naming import named
 
 HELP = {
     "All": "every measured row",
@@ -114,11 +115,12 @@ else:
 
 to_label.draw(study, policy)
 st.subheader("Per class")
+right = named("Accuracy", study.dataset.agreement_with)
 table = pd.DataFrame(
     {
         "Class": classes[c.code],
         "Rows": c.n_rows,
-        "Accuracy": c.accuracy.value,
+        right: c.accuracy.value,
         "95% CI": wording.interval_text(c.accuracy),
         "Precision": c.precision,
         "Escalated": c.escalation_rate,
@@ -128,10 +130,10 @@ table = pd.DataFrame(
 )
 share = st.column_config.NumberColumn(format="percent")
 st.dataframe(
-    table.sort_values("Accuracy"),
+    table.sort_values(right),
     hide_index=True,
     column_config={
-        "Accuracy": share,
+        right: share,
         "Precision": share,
         "Escalated": share,
         "USD per 1,000": st.column_config.NumberColumn(format="$%.3f"),

@@ -9,6 +9,7 @@ from hybrid.dashboard import controls, views, wording
 from hybrid.dashboard.export import export, report, shift_panel
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
+from hybrid.study.naming import named
 
 place = controls.open_page("Export")
 study = controls.require_study()
@@ -28,8 +29,10 @@ if summary is None:
 mark = " (simulated)" if policy.simulated else ""
 best = test or summary
 with st.container(border=True):
+    model = study.dataset.agreement_with
+    right = named("accuracy", model and inert(model))
     st.markdown(
-        f"**{wording.percent(best.accuracy.value)}** accuracy{mark} (95% CI {wording.interval_text(best.accuracy)}), "
+        f"**{wording.percent(best.accuracy.value)}** {right}{mark} (95% CI {wording.interval_text(best.accuracy)}), "
         f"**{wording.percent(best.escalation_rate.value)}** escalated, "
         f"**{wording.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
         f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")

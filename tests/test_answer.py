@@ -140,6 +140,10 @@ def test_without_a_real_llm_the_card_says_what_one_would_buy(own_fitted):
     study.terms = replace(study.terms, whatif=WhatIf())
     said = answer_of(study, found_for(study.cheap_alone))
     assert (said.kind, said.simulated) == ("no_llm", True)
+    assert "would buy nothing" in card.headline(study, said)
+    said = answer_of(study, found_for(study.start("triage")))
+    assert "would buy" in card.headline(study, said)
+    assert "nothing" not in card.headline(study, said)
 
 
 def test_steps_along_the_front_cost_less_and_are_right_more_often(searched):

@@ -555,6 +555,19 @@ def test_a_chip_changes_what_a_column_is_and_a_card_prices_a_model():
     assert [(r.name, r.price) for r in columns.recorded] == [("gpt4", 0.0025)]
 
 
+def test_labels_of_a_model_are_agreement_on_the_pages(own_fitted):
+    study = again(own_fitted)
+    study.fitted = replace(study.fitted, dataset=replace(study.dataset, agreement_with="gpt4"))
+    study.terms = Terms(whatif=WhatIf())
+    at = open_page("pages/1_Tune.py", study)
+    assert not at.exception
+    assert any("agreement with gpt4, not accuracy" in m.value for m in at.markdown)
+    assert any(m.label.startswith("Agreement with gpt4") for m in at.metric)
+    chart = next(c.proto.spec for c in at.get("plotly_chart") if "Escalation rate" in c.proto.spec)
+    assert '"text":"Agreement with gpt4"' in chart.replace(": ", ":")
+    assert "Accuracy" not in chart
+
+
 def test_what_a_project_kept_is_gone_when_it_is_forgotten(monkeypatch, tmp_path, own_fitted):
     monkeypatch.setenv("HYBRID_PROJECTS", "ask")
     monkeypatch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path))

@@ -16,6 +16,7 @@ from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
 from hybrid.study import answer as answers
 from hybrid.study.answer import Answer, answer_of
+from hybrid.study.naming import named
 from hybrid.study.promises import Suggested
 from hybrid.study.study import Study
 from hybrid.tuning import Progress, Recommendation
@@ -118,11 +119,13 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
         words, numbers = st.columns([3, 2], gap="large", vertical_alignment="center")
         with words:
             mark = " :orange-badge[simulated]" if said.simulated else ""
-            st.markdown(f"#### {ICONS[said.kind]} {headline(study, said)}{mark}")
-            st.markdown(against(said))
-            st.caption(" · ".join((flow(said.policy, said.measured.reach), *details(said))))
+            model = study.dataset.agreement_with
+            model = None if model is None else inert(model)
+            st.markdown(named(f"#### {ICONS[said.kind]} {headline(study, said)}{mark}", model))
+            st.markdown(named(against(said), model))
+            st.caption(named(" · ".join((flow(said.policy, said.measured.reach), *details(said))), model))
         with numbers:
-            _draw_numbers(said)
+            _draw_numbers(said, model)
         if job.cancelled.is_set():
             st.caption("The search was stopped: this is the best that it had found.")
         if said.contradiction is not None:
@@ -152,7 +155,7 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
                 st.button("Back to the best", icon=":material/undo:", key="answer_back", on_click=_back)
 
 
-def _draw_numbers(said: Answer) -> None:
+def _draw_numbers(said: Answer, model: str | None) -> None:
     """Draw cost and right answers large, each against the LLM for everything."""
     m, llm = said.measured, said.llm_measured
     left, right = st.columns(2)
@@ -165,7 +168,7 @@ def _draw_numbers(said: Answer) -> None:
     if llm is not None and said.difference is not None and said.policy != said.llm_alone:
         points = f"{wording.signed(said.difference.accuracy.value)} points".replace("−", "-")
     colour = "normal" if said.difference is not None and said.difference.told_apart else "off"
-    right.metric("Right answers", wording.percent(m.accuracy.value), points, delta_color=colour)  # type: ignore[arg-type]
+    right.metric(named("Right answers", model), wording.percent(m.accuracy.value), points, delta_color=colour)  # type: ignore[arg-type]
 
 
 def _ask_prices(study: Study, said: Answer) -> None:
@@ -214,6 +217,9 @@ def headline(study: Study, said: Answer) -> str:
     if said.llm_alone is None or said.llm_measured is None:
         return f"You have no LLM yet: what runs here is {right}"
     price = inert(wording.dollars(said.llm_measured.cost_per_1000.value))
+    if not answers.asks_llm(said.policy):
+        theirs = wording.percent(said.llm_measured.accuracy.value)
+        return f"You have no LLM, and one that is {theirs} right would buy nothing: what runs here is {right}"
     return (
         f"You have no LLM yet: one that is {wording.percent(said.llm_measured.accuracy.value)} right at {price} per "
         f"1,000 would buy {right} for {now} a month"

@@ -16,6 +16,7 @@ from hybrid.dashboard.wording import dollars
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Baselines, Summary
 from hybrid.routing.table import Bools, Floats
+from hybrid.study.naming import named
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito
 SKY, YELLOW = "#56B4E9", "#E69F00"
@@ -507,4 +508,18 @@ def confidence_figure(confidence: Floats, right: Bools) -> go.Figure:
     )
     figure.update_xaxes(title="confidence", range=[0, 1])
     figure.update_yaxes(title="rows")
+    return figure
+
+
+def renamed(figure: go.Figure, model: str | None) -> go.Figure:
+    """Return a figure whose titles speak of agreement where a model wrote the labels."""
+    if model is None:
+        return figure
+    name = in_figure(model)
+    figure.for_each_annotation(lambda note: note.update(text=named(note.text, name)))
+    figure.for_each_yaxis(lambda axis: axis.update(title_text=named(axis.title.text or "", name)))
+    figure.for_each_trace(
+        lambda trace: trace.update(colorbar_title_text=named(trace.colorbar.title.text or "", name)),
+        selector={"type": "heatmap"},
+    )
     return figure

@@ -26,6 +26,7 @@ from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import held
+from hybrid.study.naming import named
 from hybrid.study.study import Measurement, Study
 
 ICON = str(Path(__file__).with_name("icon.png"))
@@ -95,6 +96,9 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
             f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · "
             f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month{mark}"
         )
+    model = study.dataset.agreement_with
+    if model is not None:
+        said = f"{named(said, inert(model))} :orange-badge[agreement with {inert(model)}, not accuracy]"
     with place, st.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar"):
         st.markdown(said, width="content", help=inert(wording.describe(policy)))
         st.button(

@@ -16,6 +16,7 @@ from hybrid.metrics.summary import Interval, Summary
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import Floats
+from hybrid.study.naming import named
 from hybrid.study.terms import Terms
 
 METRICS = ("accuracy", "escalation", "cost", "latency")
@@ -50,12 +51,15 @@ class Saying:
         The tier that keeps what is not sent on, and the one that it is sent to; empty where more than two answer.
     statistics
         Whether the field's own terms are used.
+    agreement_with
+        The model that wrote the labels; None where people did.
     """
 
     llm: str = ""
     everything: tuple[float, float] = (0.0, 0.0)
     flow: tuple[str, str] | tuple[()] = ()
     statistics: bool = False
+    agreement_with: str | None = None
 
 
 PLAIN = Saying()
@@ -188,7 +192,7 @@ def draw(summary: Summary, terms: Terms, *, test: Summary | None, policy: Policy
     """Draw the four tiles; the script of the draggable threshold moves their numbers along."""
     said = of_summary(summary, terms, test=test, saying=saying)
     mark = " · simulated" if policy.simulated else ""
-    full = saying.statistics
+    full, model = saying.statistics, saying.agreement_with
     cost = summary.cost_per_1000
     flow: tuple[str, str | None, str] = ("", "flow", "") if saying.flow else (flow_of(summary, policy), None, "")
     reach = ", ".join(f"{n} {r:.0%}" for n, r in zip(policy.names, summary.reach, strict=True))
@@ -196,7 +200,7 @@ def draw(summary: Summary, terms: Terms, *, test: Summary | None, policy: Policy
     cards: tuple[tuple[str, str, list[tuple[str, str | None, str]], str | None], ...] = (
         (
             "accuracy",
-            f"Right answers{mark}",
+            f"{named('Right answers', model and inert(model))}{mark}",
             [
                 *([("", "gained", "")] if saying.llm else []),
                 (interval, "accuracy_ci", f" on {summary.n_rows:,} tune rows"),

@@ -72,7 +72,7 @@ def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> 
 def _figure(key: str, drawn: str, axis_name: str, _study: Study, _policy: Policy, _line: Threshold) -> go.Figure:
     on = _study.measure(_policy, "tune")
     curve = on.curve(_line)
-    return charts.threshold_figure(
+    figure = charts.threshold_figure(
         curve,
         axis=Axis(axis_name, curve),
         off=on.summary if _line.value is None else None,
@@ -82,6 +82,7 @@ def _figure(key: str, drawn: str, axis_name: str, _study: Study, _policy: Policy
         strong=_policy.names[-1],
         simulated=simulated(_policy),
     )
+    return charts.renamed(figure, _study.dataset.agreement_with)
 
 
 def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
@@ -90,7 +91,7 @@ def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
     An LLM that left some of these rows unanswered is not compared with: it would be on other rows.
     """
     llm, on = study.llm, study.measure(policy, "tune").graded
-    beside = Saying(statistics=statistics)
+    beside = Saying(statistics=statistics, agreement_with=study.dataset.agreement_with)
     if llm is not None and policy.names != (llm.name,):
         both = study.graded(tuple(dict.fromkeys((*policy.names, llm.name))), "tune")
         if np.array_equal(both.rows, on.rows):
@@ -160,9 +161,10 @@ def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str) ->
     references = study.measure(choices[0], side).baselines
     everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
     cost, accuracy = np.array(everyone, dtype=float).T
-    return charts.trade_off_figure(
+    figure = charts.trade_off_figure(
         [(kept.name, s, kept.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
         references=references,
         front=list(pareto_front(cost, accuracy)),
         simulated=simulated(*choices),
     )
+    return charts.renamed(figure, study.dataset.agreement_with)

@@ -136,14 +136,15 @@ def _is_unpriced(study: Study, tier: Tier) -> bool:
     return tier.kind in ("recorded", "llm") and not tier.price and tier.name not in dict(study.terms.prices)
 
 
-def _asks_llm(policy: Policy) -> bool:
+def asks_llm(policy: Policy) -> bool:
+    """Whether one of a policy's tiers is an LLM, or was recorded elsewhere."""
     return any(t.kind in LLM_KINDS for t in policy.tiers)
 
 
 def _without_llm(study: Study, found: Recommendation) -> Policy | None:
     """Return the policy without an LLM that is most often right on tune, among the cheap tier and the front."""
     tried = [study.cheap_alone, *(p for p in (study.bind(point.policy) for point in found.front) if p is not None)]
-    free = [p for p in tried if not _asks_llm(p)]
+    free = [p for p in tried if not asks_llm(p)]
     right = [(on.summary.accuracy.value, -i) for i, p in enumerate(free) if (on := study.measure(p, "tune")).n_rows]
     return free[-max(right)[1]] if right else None
 
@@ -166,7 +167,7 @@ def _kind(
     if llm is None or difference is None or all(t.simulated for t in study.tiers if t.kind in LLM_KINDS):
         return NO_LLM
     change = difference.accuracy
-    if not _asks_llm(policy) and change.low > 0:
+    if not asks_llm(policy) and change.low > 0:
         return DROP
     if unpriced:
         return UNPRICED

@@ -19,6 +19,7 @@ from hybrid.routing.patterns import PATTERNS
 from hybrid.study import defaults
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
+from hybrid.study.naming import named
 from hybrid.study.study import Pin, Study
 from hybrid.tuning import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal, Recommendation
 from hybrid.tuning import Progress as Searching
@@ -108,7 +109,7 @@ def draw(study: Study, found: Recommendation, pins: Sequence[Pin], at_hand: Poli
     turn = st.session_state.setdefault("compare_turn", 0)  # a new key after a click: nothing stays selected
     key = f"frontier.{turn}"
     st.plotly_chart(
-        figure,
+        charts.renamed(figure, study.dataset.agreement_with),
         key=key,
         on_select=partial(_clicked, key, policies, {t: p.policy for t, p in best.items()}),
         selection_mode="points",
@@ -199,7 +200,7 @@ def measured(study: Study, every: Sequence[Pin], side: str) -> list[Row]:
 
 def table(study: Study, rows: Sequence[Row], at_hand: Policy) -> None:
     """Draw a line for each policy: what it is, how often it is right, what it costs, and a button that takes it."""
-    first = rows[0][0].name
+    first, model = rows[0][0].name, study.dataset.agreement_with
     for kept, s, difference in rows:
         with st.container(border=True, key=f"row_{kept.name}"):
             name, right, paid, button = st.columns([3.2, 2.6, 2.6, 1], vertical_alignment="center")
@@ -207,7 +208,8 @@ def table(study: Study, rows: Sequence[Row], at_hand: Policy) -> None:
             name.markdown(f"**{inert(kept.name)}**{mark}")
             if not kept.name.endswith(" alone"):
                 name.caption(inert(words(kept.policy)))
-            right.markdown(f"**{wording.percent(s.accuracy.value)}** right ({wording.interval_text(s.accuracy)})")
+            said = f"**{wording.percent(s.accuracy.value)}** right ({wording.interval_text(s.accuracy)})"
+            right.markdown(named(said, model and inert(model)))
             cost = s.cost_per_1000
             month = wording.dollars(study.terms.month(cost.value))
             paid.markdown(f"**{inert(month)}** a month · {inert(wording.dollars(cost.value))} per 1,000")

@@ -23,6 +23,7 @@ from hybrid.metrics.summary import Interval, Summary
 from hybrid.routing.engine import Policy
 from hybrid.study import promises
 from hybrid.study.defaults import cheap_of
+from hybrid.study.naming import named
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 
@@ -53,8 +54,9 @@ def _report(key: str, rest: str, _study: Study, _policy: Policy, _pins: Sequence
     gain = study.measure(policy, side).gain
     mark = "Simulated: " if policy.simulated else ""
     cheap = cheap_of(policy.tiers).name
+    right = named("accuracy", study.dataset.agreement_with)
     lead = (
-        f"{mark}{wording.percent(best.accuracy.value)} accuracy (95% CI {wording.interval_text(best.accuracy)}), "
+        f"{mark}{wording.percent(best.accuracy.value)} {right} (95% CI {wording.interval_text(best.accuracy)}), "
         f"{wording.percent(best.escalation_rate.value)} sent to {policy.names[-1]}, "
         f"{wording.dollars(best.cost_per_1000.value)} per 1,000 texts: "
         f"{wording.dollars(given.month(best.cost_per_1000.value))} a month at {given.volume:,} texts, "
@@ -94,7 +96,8 @@ def _report(key: str, rest: str, _study: Study, _policy: Policy, _pins: Sequence
             ]
         ),
         settings=pd.DataFrame([(t, v) for _, t, v in wording.settings(policy)], columns=["Setting", "Value"]),
-        numbers=_numbers(tune, test, given),
+        agreement_with=study.dataset.agreement_with,
+        numbers=_numbers(tune, test, given).rename(index=lambda what: named(what, study.dataset.agreement_with)),
         charts=_threshold_charts(study, policy),
         comparison=_comparison(study, policy, pins, given),
         data=pd.DataFrame(
@@ -184,7 +187,9 @@ def _comparison(study: Study, policy: Policy, pins: Sequence[Pin], terms: Terms)
                 "side": side,
                 "n_rows": f"{results[0][0].n_rows:,}",
                 "first": pins[0].name,
-                "table": views.comparison_table(pins, results, terms),
+                "table": views.comparison_table(pins, results, terms).rename(
+                    index=lambda what: named(what, study.dataset.agreement_with)
+                ),
                 "chart": chart,
             }
     return None
