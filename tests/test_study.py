@@ -14,9 +14,10 @@ from conftest import again, labelled, study_of
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import StudyError
 from hybrid.routing.engine import Policy
-from hybrid.routing.patterns import Triage
-from hybrid.routing.table import NEVER
+from hybrid.routing.patterns import Ensemble, Triage
+from hybrid.routing.table import NEVER, Tier
 from hybrid.study import project, promises
+from hybrid.study.defaults import members
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.plain import from_link, link, plain, policy_from
 from hybrid.study.study import Study
@@ -106,6 +107,17 @@ def test_use_undo_and_pins(own_fitted):
     assert study.pinned == []  # its tier is switched off
     with pytest.raises(StudyError, match="no tier called"):
         study.use(mine)
+
+
+def test_a_pattern_starts_with_as_many_tiers_as_it_takes_the_strongest_at_the_end():
+    class Three(Ensemble):
+        min_tiers = max_tiers = 3
+
+    kinds = ("rules", "classifier", "recorded", "recorded", "recorded")
+    tiers = [Tier(name, kind) for name, kind in zip("abcde", kinds, strict=True)]
+    accuracy = dict(zip("abcde", (0.1, 0.7, 0.8, 0.95, 0.9), strict=True))
+    assert [t.name for t in members(Three, tiers, accuracy)] == ["b", "c", "d"]
+    assert [t.name for t in members(Ensemble, tiers, accuracy)] == ["b", "c", "d", "e"]
 
 
 @pytest.mark.parametrize("pattern", [Triage(0.0), Triage(NEVER), Triage(0.5, by_class=(0.25, None, NEVER))])

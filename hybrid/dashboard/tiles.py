@@ -189,7 +189,7 @@ def _thousand(accuracy: float, cost: float, terms: Terms) -> str:
 
 
 def draw(summary: Summary, terms: Terms, *, test: Summary | None, policy: Policy, saying: Saying) -> None:
-    """Draw the four tiles; the script of the draggable threshold moves their numbers along."""
+    """Draw the tiles; the script of the draggable threshold moves their numbers along."""
     said = of_summary(summary, terms, test=test, saying=saying)
     mark = " · simulated" if policy.simulated else ""
     full, model = saying.statistics, saying.agreement_with
@@ -237,7 +237,7 @@ def draw(summary: Summary, terms: Terms, *, test: Summary | None, policy: Policy
         ),
     )
     with st.container(key="tiles"):
-        for column, (name, label, details, on_test) in zip(st.columns(4, gap="small"), cards, strict=True):
+        for column, (name, label, details, on_test) in zip(st.columns(len(cards), gap="small"), cards, strict=True):
             with column, st.container(border=True, height="stretch", key=f"tile_{name}"):
                 st.metric(label, said[name])
                 lines = [_line(before, live, after, said) for before, live, after in details]

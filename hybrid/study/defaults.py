@@ -79,7 +79,10 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
     if kind is PATTERNS["cascade"]:
         able = once if cheap.kind == "classifier" else once[once.index(cheap) :]
         return tuple(able if len(able) <= MAX_CASCADE else [*able[: able.index(cheap) + 1], able[-1]])
-    return tuple(t for t in once[once.index(cheap) :] if t.kind != "rules")
+    able = [t for t in once[once.index(cheap) :] if t.kind != "rules"]
+    if kind.max_tiers is not None and strong in able:
+        able = [*[t for t in able if t != strong][: kind.max_tiers - 1], strong]
+    return tuple(able[: kind.max_tiers])
 
 
 def start(name: str, tiers: Sequence[Tier], accuracy: Mapping[str, float]) -> Policy | None:

@@ -16,7 +16,7 @@ from hybrid.metrics.groups import Groups
 from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.explore import RowSet, Try
 from hybrid.tuning.fronts import hull
-from hybrid.tuning.goals import CHEAPEST, COST, LEAST_TOTAL, MOST_ACCURATE, SLOW_SHARE, WRONG, Goal
+from hybrid.tuning.goals import CHEAPEST, COST, MOST_ACCURATE, SLOW_SHARE, WRONG, Goal
 from hybrid.tuning.search import MIN_CLASS_ROWS, best_of, by_class, key_of, of_classes, search, with_classes
 from hybrid.tuning.states import of_replay, states_of
 
@@ -138,7 +138,7 @@ def price_of_wrong(goal: Goal, cost: Floats, wrong: Floats) -> float:
     """
     if goal.kind == MOST_ACCURATE and goal.budget is None:
         return 1e6 * max(float(cost.max(initial=0.0)), 1.0)
-    if goal.kind == LEAST_TOTAL or (goal.kind == CHEAPEST and goal.floor is None):
+    if goal.own_aim or (goal.kind == CHEAPEST and goal.floor is None):
         return 0.0
     corners = hull(cost, wrong)
     if goal.kind == CHEAPEST:
@@ -172,9 +172,9 @@ class Judge:
 
     def value(self, measures: Floats) -> Floats:
         """Return what is compared of each row, less is better, shape ``(n_rows,)``."""
-        if self.goal.kind == LEAST_TOTAL:
-            total: Floats = measures[2]
-            return total
+        if self.goal.own_aim:
+            own: Floats = measures[2]
+            return own
         value: Floats = measures[COST] + self.price * measures[WRONG]
         return value
 

@@ -259,7 +259,7 @@ class Explorer:
         What is asked of every row is paid for on every row; each further right answer costs at least what the cheapest
         of the other tiers costs on its cheapest row; and where no tier is right nothing is.
         """
-        if self.goal.seconds is not None or not isinstance(self.goal.wrong, int | float):
+        if not self.goal.by_cost_and_wrong:
             return True  # a point behind the front may be quicker, or make cheaper mistakes
         unasked = Predictions.unasked(way.tiers, (), 1)
         first = way.pattern.wants(unasked)[0]

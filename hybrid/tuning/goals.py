@@ -11,7 +11,11 @@ from hybrid.routing.engine import Outcomes
 from hybrid.routing.table import Floats, Labels
 
 CHEAPEST, MOST_ACCURATE, LEAST_TOTAL = "cheapest", "most_accurate", "least_total"
-KINDS = (CHEAPEST, MOST_ACCURATE, LEAST_TOTAL)
+AIMS = {  # the measure that is to be least, and the one that decides between equals
+    CHEAPEST: ("cost", "wrong"),
+    MOST_ACCURATE: ("wrong", "cost"),
+    LEAST_TOTAL: ("total", "wrong"),
+}
 COST, WRONG = 0, 1  # the first two measures of every goal
 SLOW_SHARE = 0.05  # of the texts may take longer than a latency cap
 TOLERANCE = 1e-9  # relative: sums in another order differ in the last bits
@@ -51,8 +55,8 @@ class Goal:
     by_class: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise TierError(f"A goal is one of {', '.join(KINDS)}, not {self.kind!r}.")
+        if self.kind not in AIMS:
+            raise TierError(f"A goal is one of {', '.join(AIMS)}, not {self.kind!r}.")
         if self.floor is not None and not 0 <= self.floor <= 1:
             raise TierError(f"The accuracy floor is {self.floor}: must be in [0, 1]. Percentages? Divide by 100.")
         for what, value in (("budget", self.budget), ("latency cap", self.seconds)):
@@ -91,25 +95,50 @@ class Goal:
 
     def measures(self, label: Labels, cost: Floats, latency: Floats, truth: Labels) -> Floats:
         """Return what is summed over rows, shape ``(n_measures, n_rows)``: cost, wrong, and what this goal asks for."""
-        wrong = (label != truth).astype(np.float64)
-        rows = [cost, wrong]
-        if self.kind == LEAST_TOTAL:
-            rows.append(cost + self._losses(label, truth))
-        if self.seconds is not None:
-            rows.append((latency > self.seconds).astype(np.float64))
-        return np.stack(rows)
+
+        def of(name: str) -> Floats:
+            match name:
+                case "cost":
+                    return cost
+                case "wrong":
+                    wrong: Floats = (label != truth).astype(np.float64)
+                    return wrong
+                case "total":
+                    total: Floats = cost + self._losses(label, truth)
+                    return total
+                case "slow" if self.seconds is not None:
+                    return (latency > self.seconds).astype(np.float64)
+            raise ValueError(name)
+
+        return np.stack([of(name) for name in self._summed])
+
+    @property
+    def _summed(self) -> tuple[str, ...]:
+        aim = AIMS[self.kind][0]
+        return "cost", "wrong", *((aim,) if self.own_aim else ()), *(("slow",) if self.seconds is not None else ())
+
+    @property
+    def own_aim(self) -> bool:
+        """Whether what is to be least is neither the cost alone nor the wrong answers: it is the third measure."""
+        return AIMS[self.kind][0] not in ("cost", "wrong")
+
+    @property
+    def timed(self) -> bool:
+        """Whether latencies count."""
+        return not set(self._summed) <= {"cost", "wrong", "total"}
+
+    @property
+    def by_cost_and_wrong(self) -> bool:
+        """Whether what costs no less and is right no more often is never better: a search may then drop it unseen."""
+        flat = self.kind == LEAST_TOTAL and isinstance(self.wrong, int | float)
+        return not self.timed and (flat or not self.own_aim)
 
     @property
     def rows(self) -> list[int]:
         """Return which measures a choice is made by: the aim, the tie-break, and one for each limit."""
-        found = {CHEAPEST: [COST, WRONG], MOST_ACCURATE: [WRONG, COST]}.get(self.kind, [2, WRONG])
-        if self.floor is not None:
-            found.append(WRONG)
-        if self.budget is not None:
-            found.append(COST)
-        if self.seconds is not None:
-            found.append(3 if self.kind == LEAST_TOTAL else 2)
-        return found
+        limits = (("wrong", self.floor), ("cost", self.budget), ("slow", self.seconds))
+        names = (*AIMS[self.kind], *(name for name, limit in limits if limit is not None))
+        return [self._summed.index(name) for name in names]
 
     def terms(self, outcomes: Outcomes, truth: Labels) -> Floats:
         """Return what a choice is made by on each row, shape ``(2 + n_limits, n_rows)``; see `rows`."""

@@ -168,6 +168,6 @@ def _terms(stop: Stop, seen: Predictions, truth: Labels, goal: Goal) -> Floats:
     for columns in stop.rounds:
         for j in columns:
             cost += seen.cost[:, j]
-        if goal.seconds is not None:
+        if goal.timed:
             latency += seen.latency[:, list(columns)].max(axis=1)
     return goal.measures(stop.label, cost, latency, truth)

@@ -46,6 +46,8 @@ def pick_goal(study: Study) -> Goal:
             "USD per 1,000 at most", 0.0, 1e9, float(f"{half:.2g}"), key="compare_budget", width=210, format="%.6f"
         )
         return Goal(MOST_ACCURATE, budget=float(budget))
+    if kind != LEAST_TOTAL:
+        return Goal(kind)
     wrong = st.number_input(
         "A wrong answer costs, USD", 0.0, 1e6, terms.wrong_cost or 0.05, step=0.05, key="compare_wrong", width=210
     )
