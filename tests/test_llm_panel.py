@@ -276,8 +276,8 @@ def test_a_server_from_the_environment_is_offered_and_its_key_is_not_shown(serve
     study.form[llm_session.ROWS] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at.session_state["study"] = study
     at = at.run()
-    assert at.text_input(key="llm.new.model").value == "mock-1"
-    assert at.text_input(key="llm.new.url").value == server.url
+    assert at.text_input(key="llm.new.model.OPENAI_API_KEY").value == "mock-1"
+    assert at.text_input(key="llm.new.url.OPENAI_API_KEY").value == server.url
     assert at.text_input(key="llm.new.key").value == ""
     at = press(price(at, 1.0, 1.0), "Test it")
     assert at.success
@@ -292,7 +292,7 @@ def test_a_server_from_the_secrets_is_offered(server, fitted, monkeypatch):
     study.form[llm_session.ROWS] = dict.fromkeys(("llm", "large", "LLM gate"), N)
     at.session_state["study"] = study
     at = at.run()
-    assert at.text_input(key="llm.new.url").value == server.url
+    assert at.text_input(key="llm.new.url.house").value == server.url
     at = press(price(at, 1.0, 1.0), "Test it")
     assert at.success
     at = fill(at, url="http://127.0.0.1:9/v1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -30,14 +31,21 @@ class Form:
         self._study = study
         self._kept: dict[str, Any] = dict(study.form.get(FORM, {}).get(key, {}))
         self._drawn: list[str] = []
+        self.preset = ""
 
-    def field(self, name: str, usual: Any) -> str:
-        """Return the key of a field's widget, which starts with what was typed before, else with the usual value."""
+    def field(self, name: str, usual: Any) -> dict[str, Any]:
+        """Return the key of a field's widget, and its value to start with: what was typed before, else the usual.
+
+        The value is no entry of the session's state: a browser that misses the run which makes one shows nothing.
+        """
         self._drawn.append(name)
-        value = self._kept.get(name, usual)
-        if value is not None:
-            st.session_state.setdefault(f"{self.key}.{name}", value)
-        return f"{self.key}.{name}"
+        return {"key": f"{self.key}.{name}", "value": self._kept.get(name, usual)}
+
+    def pick(self, name: str, options: Sequence[str], usual: str) -> dict[str, Any]:
+        """Return the key of a box to pick from, its options, and which of them to start with."""
+        at = self.field(name, usual)
+        value = at["value"] if at["value"] in options else usual
+        return {"key": at["key"], "options": options, "index": options.index(value)}
 
     def get(self, name: str, usual: Any) -> Any:
         return self._kept.get(name, usual)
@@ -65,14 +73,11 @@ def preset(form: Form) -> LLMSettings:
     found = llm_session.presets()
     if not found:
         return LLMSettings("llm", "?")
-    picked = st.selectbox("Set up here", [*found, "Another server"], key=form.field("preset", next(iter(found))))
+    picked = st.selectbox("Set up here", **form.pick("preset", [*found, "Another server"], next(iter(found))))
     if picked not in found:
         return LLMSettings("llm", "?")
     here = found[picked]
-    if form.get("preset0", None) != picked:  # what is typed stays until another is picked
-        form.put("preset0", picked)
-        st.session_state[f"{form.key}.model"] = here.model
-        st.session_state[f"{form.key}.url"] = here.base_url
+    form.preset = f".{picked}"  # what is typed about one is not said of another
     return LLMSettings(here.name, here.model or "?", base_url=here.base_url)
 
 
@@ -83,14 +88,13 @@ def draw_prices(place: Any, form: Form, model: str, url: str, before: LLMSetting
     with place:
         left, middle, right = st.columns(3)
         box = f"price.{model}.{url}"
-        paid = left.number_input("USD per 1M in", 0.0, 1e6, None, key=form.field(f"{box}.in", known.input), format="%g")
-        got = middle.number_input("out", 0.0, 1e6, None, key=form.field(f"{box}.out", known.output), format="%g")
+        paid = left.number_input("USD per 1M in", 0.0, 1e6, **form.field(f"{box}.in", known.input), format="%g")
+        got = middle.number_input("out", 0.0, 1e6, **form.field(f"{box}.out", known.output), format="%g")
         cached = right.number_input(
             "in, cached",
             0.0,
             1e6,
-            None,
-            key=form.field(f"{box}.cached", known.cached),
+            **form.field(f"{box}.cached", known.cached),
             format="%g",
             help="For the part of a prompt that the server has read before, as it counts it; empty: as the rest.",
         )
@@ -124,7 +128,7 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
     usual = PROMPT if role == NAMES_CLASS else GATE_PROMPT
     prompt = st.text_area(
         "Prompt",
-        key=form.field(f"prompt.{role}", start.prompt if start.role == role and start.prompt != PROMPT else usual),
+        **form.field(f"prompt.{role}", start.prompt if start.role == role and start.prompt != PROMPT else usual),
         height=230,
         help="{classes} stands for the classes with their descriptions, {tiers} for a gate's tiers. The text itself "
         "follows in a message of its own, between <text> and </text>.",
@@ -133,7 +137,7 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
     if role == GATE:
         named = st.text_input(
             "Tiers that it picks from, cheap to dear",
-            key=form.field("tiers", ", ".join(start.gate_tiers)),
+            **form.field("tiers", ", ".join(start.gate_tiers)),
             help="As the prompt names them: cheap, llm; or regex, classifier, small_llm, large_llm; or tiers of yours.",
         )
         tiers = tuple(t.strip() for t in named.split(",") if t.strip())
@@ -143,30 +147,30 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
         "Examples",
         0,
         50,
-        key=form.field("examples", start.examples),
+        **form.field("examples", start.examples),
         help="Labelled texts most like the one asked about, from the training side, never from its own duplicates.",
     )
     longest = columns[1].number_input(
         "Longest reply, tokens",
         1,
         100_000,
-        key=form.field(
+        **form.field(
             f"max_tokens.{role}", start.max_tokens if start.role == role else (100 if role == NAMES_CLASS else 250)
         ),
         help="A model that thinks aloud needs more.",
     )
-    timeout = columns[2].number_input("Timeout, s", 1.0, 3600.0, key=form.field("timeout", start.timeout))
-    retries = columns[3].number_input("Retries", 0, 20, key=form.field("retries", start.retries))
-    at_once = columns[4].number_input("Calls at a time", 1, 64, key=form.field("concurrency", start.concurrency))
+    timeout = columns[2].number_input("Timeout, s", 1.0, 3600.0, **form.field("timeout", start.timeout))
+    retries = columns[3].number_input("Retries", 0, 20, **form.field("retries", start.retries))
+    at_once = columns[4].number_input("Calls at a time", 1, 64, **form.field("concurrency", start.concurrency))
     with st.container(horizontal=True):
         schema = st.checkbox(
             "Allow only the classes (JSON schema)",
-            key=form.field("schema", start.json_schema),
+            **form.field("schema", start.json_schema),
             help="A server that cannot is asked without; replies are checked either way.",
         )
         near = st.checkbox(
             "Offer only classes of the examples",
-            key=form.field("near", start.near_classes_only),
+            **form.field("near", start.near_classes_only),
             disabled=not examples,
             help="For small models and many classes.",
         )
@@ -215,7 +219,7 @@ def draw_along(form: Form, start: LLMSettings) -> dict[str, Any]:
             "is left out, which is said. null leaves one out that is sent otherwise."
         )
         given = {
-            what: st.text_area(label, key=form.field(what, _json(getattr(start, what))), height=80, placeholder=example)
+            what: st.text_area(label, **form.field(what, _json(getattr(start, what))), height=80, placeholder=example)
             for what, label, example in (
                 ("parameters", "Of the request", '{"reasoning_effort": "low"}'),
                 ("headers", "Headers; {key} stands for the key", '{"api-key": "{key}"}'),

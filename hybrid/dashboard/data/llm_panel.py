@@ -122,16 +122,16 @@ def _draw_settings(study: Study, before: LLMSettings | None) -> LLMSettings | No
         left, middle, right = st.columns(3)
         role = left.selectbox(
             "Role",
-            list(ROLES),
+            **form.pick("role", list(ROLES), start.role),
             format_func=ROLES.__getitem__,
-            key=form.field("role", start.role),
             help="A gate is asked first, about every text, and says whether the cheap tier will do.",
         )
         usual_name = start.name if before or role == NAMES_CLASS else "LLM gate"
-        name = middle.text_input("Name", key=form.field(f"name.{role}", usual_name))
-        model = right.text_input("Model", key=form.field("model", start.model if start.model != "?" else ""))
+        name = middle.text_input("Name", **form.field(f"name.{role}", usual_name))
+        usual = "" if start.model == "?" else start.model
+        model = right.text_input("Model", **form.field(f"model{form.preset}", usual))
         left, middle, right = st.columns(3)
-        url = left.text_input("Base URL", key=form.field("url", start.base_url))
+        url = left.text_input("Base URL", **form.field(f"url{form.preset}", start.base_url))
         typed = middle.text_input(
             "Key",
             type="password",
