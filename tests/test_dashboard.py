@@ -238,10 +238,10 @@ def test_picks_stay_when_the_page_is_left_and_what_was_assumed_can_be_undone():
     )
     at = open_page()
     at.file_uploader(key="upload").upload("p.csv", f"id,x,gold,a_label,a_conf,a_latency\n{rows}\n".encode()).run()
-    next(s for s in at.selectbox if s.label == "Group").set_value("x").run()
+    next(s for s in at.selectbox if s.label == "x").set_value("group").run()
     at.switch_page("pages/1_Tune.py").run()
     at.switch_page("app.py").run()
-    assert next(s for s in at.selectbox if s.label == "Group").value == "x"
+    assert next(s for s in at.selectbox if s.label == "x").value == "group"
     at = press(at, "Load and fit")
     assert at.session_state["study"].columns.group == "x"
     at = press(at, "milliseconds")
