@@ -249,6 +249,8 @@ with looked_at:
         gallery_panel.draw_lesson(study)
         answer.draw(study)
 privacy.draw(len(draft.study.table) if draft else 0)
+if is_first:
+    first_screen.draw_lessons()
 if is_first and state.is_local() and state.keeping() != "never":
     first_screen.draw_recent()
 show_settings(len(draft.study.table) if draft else 0)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import charts, tiles, wording
+from hybrid.dashboard import charts, lessons, tiles, wording
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Saying, of_points, of_summary
@@ -22,6 +23,7 @@ from hybrid.metrics.summary import Interval, paired_difference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.routing.table import UNKNOWN
+from hybrid.routing.voting import STRATEGIES
 from hybrid.study.terms import Terms
 
 SAYINGS = st.sampled_from(
@@ -348,3 +350,35 @@ def test_rows_with_several_labels_become_one_question_of_yes_or_no():
     assert at.code[0].value.startswith("label ")  # which label is not said yet
     at.selectbox[0].set_value("b").run()
     assert at.code[0].value == "b? ['yes', 'no', 'yes']"
+
+
+def test_the_small_examples_are_decided_as_their_sentences_say():
+    fitted = lessons.fit()
+    assert fitted.seen == 1.0
+    assert fitted.unseen < 1 / len(lessons.CLASSES)  # worse than guessing
+    asked = [lessons.triage(m, lessons.MESSAGES, 0.85).tier.tolist() for m in (fitted.raw, fitted.calibrated)]
+    assert asked == [[0, 1, 0, 1], [1, 1, 1, 1]]
+    alike = [(n, "billing", c, p) for n, c, p in lessons.VOTES]
+    parted = [(n, "billing" if n != "GPT-4o mini" else "general", c, p) for n, c, p in lessons.VOTES]
+    for said, answers in ((alike, ["billing"] * 3), (parted, ["billing", "billing", "general"])):
+        found = [lessons.votes(said, s) for s in STRATEGIES]
+        assert [lessons.CLASSES[o.label[0]] for o in found] == answers
+    assert round(100 * (found[0].cost[0] / 0.003 - 1)) == 17
+    assert lessons.cascade(fitted.raw, lessons.BILLS, (0.9, 0.85)).tier.tolist() == [0, 2, 2]
+    routed = lessons.router(fitted.raw, lessons.REQUESTS, 0.85)
+    assert routed.tier.tolist() == [1, 1, 2, 2]
+    assert routed.cost.tolist() == pytest.approx([0.00031, 0.00031, 0.0033, 0.0033])
+    assert lessons.with_router(0.1, price=0.0003, llm=0.003) == pytest.approx((3.0, 0.1))
+    read = lessons.tickets(lessons.TICKETS, 0.85)
+    assert [(t.category, t.reader) for t in read] == [("billing", "rules"), ("shipping", "rules"), ("general", "LLM")]
+    assert dict(read[0].fields) == {"amount": "49.99 USD", "date": "2025-01-15"}
+
+
+def test_the_page_of_small_examples_draws_each():
+    at = AppTest.from_file(str(Path(__file__).parents[1] / "app.py"), default_timeout=60)
+    at.switch_page("pages/7_Lessons.py").run()
+    for part in ("Vote", "Cascade", "Router", "Tickets"):
+        assert not at.exception
+        assert len(at.info) == 1
+        at.segmented_control(key="lesson").set_value(part).run()
+    assert "wrong medical advice" in at.dataframe[0].value["Ticket"].iloc[-1]

@@ -48,6 +48,15 @@ def draw_heading() -> None:
         column.markdown(f"{icon} **{n}. {title}**  \n{how}")
 
 
+def draw_lessons() -> None:
+    """Draw the link to the patterns on small examples."""
+    st.page_link(
+        "pages/7_Lessons.py",
+        label="New to this? **The patterns on examples small enough to check by hand**",
+        icon=":material/school:",
+    )
+
+
 def draw_recent() -> None:
     """Draw links to the projects that were kept on this machine, the latest first; nothing where there are none."""
     kept = project.recent()
