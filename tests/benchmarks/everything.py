@@ -238,7 +238,26 @@ def small(seed):
     label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, (n, k + 1))) % 3)
     label[:, -1] = UNKNOWN
     cost = np.array([*(0.001 * rng.integers(0, 6, k)), 0.0]) * rng.choice([1.0, 1.5], (n, k + 1))
-    return Predictions(tiers, ("a", "b", "c"), label, confidence, cost, np.zeros(cost.shape)), truth
+    latency = rng.choice([0.0, 0.1, 0.4], (n, k + 1))
+    return Predictions(tiers, ("a", "b", "c"), label, confidence, cost, latency), truth
+
+
+TABLE = ((0.0, 0.01, 0.5), (0.02, 0.0, 0.03), (0.001, 0.2, 0.0))  # USD of a wrong answer, by truth and answer
+
+
+def small_goal(seed, table, truth):
+    """Return one of eight kinds of goals: each aim, with one limit, several, or none."""
+    accuracy = float(np.max(np.mean(table.label == truth[:, None], axis=0)))
+    return (
+        Goal("most_accurate", budget=2.0),
+        Goal("cheapest", floor=accuracy),
+        Goal("cheapest", floor=accuracy - 0.1, seconds=0.3),
+        Goal("most_accurate", budget=3.0, seconds=0.3),
+        Goal("least_total", wrong=0.004),
+        Goal("least_total", wrong=TABLE, floor=accuracy - 0.05),
+        Goal("least_total", wrong=0.004, budget=2.0),
+        Goal("most_accurate", budget=2.0, floor=accuracy),
+    )[seed % 8]
 
 
 def brute(problems):
@@ -246,10 +265,7 @@ def brute(problems):
     as_good = proven = wrong = 0
     for seed in range(problems):
         table, truth = small(seed)
-        accuracy = float(np.max(np.mean(table.label == truth[:, None], axis=0)))
-        goal = replace(
-            Goal("cheapest", floor=accuracy) if seed % 2 else Goal("most_accurate", budget=2.0), by_class=False
-        )
+        goal = replace(small_goal(seed, table, truth), by_class=False)
         found = recommend(table, truth, goal)
         mine, least = value(found.policy, table, truth, goal), (np.inf, np.inf)
         caps = goal.caps(len(truth))
@@ -262,6 +278,29 @@ def brute(problems):
         fine = mine[0] <= least[0] + 1e-9 and mine[1] <= least[1] + 1e-9
         as_good, proven, wrong = as_good + fine, proven + found.exact, wrong + (found.exact and not fine)
     print(f"{problems} small problems: nothing better in {as_good}, said to be proven in {proven}, wrongly in {wrong}")
+
+
+def brute_by_class(problems):
+    """Print the same of a threshold for each predicted class, over all combinations of all of them."""
+    as_good = proven = wrong = 0
+    for seed in range(problems):
+        table, truth = small(seed)
+        policy = Policy(Triage(), (table.tiers[0], table.tiers[-2]))
+        goal = small_goal(seed, table, truth)
+        found = search_by_class(policy, table, truth, goal, min_rows=1)
+        own = np.unique(table.label[:, 0])
+        values = np.union1d(table.confidence[:, 0], [NEVER])
+        least = (np.inf, np.inf)
+        for combination in product(values, repeat=len(own)):
+            by_class = [None, None, None]
+            for c, limit in zip(own, combination, strict=True):
+                by_class[c] = limit
+            p = replace(policy, pattern=Triage(NEVER, tuple(by_class)))
+            least = min(least, value(p, table, truth, goal))
+        mine = value(found.policy, table, truth, goal)
+        fine = mine[0] <= least[0] + 1e-9 and mine[1] <= least[1] + 1e-9
+        as_good, proven, wrong = as_good + fine, proven + found.exact, wrong + (found.exact and not fine)
+    print(f"{problems} by class: nothing better in {as_good}, said to be exact in {proven}, wrongly in {wrong}")
 
 
 def value(policy, table, truth, goal):
@@ -326,6 +365,7 @@ def main():
         timing(given.seconds)
     if given.brute:
         brute(given.brute)
+        brute_by_class(given.brute)
     if given.shrink:
         shrinkage(given.shrink)
     wanted = (given.only,) if given.only else ("YELP", "IMDB", "banking", "twelve")
