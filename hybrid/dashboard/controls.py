@@ -26,8 +26,9 @@ from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import held
+from hybrid.study.measurement import Measurement
 from hybrid.study.naming import named
-from hybrid.study.study import Measurement, Study
+from hybrid.study.study import Study
 
 ICON = str(Path(__file__).with_name("icon.png"))
 STYLE = """<style>

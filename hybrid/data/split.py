@@ -12,6 +12,7 @@ from hybrid.data.notes import plural
 from hybrid.errors import DatasetError
 from hybrid.routing.table import Rows
 
+SIDES = ("tune", "test")
 FOLD_ROWS = 30_000  # rows fitted on in all folds together, above which there are fewer folds
 LEAST_FOLDS, MOST_FOLDS = 5, 20
 
@@ -34,6 +35,12 @@ class Split:
     test: Rows
     fold: NDArray[np.int64]
     given: bool
+
+    def side(self, name: str) -> Rows:
+        """Return the rows of "tune" or of "test"."""
+        if name not in SIDES:
+            raise DatasetError(f"A side is tune or test, not {name!r}.")
+        return self.tune if name == "tune" else self.test
 
 
 def split(dataset: Dataset, *, test_share: float = 0.3, n_folds: int | None = None, seed: int = 0) -> Split:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,25 +15,25 @@ from hybrid.data.dataset import Dataset, build
 from hybrid.data.guess import Ask, guess, guess_columns
 from hybrid.data.notes import Note
 from hybrid.data.read import read
-from hybrid.data.split import Split, split
-from hybrid.errors import DatasetError, StudyError, TierError
-from hybrid.metrics.curve import Curve
-from hybrid.metrics.rows import Inspection
-from hybrid.metrics.summary import Baselines, PairedDifference, Summary, paired_difference
+from hybrid.data.split import SIDES, Split, split
+from hybrid.errors import DatasetError, StudyError
+from hybrid.metrics.summary import PairedDifference, Summary, paired_difference
 from hybrid.production.bundle import OnFailure, save_bundle
 from hybrid.production.snippet import snippet
-from hybrid.routing.engine import Outcomes, Policy, Threshold
+from hybrid.routing.engine import Policy
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import LEARNS, Progress, Recording, TierConfidence, gate_for, record
+from hybrid.study.evidence import Progress, Recording, TierConfidence, record
 from hybrid.study.graded import Graded, Memo, alone, in_mix
+from hybrid.study.measurement import Measurement
 from hybrid.study.shipping import Shipping, shipping
-from hybrid.study.terms import OWN, Terms
+from hybrid.study.terms import Terms
+from hybrid.study.tier_columns import TierColumns
 from hybrid.study.unlabelled import NextLabels, answered, laid_out, sampled, unlabelled_rows
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.embedders import Embedder
-from hybrid.tiers.gate import NO_WORDS, KeyWords, TrainedGate
+from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
 from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
@@ -43,7 +43,6 @@ from hybrid.tuning.labelling import rows_to_label
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDES = ("tune", "test")
 MAX_UNDO = 50  # policies
 
 
@@ -53,80 +52,6 @@ class Pin:
 
     name: str
     policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a policy does on one side of the split: on the rows that its own tiers answered.
-
-    Parameters
-    ----------
-    policy, side
-        What was measured, and where.
-    graded
-        The rows, and everything else that can be measured on them.
-    cheap
-        The tier of the policy that the others are measured against.
-    """
-
-    policy: Policy
-    side: str
-    graded: Graded
-    cheap: str
-
-    @property
-    def n_rows(self) -> int:
-        """Rows that it was measured on; 0 where no row has every answer."""
-        return len(self.graded)
-
-    @property
-    def n_side(self) -> int:
-        """Rows of that side, answered or not."""
-        return self.graded.n_side
-
-    @property
-    def summary(self) -> Summary:
-        """Accuracy, escalation rate, cost and latency, each with its interval.
-
-        Raises
-        ------
-        StudyError
-            If there is not a single row.
-        """
-        return self.graded.summary(self.policy)
-
-    @property
-    def outcomes(self) -> Outcomes:
-        """What was decided about every row."""
-        return self.graded.outcomes(self.policy)
-
-    @property
-    def inspection(self) -> Inspection:
-        """The decisions beside the truth and the cheap tier's answers."""
-        return self.graded.inspection(self.policy, cheap=self.cheap)
-
-    @property
-    def baselines(self) -> Baselines:
-        """The policy's tiers alone, and the oracle between its cheap tier and its last."""
-        return self.graded.baselines(self.policy, cheap=self.cheap, strong=self.policy.names[-1])
-
-    @property
-    def gain(self) -> PairedDifference:
-        """The policy against its cheap tier alone."""
-        cheap = next(t for t in self.policy.tiers if t.name == self.cheap)
-        return self.graded.gain(self.policy, alone(cheap))
-
-    def curve(self, line: Threshold) -> Curve:
-        """The policy over one of its thresholds."""
-        return self.graded.curve(self.policy, line)
-
-
-class _Gate(NamedTuple):
-    """A gate for an LLM tier, and the key of the answers that it was trained on."""
-
-    of: str
-    model: TrainedGate
-    answers: Answers
 
 
 class Study:
@@ -167,8 +92,6 @@ class Study:
         self.embedder: Embedder | None = None
         self.seconds = 0.0  # that fitting took
         self.key_words: KeyWords = NO_WORDS
-        self.fitted: Recording | None = None
-        self.llms: tuple[AnsweredLLM, ...] = ()
         self.pins: list[Pin] = []
         self.form: dict[str, Any] = {}  # what was typed on the screens; JSON values
         self.suggested: promises.Suggested | None = None
@@ -176,13 +99,8 @@ class Study:
         self._terms = Terms()
         self._policy: Policy | None = None
         self._before: list[Policy] = []
-        self._tiers: tuple[Tier, ...] | None = None
-        self._columns: dict[str, tuple[Tier, Answers]] = {}
-        self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
-        self._gates: dict[str, _Gate] = {}  # that tell whether an LLM tier is right; by their names
-        self.no_gate: dict[str, str] = {}  # by LLM tier: why there is none that does
+        self._answers: TierColumns | None = None  # under the terms; None until something was fitted
         self._graded = Memo(24)
-        self._accuracy: dict[str, dict[str, float]] = {}
 
     # what it is made of
 
@@ -282,40 +200,55 @@ class Study:
         key_words: KeyWords = NO_WORDS,
     ) -> None:
         """Take over what was fitted on the table."""
-        self.fitted, self.embedder, self.edits, self.key_words = fitted, embedder, edits, key_words
-        self._learned.clear()
-        self._gates.clear()
-        self._forget()
+        self.embedder, self.edits, self.key_words = embedder, edits, key_words
+        self._answered_by(TierColumns(fitted, terms=self._terms).asking(self.llms))
         self.suggested = self.certified = None
 
     def aside(self) -> Study:
         """Return a study of the same data under the same terms, for another thread: one of them is not to be shared."""
         other = Study(self.name, self.table, self.columns, notes=self.joined)
-        other.keep(self.evidence, embedder=self.embedder, edits=self.edits, key_words=self.key_words)
-        other.llms, other._learned, other._gates = self.llms, dict(self._learned), dict(self._gates)
-        other.terms = self._terms
+        other.embedder, other.edits, other.key_words = self.embedder, self.edits, self.key_words
+        other._terms = self._terms
+        other._answered_by(self.answers.under(self._terms))
         return other
 
     def add(self, llms: Sequence[AnsweredLLM]) -> None:
         """Replace the columns of the LLM tiers that were asked here."""
-        self.llms = tuple(llms)
-        self._learned.clear()
-        self._train_gates()
-        self._forget()
+        self._answered_by(self.answers.asking(llms))
         self.suggested = self.certified = None
 
-    def _train_gates(self) -> None:
-        """Train a gate for each LLM tier; one whose answers are as they were is kept."""
-        kept, self._gates, self.no_gate = self._gates, {}, {}
-        for one in self.llms:
-            name = gate_for(one.tier.name)
-            if name in kept and kept[name].of == one.key:
-                self._gates[name] = kept[name]
-            elif one.tier.kind != "gate":
-                try:
-                    self._gates[name] = _Gate(one.key, *self.evidence.train_gate(one.tier.name, one.answers))
-                except TierError as error:
-                    self.no_gate[one.tier.name] = str(error)
+    def _answered_by(self, answers: TierColumns) -> None:
+        """Take over other columns; what was measured on those before is dropped."""
+        self._answers = answers
+        self._graded.clear()
+
+    @property
+    def answers(self) -> TierColumns:
+        """Every tier's answers under the terms.
+
+        Raises
+        ------
+        StudyError
+            If nothing was fitted yet.
+        """
+        if self._answers is None:
+            raise StudyError("Nothing is fitted yet: call study.fit() first.")
+        return self._answers
+
+    @property
+    def fitted(self) -> Recording | None:
+        """What was read, fitted and recorded; None until then."""
+        return None if self._answers is None else self._answers.fitted
+
+    @property
+    def llms(self) -> tuple[AnsweredLLM, ...]:
+        """LLM tiers that were asked here."""
+        return () if self._answers is None else self._answers.llms
+
+    @property
+    def no_gate(self) -> dict[str, str]:
+        """By LLM tier: why there is no gate that tells whether it is right."""
+        return self.answers.no_gate
 
     @property
     def evidence(self) -> Recording:
@@ -326,9 +259,7 @@ class Study:
         StudyError
             If nothing was fitted yet.
         """
-        if self.fitted is None:
-            raise StudyError("Nothing is fitted yet: call study.fit() first.")
-        return self.fitted
+        return self.answers.fitted
 
     @property
     def dataset(self) -> Dataset:
@@ -350,7 +281,7 @@ class Study:
     @property
     def models(self) -> Mapping[str, Any]:
         """The models that run here, by tier name."""
-        return self.evidence.models | {name: gate.model for name, gate in self._gates.items()}
+        return self.evidence.models | {name: gate.model for name, gate in self.answers.gates.items()}
 
     @property
     def llm_models(self) -> dict[str, LLMTier]:
@@ -379,43 +310,18 @@ class Study:
 
     @terms.setter
     def terms(self, terms: Terms) -> None:
-        if terms.routing != self._terms.routing:
-            self._terms = terms
-            self._forget()
+        if self._answers is not None and terms.routing != self._terms.routing:
+            self._answered_by(self._answers.under(terms))
         self._terms = terms
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
         """Every tier that has answers, from cheap to dear under the terms; gates last."""
-        if self._tiers is None:
-            named = {t.name: t for t in (self.column(n)[0] for n in self._names())}
-            order = {name: i for i, name in enumerate(self._terms.order)}
-            usual = sorted(named.values(), key=lambda t: (t.kind == "gate", t.price))
-            if order:
-                put = iter(sorted((t for t in usual if t.name in order), key=lambda t: order[t.name]))
-                usual = [next(put) if t.name in order else t for t in usual]
-            self._tiers = tuple(usual)
-        return self._tiers
+        return self.answers.tiers
 
     def tiers_under(self, terms: Terms) -> tuple[Tier, ...]:
         """Return the tiers as they are under other terms."""
-        if terms.routing == self._terms.routing:
-            return self.tiers
-        other = self.aside()
-        other.terms = terms
-        return other.tiers
-
-    def _names(self) -> Iterator[str]:
-        table = self.evidence.predictions
-        taken = [t.name for t in table.tiers]
-        yield from taken
-        yield from (one.tier.name for one in self.llms)
-        yield from self._gates
-        for made_up in (self._terms.whatif, self._terms.human):
-            if made_up is not None:
-                if made_up.tier.name in taken:
-                    raise StudyError(f"There is already a tier called {made_up.tier.name!r}: rename that column.")
-                yield made_up.tier.name
+        return self.answers.under(terms).tiers
 
     def column(self, name: str) -> tuple[Tier, Answers]:
         """Return a tier and its answers about every row, at the prices and latencies of the terms; nan: not asked.
@@ -425,32 +331,7 @@ class Study:
         TierError
             If there is no such tier.
         """
-        if name not in self._columns:
-            tier, answers = self._as_answered(name)
-            if self.learned(name) is not None:
-                answers = self._confidence(name).fitted.answers
-            prices, seconds = dict(self._terms.prices), dict(self._terms.seconds)
-            if name in prices:
-                tier = replace(tier, price=prices[name])
-                answers = replace(answers, cost=_scaled(answers.cost, prices[name]))
-            if name in seconds:
-                answers = replace(answers, latency=_scaled(answers.latency, seconds[name]))
-            self._columns[name] = (tier, answers)
-        return self._columns[name]
-
-    def _as_answered(self, name: str) -> tuple[Tier, Answers]:
-        for made_up in (self._terms.whatif, self._terms.human):
-            if made_up is not None and name == made_up.tier.name:
-                dataset = self.dataset
-                return made_up.tier, made_up.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
-        for one in self.llms:
-            if one.tier.name == name:
-                return one.tier, one.answers
-        if name in self._gates:
-            return Tier(name, "gate"), self._gates[name].answers
-        table = self.evidence.predictions
-        j = table.index(name)
-        return table.tiers[j], table.answers(j)
+        return self.answers.column(name)
 
     def confidence(self, name: str) -> TierConfidence | None:
         """Return what a tier says of its answers and what was learned of them; None of one that is calibrated already.
@@ -460,46 +341,23 @@ class Study:
         TierError
             If there is no such tier.
         """
-        return self._confidence(name) if self._as_answered(name)[0].kind in LEARNS else None
-
-    def _confidence(self, name: str) -> TierConfidence:
-        for one in self.llms:
-            if one.tier.name == name:
-                if name not in self._learned:
-                    self._learned[name] = self.evidence.learn(one.answers)
-                return self._learned[name]
-        return self.evidence.confidence(name)
+        return self.answers.confidence(name)
 
     def learned(self, name: str) -> LearnedConfidence | None:
         """Return what replaces a tier's own confidence under the terms; None where its own counts."""
-        found = self.confidence(name)
-        whose = dict(self._terms.confidence).get(name)
-        if found is None or whose == OWN or (whose is None and not found.fitted.better):
-            return None
-        return found.fitted.model
+        return self.answers.learned(name)
 
     def side(self, side: str) -> Rows:
         """Return the rows of "tune" or of "test"."""
-        if side not in SIDES:
-            raise StudyError(f"A side is tune or test, not {side!r}.")
-        return self.split.tune if side == "tune" else self.split.test
+        return self.split.side(side)
 
     def table_of(self, names: Sequence[str], rows: Rows | Bools) -> Predictions:
         """Return the answers of these tiers about these rows."""
-        columns = [self.column(name) for name in names]
-        return Predictions.from_answers([t for t, _ in columns], self.classes, [a.take(rows) for _, a in columns])
+        return self.answers.table_of(names, rows)
 
     def accuracy(self, side: str = "tune") -> dict[str, float]:
         """Return each answering tier's accuracy on the rows of a side that it answered; without those that did not."""
-        if side not in self._accuracy:  # a page asks several times in a rerun
-            rows, found = self.side(side), {}
-            for tier in defaults.answering(self.tiers):
-                answers = self.column(tier.name)[1]
-                asked = rows[~np.isnan(answers.confidence[rows])]
-                if len(asked):
-                    found[tier.name] = float(np.mean(answers.label[asked] == self.dataset.truth[asked]))
-            self._accuracy[side] = found
-        return dict(self._accuracy[side])
+        return self.answers.accuracy(side)
 
     @property
     def llm(self) -> Tier | None:
@@ -822,7 +680,7 @@ class Study:
         dataset = self.dataset
         # golden rows come from test, which the shipped models were not fitted on; from tune where test has no answers
         on = self.headline(policy).graded
-        own = [self._as_answered(name)[1].confidence[on.rows] for name in (t.name for t in on.predictions.tiers)]
+        own = [self.answers.as_answered(name)[1].confidence[on.rows] for name in (t.name for t in on.predictions.tiers)]
         learned = {name: self.learned(name) for name in policy.names}
         texts = dataset.texts if dataset.texts is not None else dataset.ids
         content = save_bundle(
@@ -835,7 +693,9 @@ class Study:
             llms=self.llm_models,
             confidences={name: model for name, model in learned.items() if model is not None},
             on_failure=on_failure,
-            measured={n: self._as_answered(n)[1].cost[on.rows] for n in dict(self._terms.prices) if n in policy.names},
+            measured={
+                n: self.answers.as_answered(n)[1].cost[on.rows] for n in dict(self._terms.prices) if n in policy.names
+            },
         )
         if path is not None:
             Path(path).write_bytes(content)
@@ -868,17 +728,3 @@ class Study:
         from hybrid.study.project import open_folder
 
         return open_folder(Path(folder))
-
-    def _forget(self) -> None:
-        """Drop what rests on the answers under the terms."""
-        self._columns.clear()
-        self._accuracy.clear()
-        self._tiers = None
-        self._graded.clear()
-
-
-def _scaled(values: np.ndarray, mean: float) -> np.ndarray:
-    """Return the values scaled to a mean, or set to it where they are 0; nan stays."""
-    known = np.isfinite(values)
-    before = values[known].mean() if known.any() else 0.0
-    return np.where(known, values * (mean / before) if before else mean, np.nan)

@@ -1,0 +1,182 @@
+"""Tier columns: one column of answers a tier; what-if, person, prices and LLMs asked here each add or replace one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid.errors import StudyError, TierError
+from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
+from hybrid.study import defaults
+from hybrid.study.answers import AnsweredLLM
+from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_for
+from hybrid.study.terms import OWN, Terms
+from hybrid.tiers.confidence import LearnedConfidence
+from hybrid.tiers.gate import TrainedGate
+
+
+class Gate(NamedTuple):
+    """A gate for an LLM tier, and the key of the answers that it was trained on."""
+
+    of: str
+    model: TrainedGate
+    answers: Answers
+
+
+class TierColumns:
+    """Every tier's answers under some terms; under others, or with other LLMs, there is another of these.
+
+    Parameters
+    ----------
+    fitted
+        What was read, fitted and recorded; nothing in it is copied.
+    llms
+        Tiers that were asked here.
+    terms
+        What is assumed instead of what the data say.
+    """
+
+    def __init__(self, fitted: Recording, *, llms: tuple[AnsweredLLM, ...] = (), terms: Terms | None = None) -> None:
+        self.fitted = fitted
+        self.llms = llms
+        self.terms = Terms() if terms is None else terms
+        self.gates: dict[str, Gate] = {}  # that tell whether an LLM tier is right; by their names
+        self.no_gate: dict[str, str] = {}  # by LLM tier: why there is none that does
+        self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
+        self._columns: dict[str, tuple[Tier, Answers]] = {}
+        self._accuracy: dict[str, dict[str, float]] = {}
+        self._tiers: tuple[Tier, ...] | None = None
+
+    def under(self, terms: Terms) -> TierColumns:
+        """Return the columns under other terms; what was learned of the answers is not learned again."""
+        other = TierColumns(self.fitted, llms=self.llms, terms=terms)
+        other.gates, other.no_gate, other._learned = self.gates, self.no_gate, dict(self._learned)
+        return other
+
+    def asking(self, llms: Sequence[AnsweredLLM]) -> TierColumns:
+        """Return the columns with these LLM tiers instead, and a gate for each; one whose answers are known is kept."""
+        other = TierColumns(self.fitted, llms=tuple(llms), terms=self.terms)
+        for one in other.llms:
+            name = gate_for(one.tier.name)
+            if name in self.gates and self.gates[name].of == one.key:
+                other.gates[name] = self.gates[name]
+            elif one.tier.kind != "gate":
+                try:
+                    other.gates[name] = Gate(one.key, *self.fitted.train_gate(one.tier.name, one.answers))
+                except TierError as error:
+                    other.no_gate[one.tier.name] = str(error)
+        return other
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """Every tier that has answers, from cheap to dear under the terms; gates last."""
+        if self._tiers is None:
+            named = {t.name: t for t in (self.column(n)[0] for n in self._names())}
+            order = {name: i for i, name in enumerate(self.terms.order)}
+            usual = sorted(named.values(), key=lambda t: (t.kind == "gate", t.price))
+            if order:
+                put = iter(sorted((t for t in usual if t.name in order), key=lambda t: order[t.name]))
+                usual = [next(put) if t.name in order else t for t in usual]
+            self._tiers = tuple(usual)
+        return self._tiers
+
+    def _names(self) -> Iterator[str]:
+        taken = [t.name for t in self.fitted.predictions.tiers]
+        yield from taken
+        yield from (one.tier.name for one in self.llms)
+        yield from self.gates
+        for made_up in (self.terms.whatif, self.terms.human):
+            if made_up is not None:
+                if made_up.tier.name in taken:
+                    raise StudyError(f"There is already a tier called {made_up.tier.name!r}: rename that column.")
+                yield made_up.tier.name
+
+    def column(self, name: str) -> tuple[Tier, Answers]:
+        """Return a tier and its answers about every row, at the prices and latencies of the terms; nan: not asked.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier.
+        """
+        if name not in self._columns:
+            tier, answers = self.as_answered(name)
+            if self.learned(name) is not None:
+                answers = self._confidence(name).fitted.answers
+            prices, seconds = dict(self.terms.prices), dict(self.terms.seconds)
+            if name in prices:
+                tier = replace(tier, price=prices[name])
+                answers = replace(answers, cost=_scaled(answers.cost, prices[name]))
+            if name in seconds:
+                answers = replace(answers, latency=_scaled(answers.latency, seconds[name]))
+            self._columns[name] = (tier, answers)
+        return self._columns[name]
+
+    def as_answered(self, name: str) -> tuple[Tier, Answers]:
+        """Return a tier and what it said itself, at what that cost."""
+        for made_up in (self.terms.whatif, self.terms.human):
+            if made_up is not None and name == made_up.tier.name:
+                dataset = self.fitted.dataset
+                return made_up.tier, made_up.answer(dataset.truth, dataset.key, n_classes=len(dataset.classes))
+        for one in self.llms:
+            if one.tier.name == name:
+                return one.tier, one.answers
+        if name in self.gates:
+            return Tier(name, "gate"), self.gates[name].answers
+        table = self.fitted.predictions
+        j = table.index(name)
+        return table.tiers[j], table.answers(j)
+
+    def confidence(self, name: str) -> TierConfidence | None:
+        """Return what a tier says of its answers and what was learned of them; None of one that is calibrated already.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier.
+        """
+        return self._confidence(name) if self.as_answered(name)[0].kind in LEARNS else None
+
+    def _confidence(self, name: str) -> TierConfidence:
+        for one in self.llms:
+            if one.tier.name == name:
+                if name not in self._learned:
+                    self._learned[name] = self.fitted.learn(one.answers)
+                return self._learned[name]
+        return self.fitted.confidence(name)
+
+    def learned(self, name: str) -> LearnedConfidence | None:
+        """Return what replaces a tier's own confidence under the terms; None where its own counts."""
+        found = self.confidence(name)
+        whose = dict(self.terms.confidence).get(name)
+        if found is None or whose == OWN or (whose is None and not found.fitted.better):
+            return None
+        return found.fitted.model
+
+    def table_of(self, names: Sequence[str], rows: Rows | Bools) -> Predictions:
+        """Return the answers of these tiers about these rows."""
+        columns = [self.column(name) for name in names]
+        classes = self.fitted.dataset.classes
+        return Predictions.from_answers([t for t, _ in columns], classes, [a.take(rows) for _, a in columns])
+
+    def accuracy(self, side: str) -> dict[str, float]:
+        """Return each answering tier's accuracy on the rows of a side that it answered; without those that did not."""
+        if side not in self._accuracy:  # a page asks several times in a rerun
+            rows, truth, found = self.fitted.split.side(side), self.fitted.dataset.truth, {}
+            for tier in defaults.answering(self.tiers):
+                answers = self.column(tier.name)[1]
+                asked = rows[~np.isnan(answers.confidence[rows])]
+                if len(asked):
+                    found[tier.name] = float(np.mean(answers.label[asked] == truth[asked]))
+            self._accuracy[side] = found
+        return dict(self._accuracy[side])
+
+
+def _scaled(values: Floats, mean: float) -> Floats:
+    """Return the values scaled to a mean, or set to it where they are 0; nan stays."""
+    known = np.isfinite(values)
+    before = values[known].mean() if known.any() else 0.0
+    return np.where(known, values * (mean / before) if before else mean, np.nan)
