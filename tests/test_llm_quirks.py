@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import Usage
 from llm_server import KEY, completion
 from test_llm import ask, settings
 
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers.llm.client import CallError
 from hybrid.tiers.llm.completions import read_body, read_reply
-from hybrid.tiers.llm.prices import price
+from hybrid.tiers.llm.prices import _price_of, price
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.refusals import error_in, read_refusal, status_in
 from hybrid.tiers.llm.replies import OK, Reply, check_label, read_gate, read_label
@@ -423,6 +426,22 @@ def test_a_price_is_that_of_a_call_of_real_size(model, url, base):
         assert long.cost(above, 10) == pytest.approx((above * base[0] + 10 * base[1]) / 1e6)
         assert long.cost(above + 1, 10) == pytest.approx(((above + 1) * inwards + 10 * outwards) / 1e6)
         assert f"{above:,}" in found.note
+
+
+def test_every_price_of_the_table_is_what_its_makers_code_takes_for_the_call():
+    now, n_checked = datetime.now(UTC), 0
+    for info in (m for p in get_snapshot().providers for m in p.models):
+        found, theirs = _price_of(info, now), info.get_prices(now)
+        if found is None:
+            continue
+        for prompt, cached in ((1_000, 0), (150_000, 900), (900_000, 0)):
+            cached = 0 if theirs.cache_read_mtok is None else cached
+            cost = theirs.calc_price(Usage(input_tokens=prompt, output_tokens=50, cache_read_tokens=cached))
+            each = 0 if theirs.requests_kcount is None else theirs.requests_kcount / 1000
+            assert found.cost(prompt, 50, cached) == pytest.approx(float(cost["total_price"] - each)), info.id
+            assert bool(each) == ("Each request costs" in found.note)
+        n_checked += 1
+    assert n_checked > 1_000
 
 
 def test_cached_tokens_cost_what_they_cost():

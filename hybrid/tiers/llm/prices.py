@@ -93,6 +93,9 @@ def _price_of(info: ModelInfo, at: datetime) -> ModelPrice | None:
     if steps:
         above, first, second, _ = steps[0]
         notes.append(f"A call with more than {above:,} tokens in its prompt costs ${first:g} and ${second:g}.")
+    if now.requests_kcount is not None:
+        each = _base(now.requests_kcount) or 0.0
+        notes.append(f"Each request costs ${each / 1000:g} besides its tokens, which is not counted here.")
     elsewhen = _at_other_hours(info, at, (inwards, outwards))
     if elsewhen:
         notes.append(elsewhen)
