@@ -88,6 +88,10 @@ REFUSALS = [
     (404, {"error": {"code": "DeploymentNotFound", "message": "no such deployment"}}, "not_found"),
     (307, "", "redirect"),
     (400, openai("something else"), "bad_request"),
+    (400, openai("Invalid model: m", "1500"), "not_found"),
+    (422, openai("`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs`"), "context_too_long"),
+    (400, {"error": {"code": "1301", "message": "系统检测到输入内容可能包含不安全或敏感内容"}}, "refusal"),
+    (429, {"error": {"code": "1113", "message": "您的账户已欠费，请充值后重试。"}}, "quota"),
     (400, {}, "bad_request"),
     (400, [], "bad_request"),
     (400, [[[[[[[[[[[["deep"]]]]]]]]]]]], "bad_request"),
@@ -130,7 +134,8 @@ def test_a_reply_that_may_be_too_long_is_asked_for_shorter(server):
     left = (
         "The context length is 4096 tokens. You requested 100150 tokens (150 in the messages, 100000 in the completion)"
     )
-    assert read_refusal(400, {"message": left}, SENT).most == 4096 - 150
+    assert read_refusal(400, {"message": left}, SENT | {"max_tokens": 100_000}).most == 4096 - 150
+    assert read_refusal(400, {"message": left}, SENT).kind == "context_too_long"  # a shorter reply would not help
 
 
 def test_parameters_are_dropped_one_by_one_remembered_and_said(server):
@@ -228,6 +233,13 @@ def test_a_body_is_read_through_comments_and_events(raw):
         '{"labels": ["shipping"], "confidence": 1}',
         '{"shipping": 0.9, "billing": 0.1}',
         '{"thought": "a {parcel}", "n": 1} ' + SHIPPING,
+        "2. shipping",
+        "- Shipping",
+        "### Answer\nshipping",
+        "shipping\n\nIt asks for a parcel, and not about billing.",
+        "Catégorie : shipping",
+        "shipping (sure: 0.95)",
+        "shipping - as the parcel is late",
     ],
 )
 def test_a_label_is_read_where_a_person_would_read_one(content):
@@ -245,6 +257,8 @@ def test_a_label_is_read_where_a_person_would_read_one(content):
         ("Category: shipping\nCategory: billing", "unknown_label"),
         ("the parcel's label: none, I think shipping", "unknown_label"),
         ('{"label": ["shipping", "billing"]}', "unknown_label"),
+        ("Some classes:\n- shipping\n- billing", "unknown_label"),
+        ("shipping - or rather billing", "unknown_label"),
         ('{"label": ', "malformed"),
         ("[" * 1000, "malformed"),
         ("I'm sorry, but I can't help with that.", "refusal"),

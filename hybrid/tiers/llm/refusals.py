@@ -27,14 +27,15 @@ _MEANS = tuple(
             "quota",
             r"insufficient[ _](?:quota|balance|credit|funds)|billing[ _](?:hard[ _]limit|not[ _]active)|credit balance"
             r" is too low|(?:out of|no|not enough|exceeded your|purchase|buy|add)(?: \w+)? credits?\b|payment required"
-            r"|spending limit|account (?:is )?(?:overdue|in arrears|suspended)|arrearage|top up",
+            r"|spending limit|account (?:is )?(?:overdue|in arrears|suspended)|arrearage|top up|欠费|余额不足|充值",
         ),
         (
             "auth",
             r"(?:api|access|secret)[ _-]?key\b.{0,60}?(?:not valid|invalid|incorrect|wrong|expired|revoked|not found"
             r"|missing|required|disabled)|(?:incorrect|invalid|wrong|expired|revoked|missing|no)(?: \w+)? "
             r"(?:api|access)[ _-]?(?:key|token)|invalid_api_key|api_key_invalid|unauthenticated|no auth credentials"
-            r"|authentication (?:failed|error|token)|authentication_error",
+            r"|authentication (?:failed|error|token)|authentication_error"
+            r"|(?:密钥|令牌).{0,20}(?:无效|错误|过期|不正确)",
         ),
         ("forbidden", r"must be verified|verify organization|permission[_ ]denied|do(?:es)? not have access to"),
         (
@@ -42,7 +43,7 @@ _MEANS = tuple(
             r"content[ _-]?(?:filter|policy|management policy|moderation)|responsibleaipolicy|flagged|moderation"
             r"|usage polic(?:y|ies)|safety (?:system|filter|reason|setting)|data_?inspection_?failed"
             r"|inappropriate content|prohibited[ _]content|sensitive content|blocked (?:by|due to|for) "
-            r"(?:safety|content)|blocklist|cyber_policy",
+            r"(?:safety|content)|blocklist|cyber_policy|敏感|不安全|违规",
         ),
         (
             "too_large",
@@ -53,11 +54,17 @@ _MEANS = tuple(
             r"context[ _](?:length|size|window)|maximum context|exceed_context|(?:prompt|input|request|message)s? "
             r"(?:is|are) too long|input token count|too many (?:input )?tokens|maximum (?:number of|allowed) "
             r"(?:input )?tokens|(?:input|prompt)[ _](?:length|tokens?) .{0,40}(?:exceed|longer|larger|greater)"
-            r"|string_above_max_length|range of input length",
+            r"|string_above_max_length|range of input length"
+            r"|inputs?`? tokens \+ `?max_new_tokens|超.{0,12}(?:上下文|长度)",
+        ),
+        (
+            "not_found",
+            r"(?:invalid|unknown|no such)[ _]model\b(?! (?:parameter|option))|\bmodel[ _]not[ _](?:found|exist)"
+            r"|\bmodel\b.{0,60}? does not exist|模型不存在",
         ),
     )
 )
-_LATER = re.compile(r"rate[ _-]?limit|too many requests|resource_exhausted|throttl|slow down", re.IGNORECASE)
+_LATER = re.compile(r"rate[ _-]?limit|too many requests|resource_exhausted|throttl|slow down|限流|并发", re.IGNORECASE)
 _BUSY = re.compile(r"overload|over capacity|unavailable|try again later|upstream|temporar", re.IGNORECASE)
 _REPLY_TOO_LONG = re.compile(
     r"(?:max(?:imum)?[ _](?:completion[ _]|output[ _]|new[ _])?tokens|max_output_tokens)\W.{0,80}?(?:too large|too high"
@@ -136,9 +143,10 @@ def read_refusal(status: int, body: Any, sent: Mapping[str, Any]) -> Refusal:
     everything = " ".join(w for _, w in said)[:_MOST_WORDS]
     named = {w.partition(".")[0].casefold() for key, w in said if key in ("param", "loc")}
 
-    if "max_tokens" in sent or "max_completion_tokens" in sent:
+    longest = [n for name in ("max_tokens", "max_completion_tokens") if isinstance(n := sent.get(name), int)]
+    if longest:
         most = _most_reply(everything)
-        if most:
+        if most and most < max(longest):  # else it is not the reply that is too long
             return Refusal("reply_too_long", says, most=most)
     kind = next((kind for kind, pattern in _MEANS if pattern.search(everything)), None)
     if kind is not None and not (kind == "quota" and status == 429 and "resource_exhausted" in everything.casefold()):

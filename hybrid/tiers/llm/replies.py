@@ -38,6 +38,10 @@ _LOOSE = re.compile(  # "key": "value" where JSON is broken; a value without quo
 _FRAMED = re.compile(rf"<({_KEYS})>([^<>]{{1,300}})</\1>|\\boxed\{{(?:\\text\{{)?([^{{}}]{{1,300}})\}}", re.IGNORECASE)
 _PREFIX = re.compile(rf"^(?:the\s+)?(?:{_KEYS})\s*(?::|=|\bis\b)\s*", re.IGNORECASE)
 _QUOTED = re.compile(r"\"([^\"\n]{1,300})\"|`([^`\n]{1,300})`|\*\*([^*\n]{1,300})\*\*")
+_LONGEST_LINES = 3_000  # characters of a reply that is looked at line by line
+_MARKED = re.compile(r"^(?:#{1,6}\s+|[-*•–]\s+|\(?\d{1,2}[.)]\s+|[^\w\s\"'`*#+\-.$€£&@<(\[{]+\s+)+")
+_BEFORE = re.compile(r"^[^\W\d_][\w ’']{0,40}?\s*[:：=]\s*")
+_BEHIND = re.compile(r"\s+(?=\()|\s+[-–—]\s+")
 _DENIED = re.compile(r"\b(?:not|no|never|neither|nor|rather|instead|except|unlike|without)\b|n['’]t\b", re.IGNORECASE)
 _SORRY = re.compile(
     r"^\W*(?:(?:i['’]?m|i am) (?:very |so )?sorry|sorry|i apologi[sz]e|i (?:can['’]?t|cannot|can not|won['’]?t|"
@@ -119,8 +123,9 @@ def read_label(content: str, classes: Sequence[str]) -> int:
     """Return the code of the class that a reply names, else `UNKNOWN`.
 
     Read is what a person would: a JSON object with a label, alone, fenced or within other words, a number or a
-    one-element list for it, loose JSON, the bare name, or the one name in quotation marks. Two different names are
-    none; a name that is merely similar, or stands unmarked in a sentence, is not guessed at.
+    one-element list for it, loose JSON, the bare name, the one name in quotation marks, or the one line that is a name,
+    with a mark or a word before it or a reason behind it. Two different names are none; a name that is merely similar,
+    or stands unmarked in a sentence, is not guessed at.
 
     Examples
     --------
@@ -129,8 +134,27 @@ def read_label(content: str, classes: Sequence[str]) -> int:
     >>> read_label('It is {clear}: {"label": 2.0}', ["1", "2"])
     1
     """
-    codes = {match(name, classes) for name in _names(without_thoughts(content))} - {UNKNOWN}
+    said = without_thoughts(content)
+    codes = {match(name, classes) for name in _names(said)} - {UNKNOWN}
+    if not codes and not said.startswith(("{", "[")) and len(said) <= _LONGEST_LINES:
+        codes = {_line_code(line, classes) for line in said.splitlines()} - {UNKNOWN}
     return codes.pop() if len(codes) == 1 else UNKNOWN
+
+
+def _line_code(line: str, classes: Sequence[str]) -> int:
+    """Return the code of the class that a line is: ``- billing``, ``Category: billing``, ``billing (it is late)``."""
+    line = _MARKED.sub("", line.strip()).strip("`\"'* ")
+    after = _BEFORE.sub("", line, count=1).strip("`\"'*. ")
+    for name in (line, line.rstrip("."), after):
+        found = match(name, classes) if name else UNKNOWN
+        if found != UNKNOWN:
+            return found
+    for name, reason in (_BEHIND.split(one, maxsplit=1) for one in (line, after) if _BEHIND.search(one)):
+        found = match(name.strip("`\"'* "), classes)
+        others = (c.casefold() for k, c in enumerate(classes) if k != found)
+        if found != UNKNOWN and not any(other in reason.casefold() for other in others):
+            return found
+    return UNKNOWN
 
 
 def match(name: str, classes: Sequence[str]) -> int:
