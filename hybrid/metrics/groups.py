@@ -32,13 +32,15 @@ class Groups:
     linearised residual). That variance over the one of as many independent rows is the design effect, and rows over
     design effect is how many independent rows these are worth. Two further rows, each as clustered as a row's whole
     group, are added to both variances: few mistakes show little clustering, and where there is none of them, all is
-    possible. Student's t takes the place of the normal, with as many degrees of freedom as there would be equal groups
-    (Kish), less one.
+    possible. Student's t takes the place of the normal. Its degrees of freedom, and what the variance is short of
+    because the mean is estimated too, are those of rows that are all alike within a group: where few groups are large,
+    the variance rests on these few.
 
     References
     ----------
     Kish 1965, Survey Sampling; Rao & Scott 1992, A Simple Method for the Analysis of Clustered Binary Data; Korn &
-    Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts.
+    Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts; Satterthwaite
+    1946; Bell & McCaffrey 2002, Bias Reduction in Standard Errors for Linear Regression with Multi-Stage Samples.
     """
 
     code: Labels
@@ -80,8 +82,19 @@ class Groups:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of Student's t."""
-        return max(self.n_rows / self.typical - 1, 1.0)
+        """Degrees of freedom of Student's t: (Σ size²)² / Σ size⁴, less one; of equal groups their number, less one.
+
+        Not fewer than a quarter of `n_rows` / `typical`: one text that comes again and again is no group like others.
+        """
+        squares = self.size * self.size
+        return max(float(squares.sum() ** 2 / (squares @ squares)) - 1, self.n_rows / self.typical / 4 - 1, 1.0)
+
+    @property
+    def _kept(self) -> float:
+        """Share of the variance that the sums over groups show: the larger a group, the nearer to it is the mean."""
+        squares = self.size * self.size
+        cubes = float(squares @ self.size)
+        return 1 - 2 * cubes / (self.n_rows * float(squares.sum())) + float(squares.sum()) / self.n_rows**2
 
     def take(self, rows: Bools | Rows) -> Groups | None:
         """Return the groups of some of the rows."""
@@ -134,8 +147,7 @@ class Groups:
         return self._worth(np.asarray(effect))
 
     def _unbiased(self, together: Floats) -> Floats:
-        k = self.n_groups
-        found: Floats = together * (k / (k - 1)) if k > 1 else together + self.n_rows * self.typical
+        found: Floats = together / self._kept if self.n_groups > 1 else together + self.n_rows * self.typical
         return found
 
     def _worth(self, effect: Floats) -> Floats:

@@ -31,8 +31,10 @@ def clustered(groups, p, icc, rng):
 
 
 def of_groups(runs):
-    for n_groups, size in ((100, 10), (50, 20), (50, 4), (20, 10)):
-        groups = np.repeat(np.arange(n_groups), size)
+    even = [(n, str(size), np.full(n, size)) for n, size in ((100, 10), (50, 20), (50, 4), (20, 10))]
+    uneven = [(n, f"about {m}", np.random.default_rng(0).geometric(1 / m, n)) for n, m in ((100, 10), (50, 20))]
+    for n_groups, size, sizes in (*even, *uneven):
+        groups = np.repeat(np.arange(n_groups), sizes)
         for icc in (0.0, 0.3, 1.0):
             rng, held, alarms = np.random.default_rng(1), np.zeros(2), np.zeros(2)
             for _ in range(runs):
