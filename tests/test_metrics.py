@@ -200,7 +200,7 @@ def test_the_interval_of_a_share_holds_nearly_as_often_where_few_groups_are_larg
         groups = np.repeat(np.arange(50), rng.geometric(1 / 20, 50))
         i = share((rng.random(50) < 0.9)[groups], groups)
         held += i.low <= 0.9 <= i.high
-    assert held / 1200 >= 0.905  # .89 with Kish's degrees of freedom, and the variance as of equal groups
+    assert held / 1200 >= 0.93  # .91 with Kish's degrees of freedom, and the variance as of equal groups
 
 
 def test_a_test_result_contradicts_a_floor_as_seldom_as_it_says_and_finds_what_is_missed():

@@ -5,13 +5,18 @@
 Worlds are functions of a confidence, so that the risk at a threshold is an integral, not an estimate. All procedures
 see the same labelled sets (seed 0): *plain* is Learn-then-Test from the least number of rows that can pass; *split*
 starts several times with equal parts of δ, from a depth at which half of the risk would pass, and carries nothing;
-*carried* are the same starts by the fallback procedure; *betting* replaces the binomial test by a mixture of bets.
+*carried* are the same starts by the fallback procedure; *betting* replaces the binomial test by a mixture of bets;
+*mapie* is MAPIE's default for a precision, and *mapie, starts* its fixed sequences from five starts, where MAPIE 1.x is
+installed; *gate* is the lowest threshold at which enough are right as seen, as TRACER and others calibrate one: it
+promises nothing, and is left out where procedures are compared.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
@@ -128,15 +133,57 @@ def _flawless():
     return int(n[np.argmax(((1 + BETS[:, None] * ALPHA) ** n).mean(axis=0) >= 1 / DELTA)])
 
 
-METHODS = {"ours": ours, "plain": plain, "split": split, "carried": carried, "betting": betting}
+def gate(errors, trials, share, risk):
+    passes = np.flatnonzero(errors <= ALPHA * trials)
+    return [Run(int(passes[-1]), int(passes[-1]), 1.0)] if len(passes) and trials[passes[-1]] else []
+
+
+METHODS = {"ours": ours, "plain": plain, "split": split, "carried": carried, "betting": betting, "gate": gate}
+
+
+@cache
+def _mapie():
+    """Return MAPIE's controllers by name; none where it is not installed."""
+    try:
+        from mapie.risk_control import BinaryClassificationController, FWERFixedSequenceTesting
+    except ImportError:
+        return {}
+
+    def controller(test):
+        return BinaryClassificationController(
+            lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]),
+            "precision",
+            target_level=1 - ALPHA,
+            confidence_level=1 - DELTA,
+            fwer_method=test,
+            best_predict_param_choice="recall",
+        )
+
+    tests = {"mapie": "bonferroni_holm", "mapie, starts": FWERFixedSequenceTesting(n_starts=5)}
+    return {name: lambda test=test: controller(test) for name, test in tests.items()}
+
+
+def by_mapie(make, c, wrong):
+    """Return the threshold that MAPIE promises; None where it promises none."""
+    found = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found.calibrate(c[:, None], (~wrong).astype(int))
+    best = found.best_predict_param
+    return None if best is None else float(np.ravel(best)[0])
 
 
 def compare(name, n, risk, *, runs, methods=METHODS, seed=0):
     """Return for each procedure the share of runs that certify, the mean share kept, and the share that break."""
     rng, true = np.random.default_rng(seed), truth_of(name, risk)
-    found = {m: np.zeros(3) for m in methods}
+    others = _mapie() if risk == SELECTIVE and methods is METHODS else {}
+    found = {m: np.zeros(3) for m in (*methods, *others)}
     for _ in range(runs):
         c, wrong, strong_wrong = labelled(name, n, rng)
+        for m, make in others.items():
+            t = by_mapie(make, c, wrong)
+            if t is not None and (c >= t).any():
+                found[m] += 1, (c >= t).mean(), true(t) > ALPHA
         falling, track = _along(c, wrong, strong_wrong, risk, None)
         errors, trials = track.counts()
         for m, method in methods.items():
@@ -274,14 +321,14 @@ def main(runs):
         few = max(runs // 20, 20)
         own, old = by_class(n_classes, n, runs=few), by_class(n_classes, n, runs=few, min_rows=50)
         print(f"{n_classes} classes, n = {n}: kept {own[0]:.3f}, broken {own[1]:.3f}; least 50 rows {old[0]:.3f}")
-    some, worst = max(runs // 5, 20), {m: [] for m in METHODS}
+    some, worst = max(runs // 5, 20), {}
     for risk in (SELECTIVE, SYSTEM):
         for name in WORLDS:
-            for n in (60, 250, 1000):
+            for n in (60, 120, 250, 500, 1000):
                 found = compare(name, n, risk, runs=some)
-                best = max(x[1] for m, x in found.items())
+                best = max(x[1] for m, x in found.items() if m != "gate")
                 for m, x in found.items():
-                    worst[m].append(best - x[1])
+                    worst.setdefault(m, []).append(best - x[1])
                 mark = "  TOO OFTEN" if found["ours"][2] * some > most_allowed(some, DELTA) else ""
                 print(f"{risk:9s} {name:24s} n = {n:4d}: {_row(found)}{mark}", flush=True)
     for m, lost in worst.items():
