@@ -13,8 +13,9 @@ import numpy as np
 from hybrid.data.columns import Columns
 from hybrid.data.dataset import Dataset, build
 from hybrid.data.guess import Ask, guess, guess_columns
+from hybrid.data.join import join
 from hybrid.data.notes import Note
-from hybrid.data.read import read
+from hybrid.data.read import Read, read
 from hybrid.data.split import SIDES, Split, split
 from hybrid.errors import DatasetError, StudyError
 from hybrid.metrics.summary import PairedDifference, Summary, paired_difference
@@ -36,7 +37,7 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
-from hybrid.tuning import CHEAPEST, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
+from hybrid.tuning import CHEAPEST, SELECTIVE, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
 from hybrid.tuning import Progress as Searching
 from hybrid.tuning.labelling import rows_to_label
 
@@ -73,12 +74,41 @@ class Study:
 
     Examples
     --------
-    >>> import hybrid
+    From a file to a bundle. What a row costs comes from the file, or from the terms:
+
+    >>> import hybrid, tempfile
+    >>> from dataclasses import replace
     >>> study = hybrid.Study.read("sample_data/recorded_predictions.csv").fit()
-    >>> best = study.recommend(hybrid.Goal("cheapest", floor=0.8))
+    >>> [tier.name for tier in study.tiers]
+    ['rules', 'classifier', 'naive_bayes', 'minilm', 'trained gate']
+    >>> study.terms = replace(study.terms, prices=(("minilm", 0.002),), volume=20_000)
+    >>> best = study.recommend(hybrid.Goal("cheapest", floor=0.86))
     >>> study.use(best.policy)
-    >>> study.measure(side="test").summary.accuracy.value > 0.7
+
+    Everything that is said of a policy comes from one measure, on the rows that its own tiers answered:
+
+    >>> on = study.measure(side="test")
+    >>> on.n_rows, on.summary == best.test
+    (150, True)
+    >>> [round(study.terms.month(s.cost_per_1000.value), 2) for s, _ in study.compare([study.llm_alone, best.policy])]
+    [40.0, 7.2]
+    >>> study.against(best.policy, study.llm_alone).n_rows
+    150
+
+    What may be promised, and what leaves; a project keeps all of it:
+
+    >>> study.certify(alpha=0.3).delta
+    0.1
+    >>> study.pin()
     True
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     study.save(folder)
+    ...     again = hybrid.Study.open(folder)
+    ...     bundle = again.export()
+    >>> again.policy == best.policy == again.pinned[0].policy
+    True
+    >>> study.external()  # who loads the bundle says how these are asked
+    ['naive_bayes', 'minilm']
     """
 
     def __init__(
@@ -130,17 +160,7 @@ class Study:
         >>> study.columns.text, study.columns.label
         ('text', 'label')
         """
-        if isinstance(source, bytes):
-            if name is None:
-                raise DatasetError("Bytes have no name: say name='tickets.csv', whose ending tells the format.")
-            content = source
-        else:
-            name = name or Path(source).name
-            try:
-                content = Path(source).read_bytes()
-            except OSError as error:
-                raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
-        found = read(name, content)
+        name, found = _read(source, name)
         asks: tuple[Ask, ...] = ()
         if columns is None:  # the rest is guessed around what is known
             roles: dict[str, str | None] = {
@@ -153,6 +173,28 @@ class Study:
             for ask in asks
         ]
         return cls(name, found.table, replace(columns, **picked), notes=(*found.notes, *unsure))
+
+    def join(self, source: str | Path | bytes, *, name: str | None = None) -> Study:
+        """Return a study, to be fitted, with a second file's answers for some of the rows, or with its labelled rows.
+
+        Rows join by id where both files have one, else by text; see `hybrid.data.join.join`.
+
+        Raises
+        ------
+        DatasetError
+            If it cannot be read, or nothing joins.
+
+        Examples
+        --------
+        >>> tickets = Study.read(b"id,text,label\\n7,where is my parcel,shipping\\n8,pay twice,billing", name="t.csv")
+        >>> both = tickets.join(b"id,llm_label\\n8,billing", name="answers.csv")
+        >>> [tier.name for tier in both.columns.recorded], both.name
+        (['llm'], 't.csv + answers.csv')
+        """
+        name, found = _read(source, name)
+        both = join(self.table, found.table, first_columns=self.columns)
+        notes = (*self.joined, *found.notes, *both.notes)
+        return Study(f"{self.name} + {name}", both.table, both.columns, notes=notes)
 
     def fit(
         self,
@@ -526,7 +568,13 @@ class Study:
         return on_test if on_test.n_rows else self.measure(policy, "tune")
 
     def against(self, policy: Policy, other: Policy, side: str = "test") -> PairedDifference | None:
-        """Compare two policies on the rows that both can decide: first minus second; None without such a row."""
+        """Compare two policies on the rows that both can decide: first minus second; None without such a row.
+
+        Raises
+        ------
+        StudyError
+            If one names a tier that is not here.
+        """
         a, b = self._at_hand(policy), self._at_hand(other)
         both = self.graded((*a.names, *(n for n in b.names if n not in a.names)), side)
         return both.gain(a, b) if len(both) else None
@@ -540,7 +588,19 @@ class Study:
         )
 
     def compare(self, policies: Sequence[Policy], side: str = "test") -> list[tuple[Summary, PairedDifference | None]]:
-        """Measure policies on the rows that all of their tiers answered; each also against the first."""
+        """Measure policies on the rows that all of their tiers answered; each also against the first.
+
+        Returns
+        -------
+        list
+            Of each policy its summary and the difference, policy minus first; None for the first itself. Empty where
+            no row has the answers of all.
+
+        Raises
+        ------
+        StudyError
+            If one names a tier that is not here.
+        """
         bound = [self._at_hand(p) for p in policies]
         rows = self.graded(tuple(dict.fromkeys(n for p in bound for n in p.names)), side)
         if not len(rows):
@@ -636,11 +696,28 @@ class Study:
         best = accuracy[self.llm.name] if self.llm is not None else max(accuracy.values())
         return Goal(CHEAPEST, floor=float(np.floor(1000 * best) / 1000))
 
-    def certify(self, policy: Policy | None = None, **wanted: Any) -> Certificate:
-        """Return the thresholds of a policy whose risk can be promised, by groups; see `hybrid.tuning.certify`."""
+    def certify(
+        self, policy: Policy | None = None, *, alpha: float, delta: float = 0.1, risk: str = SELECTIVE
+    ) -> Certificate:
+        """Find the thresholds of a policy whose risk can be promised, by groups, on tune; see `hybrid.tuning.certify`.
+
+        Parameters
+        ----------
+        policy
+            None: the one at hand.
+        alpha, delta
+            Risk at most `alpha` with probability at least ``1 - delta``.
+        risk
+            ``selective``: of what is answered before the last tier; ``system``: of all answers.
+
+        Raises
+        ------
+        HybridError
+            If these make no sense, or there is nothing to certify.
+        """
         policy = self._at_hand(policy)
         on = self.graded(policy.names, "tune")
-        found = certify(policy, on.predictions, on.truth, **{"groups": on.groups} | wanted)
+        found = certify(policy, on.predictions, on.truth, alpha=alpha, delta=delta, risk=risk, groups=on.groups)
         self.certified = promises.Certified(self._terms, found)
         return found
 
@@ -728,3 +805,15 @@ class Study:
         from hybrid.study.project import open_folder
 
         return open_folder(Path(folder))
+
+
+def _read(source: str | Path | bytes, name: str | None) -> tuple[str, Read]:
+    if isinstance(source, bytes):
+        if name is None:
+            raise DatasetError("Bytes have no name: say name='tickets.csv', whose ending tells the format.")
+        return name, read(name, source)
+    name = name or Path(source).name
+    try:
+        return name, read(name, Path(source).read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{str(source)!r} cannot be read: {error.strerror}.") from error
