@@ -21,6 +21,7 @@ from hybrid.dashboard.support import view as support_view
 from hybrid.dashboard.support.page import EXAMPLES
 from hybrid.dashboard.support.quality import GOLD, gold_of, gold_texts, llm_scores, rule_scores
 from hybrid.errors import SupportError
+from hybrid.study.study import Study
 from hybrid.support import (
     FIELDS,
     Extraction,
@@ -120,10 +121,13 @@ def test_the_default_action_is_edited_in_place(support):
     assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
 
 
-def test_edits_survive_a_visit_to_another_page(support):
+def test_edits_survive_a_visit_to_another_page_and_a_reload(support, tmp_path):
     box = next(t for t in support.text_input if t.label == "Where no row fits")
     at = box.set_value("ask_a_lead").run()
     at = at.switch_page("pages/6_Export.py").run().switch_page("pages/5_Support.py").run()
+    assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
+    at.session_state["study"].save(tmp_path / "kept")
+    at = open_page("pages/5_Support.py", Study.open(tmp_path / "kept"))
     assert "ask_a_lead" in tables(at)["Action/Tickets"]["Action"].tolist()
 
 

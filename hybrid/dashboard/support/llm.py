@@ -21,7 +21,8 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
     known = config.llm or {}
     on = st.toggle(
         "An LLM reads hard tickets",
-        key=_started("on", config.llm is not None),
+        config.llm is not None,
+        key="support_llm.on",
         help="It is asked only when you press the button, within the budget, and no ticket is paid for twice.",
     )
     if not on:
@@ -30,14 +31,15 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
         )
         return config.model_copy(update={"llm": None}), None
     left, right = st.columns(2)
-    url = left.text_input("Base URL of its server", key=_started("url", known.get("base_url", OPENAI_URL)))
-    model = right.text_input("Model", key=_started("model", known.get("model", "")), placeholder="gpt-4o-mini")
+    url = left.text_input("Base URL of its server", known.get("base_url", OPENAI_URL), key="support_llm.url")
+    model = right.text_input("Model", known.get("model", ""), key="support_llm.model", placeholder="gpt-4o-mini")
     key = left.text_input(
         "Key", type="password", key="support_llm.key", help="Kept in this session alone; a bundle names the variable."
     )
     variable = right.text_input(
         "Environment variable with the key, in production",
-        key=_started("variable", known.get("key_variable", KEY_VARIABLE)),
+        known.get("key_variable", KEY_VARIABLE),
+        key="support_llm.variable",
     )
     if not model.strip():
         st.info("Name the model, as its server calls it.")
@@ -47,10 +49,10 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
         start = (known.get("input_price", 0.0), known.get("output_price", 0.0))
         prices = start if any(start) or listed is None else (listed.input, listed.output)
         paid = [
-            st.number_input(label, 0.0, 1e5, step=0.1, format="%.3f", key=_started(f"{label}.{model}", float(price)))
+            st.number_input(label, 0.0, 1e5, float(price), step=0.1, format="%.3f", key=f"support_llm.{label}.{model}")
             for label, price in zip(("USD per million tokens in", "out"), prices, strict=True)
         ]
-        budget = st.number_input("Budget, USD", 0.0, 1e6, step=0.5, key=_started("budget", 1.0))
+        budget = st.number_input("Budget, USD", 0.0, 1e6, 1.0, step=0.5, key="support_llm.budget")
     try:
         settings = reader_settings(
             model.strip(),
@@ -75,9 +77,3 @@ def kept(extractor: LLMExtractor) -> dict[str, Extraction]:
     if name not in kept_by and len(kept_by) >= 4:
         del kept_by[next(iter(kept_by))]
     return kept_by.setdefault(name, {})
-
-
-def _started(name: str, value: object) -> str:
-    key = f"support_llm.{name}"
-    st.session_state.setdefault(key, value)
-    return key

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from hybrid.dashboard import state
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.errors import SupportError
@@ -31,19 +32,18 @@ from hybrid.support.llm_extraction import LLMExtractor
 
 ACTIONS = ["Category", "Conditions", "Action", "To a person"]
 PATTERNS = ["Field", "Expression", "Test text", "Must find"]
+FORM = "support"  # of a study's form: the configuration
 ARROW = " | "  # between what a test must find
 
 
 def current(study: Study, policy: Policy) -> SupportConfig:
-    """Return the session's configuration, without what other data had; else one to start from."""
+    """Return the configuration that is kept with the study; else one to start from."""
     classes = study.dataset.classes
-    kept: SupportConfig | None = st.session_state.get("support")
-    if kept is None or st.session_state.get("support_classes") != classes:
+    try:
+        kept = SupportConfig.model_validate(study.form[FORM]) if FORM in study.form else default_config(classes)
+    except ValidationError:  # kept by a version that knew other settings
         kept = default_config(classes)
-        st.session_state["support_classes"] = classes
-    kept = kept.fitted(classes=classes, tiers=policy.names)
-    st.session_state["support"] = kept
-    return kept
+    return kept.fitted(classes=classes, tiers=policy.names)
 
 
 def edit(study: Study, policy: Policy) -> tuple[SupportConfig, LLMExtractor | None]:
@@ -58,7 +58,10 @@ def edit(study: Study, policy: Policy) -> tuple[SupportConfig, LLMExtractor | No
         config = _kept_valid(config, lambda c: _edit_actions(c, study), study, policy)
     with reader:
         config, llm = support_llm.edit(config)
-    st.session_state["support"] = config
+    plain = config.model_dump(mode="json")
+    if study.form.get(FORM) != plain:
+        study.form[FORM] = plain
+        state.save()
     return config, llm
 
 
@@ -85,16 +88,17 @@ def _edit_depth(config: SupportConfig, study: Study, policy: Policy) -> SupportC
         "Rules read a ticket where the policy kept the answer of an easy tier, at or above both thresholds, and the "
         f"category is simple; an LLM reads the others. The policy's own, set on Tune: {inert(set_on_tune) or 'none'}."
     )
-    easy_key = _started("easy", study, list(config.easy_of(policy)), repr(policy.names))
-    easy = st.multiselect("Easy tiers", policy.names, key=easy_key)
-    simple_key = _started("simple", study, list(config.simple_categories))
-    simple = st.multiselect("Simple categories", study.dataset.classes, key=simple_key)
+    easy_key = _key("easy", study, repr(policy.names))
+    easy = st.multiselect("Easy tiers", policy.names, list(config.easy_of(policy)), key=easy_key)
+    simple_key = _key("simple", study)
+    simple = st.multiselect("Simple categories", study.dataset.classes, list(config.simple_categories), key=simple_key)
     sure = st.slider(
         "Least confidence for rules to read",
         0.0,
         1.0,
+        config.rules_confidence,
         step=0.01,
-        key=_started("sure", study, config.rules_confidence),
+        key=_key("sure", study),
         help="Of the final answer. At 0 the policy's own threshold decides alone.",
     )
     default = config.model_copy(update={"easy_tiers": None}).easy_of(policy)
@@ -132,11 +136,8 @@ def _edit_actions(config: SupportConfig, study: Study) -> SupportConfig:
             pd.DataFrame({"Name": list(known), "What it is": list(known.values())}), hide_index=True, width="stretch"
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = _started("default", study, config.actions.default)
-        default = st.text_input("Where no row fits", key=key, max_chars=64)
-        to_human = st.checkbox(
-            "goes to a person", key=_started("default_human", study, config.actions.default_to_human)
-        )
+        default = st.text_input("Where no row fits", config.actions.default, key=_key("default", study), max_chars=64)
+        to_human = st.checkbox("goes to a person", config.actions.default_to_human, key=_key("default_human", study))
     table = ActionTable(rows=tuple(_action_rows(edited)), default=default.strip(), default_to_human=to_human)
     return config.model_copy(update={"actions": table})
 
@@ -159,14 +160,15 @@ def _edit_extraction(config: SupportConfig, study: Study) -> SupportConfig:
     settings = config.extraction
     left, right = st.columns(2)
     wanted = left.multiselect(
-        "Fields that rules look for", list(FIELDS), key=_started("fields", study, list(settings.fields))
+        "Fields that rules look for", list(FIELDS), list(settings.fields), key=_key("fields", study)
     )
     region = right.text_input(
         "Country of telephone numbers without a prefix",
-        key=_started("region", study, settings.phone_region),
+        settings.phone_region,
+        key=_key("region", study),
         max_chars=2,
     )
-    day_first = right.toggle("03/04 is 3 April", key=_started("day_first", study, settings.day_first))
+    day_first = right.toggle("03/04 is 3 April", value=settings.day_first, key=_key("day_first", study))
     st.caption(
         "Patterns of your own find new fields, or more of one that there is; they win over the rules. The syntax is "
         "RE2's, which takes time in proportion to the text whatever the expression; a group marks the value. A test is "
@@ -221,13 +223,6 @@ def _text(value: Any) -> str:
 
 def _key(name: str, study: Study, more: str = "") -> str:
     return f"support.{name}.{abs(hash((study.token, more)))}"
-
-
-def _started(name: str, study: Study, value: Any, more: str = "") -> str:
-    """Return a control's key, which stands at what is in use when the page is opened."""
-    key = _key(name, study, more)
-    st.session_state.setdefault(key, value)  # not `value=`: what is in use changes with every edit
-    return key
 
 
 def _table(name: str, frame: pd.DataFrame, study: Study, config: dict[str, Any]) -> pd.DataFrame:
