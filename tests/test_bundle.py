@@ -259,9 +259,13 @@ def test_a_missing_confidence_is_no_answer_wherever_it_decides(recording, name, 
     varied = replace(table, confidence=table.confidence.copy())
     varied.confidence[::2, column] *= 0.9  # so that there is no usual one
     content = export(replace(recording, predictions=varied), policy)
-    decisions = hybrid.load(content, models={"llm": lambda texts: [hybrid.Answer("billing") for _ in texts]}).decide(
-        list(recording.dataset.texts[:20])
-    )
+    pipeline = hybrid.load(content, models={"llm": lambda texts: [hybrid.Answer("billing") for _ in texts]})
+    if name == "router":
+        pipeline.rehearse()
+    else:
+        with pytest.raises(BundleError, match=r"models\['llm'\].*gave no confidence"):
+            pipeline.rehearse()
+    decisions = pipeline.decide(list(recording.dataset.texts[:20]))
     steps = [s for d in decisions for s in d.trace if s.tier == "llm"]
     if name == "router":  # the gate alone decides there
         assert all(s.confidence == 1.0 and s.failure is None for s in steps)

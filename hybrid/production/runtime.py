@@ -9,12 +9,12 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -60,6 +60,7 @@ log = logging.getLogger("hybrid")
 
 CHUNKS = 4  # of a stream that are decided at a time
 Cell = tuple[int, int]  # row, and column of the tier
+_T = TypeVar("_T")
 
 
 class Notes(NamedTuple):
@@ -208,12 +209,27 @@ class Runtime:
 
     def decide(self, texts: Sequence[str]) -> list[Decision]:
         """Decide texts and wait for it; inside an event loop, ``await batch(texts)`` does not block the loop."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(self._once(texts))
-        with ThreadPoolExecutor(1) as pool:  # a notebook has a loop running already
-            return pool.submit(asyncio.run, self._once(texts)).result()
+        return _waited(self._once(texts))
+
+    def rehearse(self) -> None:
+        """Ask each of your functions about one text of the bundle's, and refuse those that it could not decide by.
+
+        Loading asks nobody, so what a function gives is not known before: one that raises, or gives no confidence where
+        a threshold or a vote reads it, costs every text its answer.
+
+        Raises
+        ------
+        BundleError
+            Naming the function and what to return.
+        """
+        _waited(self._rehearsed())
+
+    async def _rehearsed(self) -> None:
+        for name in self._models:
+            parts, why = await _each(self._call(name), [self.bundle.golden[0].text], self._until())
+            self._encode(name, parts, 1, why)
+            if why:
+                raise BundleError(f"models[{name!r}] was asked about one text, and cannot be used: {why[0]}")
 
     async def batch(self, texts: Sequence[str]) -> list[Decision]:
         """Decide texts, asking the tiers of a round concurrently; the same decisions as one by one."""
@@ -486,6 +502,16 @@ class Runtime:
         return paid
 
 
+def _waited(work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what a coroutine returns, also where a loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 Call = Callable[[list[str]], Awaitable[Any]]
 Parts = list[tuple[range, Any]]  # places of texts, and what was said about them
 
@@ -588,7 +614,7 @@ def load(
     trust: Sequence[str] = (),
     deadline: float | None = None,
 ) -> Runtime:
-    """Load a bundle that the dashboard exported; nothing is asked before the first text.
+    """Load a bundle that the dashboard exported; nothing is asked before the first text, or `Runtime.rehearse`.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def score_file(
         If the bundle, the file or the models cannot be used, or parts of another job lie beside `out`.
     """
     target = Path(out)
-    _runtime(job)  # says at once what is missing
+    _runtime(job).rehearse()  # says at once what is missing
     parts = target.with_name(target.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
     _check_same_job(parts, job, source)

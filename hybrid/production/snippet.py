@@ -13,6 +13,7 @@ from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.servers import KEY_VARIABLE
 
+LOAD = "hybrid.load"
 ASKED = """\
 decision = pipeline("I was charged twice")
 print(decision.label, decision.confidence, decision.tier, decision.cost, decision.trace)
@@ -28,7 +29,7 @@ def snippet(
     classes: Sequence[str],
     models: Mapping[str, LocalModel],
     llms: Mapping[str, LLMTier] | None = None,
-    load: str = "hybrid.load",
+    load: str = LOAD,
     then: str = ASKED,
     also: Mapping[str, Server] | None = None,
 ) -> str:
@@ -69,6 +70,8 @@ def snippet(
         loaded = f"pipeline = {load}(\n    {quoted(file)},\n{inner})"
     else:
         loaded = f"pipeline = {load}({', '.join([quoted(file), *given])})"
+    if functions and load == LOAD:
+        loaded += "\npipeline.rehearse()  # asks your functions about one text each: better refused now than at work"
     return "\n".join([*lines, loaded, then])
 
 
