@@ -166,7 +166,7 @@ def test_no_threshold_exceeds_the_ceiling_of_any_router(case):
     overlap = error_overlap(predictions, truth, weak="t0", strong="t1")
     assert overlap.both + overlap.only_weak + overlap.only_strong + overlap.neither == pytest.approx(1)
     curve = sweep(policy, predictions, truth, name="threshold")
-    assert curve.accuracy.max() <= overlap.ceiling + 1e-12
+    assert curve.accuracy.max() <= 1 - overlap.neither + 1e-12
 
 
 def test_error_overlap_of_four_rows():

@@ -256,7 +256,7 @@ def test_a_wrong_model_file_is_a_message(tmp_path):
     at.button(key="local.start").click().run()
     assert "no file at" in said(at, "error")
     assert not at.exception
-    assert local_panel.endpoint() is None
+    assert local_panel._holder().server is None
 
 
 @pytest.mark.usefixtures("fresh_holder")
@@ -266,7 +266,8 @@ def test_the_local_llm_is_started_tried_and_stopped_from_the_page():
     at = panel()
     at.button(key="local.start").click().run()
     assert not at.exception
-    url, model = local_panel.endpoint()
+    server = local_panel._holder().server
+    url, model = server.url, server.name
     assert url in said(at, "code")
     at.button(key="local.try").click().run()
     assert "tokens in" in said(at, "caption")
@@ -278,7 +279,7 @@ def test_the_local_llm_is_started_tried_and_stopped_from_the_page():
     at.run()
     assert "nothing else with it" in said(at, "error")
     at.button(key="local.stop").click().run()
-    assert local_panel.endpoint() is None
+    assert local_panel._holder().server is None
     assert any(b.label == "Start" for b in at.button)
 
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.routing.engine import Verdict
+from hybrid.routing.engine import Verdict, param
 from hybrid.routing.table import CHUNK, UNKNOWN, Bools, Floats, Labels, Predictions, Tier
 
 _T = TypeVar("_T", bound=np.generic)
 STRATEGIES = ("majority", "confidence_weighted", "cost_aware")
 CHEAP_BELOW = 0.001  # USD per answer, unless set otherwise
+
+
+def cheap_below_param() -> Any:
+    """Declare the price that divides cheap members from dear ones."""
+    return param(
+        CHEAP_BELOW,
+        label="A member is cheap below",
+        help="Price per answer in USD below which a member counts as cheap in the cost-aware vote.",
+        low=0.0,
+        high=1.0,
+        unit="USD",
+    )
 
 
 def vote(seen: Predictions, members: slice, strategy: str, cheap_below: float) -> Verdict:

@@ -149,6 +149,7 @@ def _suggestion(found: Recommendation | None) -> dict[str, Any] | None:
         "binding": list(found.binding),
         "method": found.method,
         "exact": found.exact,
+        "compared_on_rows": found.n_common,
         "optimism": found.optimism,
         "contradiction": None if found.contradiction is None else found.contradiction.words,
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.flips import known
-from hybrid.metrics.order import above
+from hybrid.metrics.order import Order, above
 from hybrid.routing.engine import Policy, Stop, Threshold, replay
 from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions, Rows
 from hybrid.tuning.goals import Goal
@@ -45,15 +45,14 @@ def scan(gauge: Floats, kept: Floats, passed: Floats) -> tuple[Floats, Floats]:
     >>> scan(np.array([0.5, 0.9]), np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     (array([0.5, 0.9, 1. ]), array([[1., 0., 1.]]))
     """
-    order = np.argsort(gauge, kind="stable")
-    ascending = gauge[order]
-    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(order)), dtype=bool), ascending[1:] != ascending[:-1]]))
-    thresholds = np.append(ascending[starts], above(float(ascending[-1]) if len(order) else 0.0))
-    below = np.append(starts, len(order))
-    change = np.cumsum((passed - kept)[:, order], axis=1)
+    whole = kept.sum(axis=1)[:, None]
+    if not len(gauge):
+        return np.array([above(0.0)]), whole
+    order = Order.of(gauge)
+    change = np.cumsum((passed - kept)[:, order.rows], axis=1)
     moved = np.concatenate([np.zeros((len(kept), 1)), change], axis=1)
-    sums: Floats = kept.sum(axis=1)[:, None] + moved[:, below]
-    return thresholds, sums
+    sums: Floats = whole + moved[:, order.below]
+    return order.threshold, sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -177,6 +177,8 @@ def _show_progress(progress: JobProgress) -> None:
     if progress.message:
         place = st.error if progress.state == "stopped" else st.info
         place(inert(progress.message), icon=":material/info:")
+    if progress.given_up and progress.state == RUNNING:  # in the end the message says so
+        st.caption(f"{wording.plural(progress.given_up, 'question')} got no answer so far, after all tries.")
     if progress.without:
         st.info(
             f"The model refuses {', '.join(map(inert, progress.without))}: it is asked without.",

@@ -37,12 +37,6 @@ def _holder() -> _Holder:
     return _Holder()
 
 
-def endpoint() -> tuple[str, str] | None:
-    """Return base URL and model of the running server, for a client to ask; None where there is none."""
-    server = _holder().server
-    return (server.url, server.name) if server is not None and server.is_running() else None
-
-
 def draw() -> None:
     """Draw the panel."""
     holder = _holder()

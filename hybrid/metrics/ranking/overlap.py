@@ -11,19 +11,12 @@ from hybrid.routing.table import Labels, Predictions
 
 @dataclass(frozen=True, slots=True)
 class ErrorOverlap:
-    """On which rows two tiers are right; shares of all rows, summing to 1.
-
-    `ceiling` is the accuracy that no router between the two can exceed.
-    """
+    """On which rows two tiers are right; shares of all rows, summing to 1. No router is right where neither is."""
 
     both: float
     only_weak: float
     only_strong: float
     neither: float
-
-    @property
-    def ceiling(self) -> float:
-        return self.both + self.only_weak + self.only_strong
 
     @property
     def shared_errors(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.routing.engine import ALL_ORDERS, Pattern, Policy, Stop, Verdict, answering, can_end, param, pick, variants
 from hybrid.routing.table import NEVER, Bools, Floats, Predictions, Tier
-from hybrid.routing.voting import CHEAP_BELOW, STRATEGIES, agreement, strategies_for, vote
+from hybrid.routing.voting import CHEAP_BELOW, STRATEGIES, agreement, cheap_below_param, strategies_for, vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,7 @@ class Ensemble(Pattern):
         threshold=True,
         optional=True,
     )
-    cheap_below: float = param(
-        CHEAP_BELOW,
-        label="A member is cheap below",
-        help="Price per answer in USD below which a member counts as cheap in the cost-aware vote.",
-        low=0.0,
-        high=1.0,
-        unit="USD",
-    )
+    cheap_below: float = cheap_below_param()
 
     def wants(self, seen: Predictions) -> Bools:
         wanted = np.ones((seen.n_rows, len(seen.tiers)), dtype=bool)
