@@ -68,11 +68,14 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
 def show_draft(draft: state.Draft) -> None:
     """Draw a table that can be loaded: what its columns are, the models in it, a second file to join."""
     drawn = draft.study
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption("What each column is, as far as it can be told. Click to change one: the rest is looked at again.")
+        button_here = st.container(width="content")
+    load_here = st.container()  # above what belongs to it, so that the answer comes where one looks
     columns_panel.draw(draft)
     if not asking.settle(draft):
         return
     asking.offer_one_label(draft)
-    load_here = st.container()  # on the first screen, though what is below belongs to it
     columns = columns_panel.draw_models(draft)
     drawn.columns = columns  # so that they are there again after a look at another page
     columns_panel.draw_preview(drawn.table)
@@ -91,8 +94,9 @@ def show_draft(draft: state.Draft) -> None:
     for note in drawn.joined:
         st.caption(inert(f"{note.what} {note.done}"))
     small = state.wanted_embedder(len(drawn.table))
+    pressed = button_here.button("Load and fit", type="primary", icon=":material/model_training:")
     with load_here:
-        if st.button("Load and fit", type="primary", icon=":material/model_training:") and controls.load_with_progress(
+        if pressed and controls.load_with_progress(
             lambda report: state.fit(drawn, columns, embedder=small, progress=report)
         ):
             st.rerun()

@@ -24,6 +24,7 @@ from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
+from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import held
 from hybrid.study.measurement import Measurement
@@ -93,10 +94,10 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
     if on.n_rows:
         s = on.summary
         mark = " :orange-badge[simulated]" if policy.simulated else ""
-        said = (
-            f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · "
-            f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month{mark}"
-        )
+        month = f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month"
+        if unpriced(study, policy):
+            month = "price unknown"
+        said = f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · {month}{mark}"
     model = study.dataset.agreement_with
     if model is not None:
         said = f"{named(said, inert(model))} :orange-badge[agreement with {inert(model)}, not accuracy]"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hybrid.errors import StudyError
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy
-from hybrid.routing.table import Tier
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.tuning import Point, Recommendation, rows_to_tell
 
@@ -87,22 +86,20 @@ def answer_of(study: Study, found: Recommendation, policy: Policy | None = None)
         raise StudyError("A tier of the recommended policy is not here any more: search again.")
     llm = study.llm_alone
     own = chosen == recommended
-    if own and llm is not None and any(_is_unpriced(study, t) for t in (*chosen.tiers, *llm.tiers)):
+    if own and llm is not None and (unpriced(study, chosen) or unpriced(study, llm)):
         free = _without_llm(study, found)  # what is best while LLMs count as free says little
         if free is not None and _beats(study, free, llm):
             chosen = free
     side, measured, llm_measured, difference = _measured(study, chosen, llm)
-    unpriced = tuple(
-        dict.fromkeys(t.name for p in (chosen, llm) if p is not None for t in p.tiers if _is_unpriced(study, t))
-    )
+    unknown = tuple(dict.fromkeys(n for p in (chosen, llm) if p is not None for n in unpriced(study, p)))
     ours, paid = (
-        float("nan") if s is None or set(p.names) & set(unpriced) else s.cost_per_1000.value
+        float("nan") if s is None or set(p.names) & set(unknown) else s.cost_per_1000.value
         for p, s in ((chosen, measured), (llm or chosen, llm_measured))
     )
     more = 0 if difference is None else _more_rows(study, difference)
     contradiction = found.contradiction if chosen == recommended else None
     return Answer(
-        kind=_kind(study, chosen, llm_measured, difference, more, own=own, unpriced=unpriced),
+        kind=_kind(study, chosen, llm_measured, difference, more, own=own, unknown=unknown),
         policy=chosen,
         llm_alone=llm,
         side=side,
@@ -115,7 +112,7 @@ def answer_of(study: Study, found: Recommendation, policy: Policy | None = None)
         saving=1 - ours / paid if paid > 0 else float("nan"),
         more_rows=more,
         contradiction=None if contradiction is None else contradiction.words,
-        unpriced=unpriced,
+        unpriced=unknown,
     )
 
 
@@ -131,9 +128,10 @@ def _measured(
     raise StudyError("No row has the answers of both the recommended policy and the LLM: there is no comparison.")
 
 
-def _is_unpriced(study: Study, tier: Tier) -> bool:
-    """Whether a tier's answers were paid for by somebody, and nobody has said how much."""
-    return tier.kind in ("recorded", "llm") and not tier.price and tier.name not in dict(study.terms.prices)
+def unpriced(study: Study, policy: Policy) -> tuple[str, ...]:
+    """Return the tiers of a policy whose answers were paid for by somebody, while nobody has said how much."""
+    said = dict(study.terms.prices)
+    return tuple(t.name for t in policy.tiers if t.kind in ("recorded", "llm") and not t.price and t.name not in said)
 
 
 def asks_llm(policy: Policy) -> bool:
@@ -162,14 +160,14 @@ def _kind(
     more: int,
     *,
     own: bool,
-    unpriced: tuple[str, ...],
+    unknown: tuple[str, ...],
 ) -> str:
     if llm is None or difference is None or all(t.simulated for t in study.tiers if t.kind in LLM_KINDS):
         return NO_LLM
     change = difference.accuracy
     if not asks_llm(policy) and change.low > 0:
         return DROP
-    if unpriced:
+    if unknown:
         return UNPRICED
     if more:
         return TOO_FEW

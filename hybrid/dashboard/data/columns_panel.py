@@ -35,7 +35,6 @@ WIDTH = 190  # pixels of a chip
 STYLE = """<style>
 [class*="st-key-chip_"]:not([class*="st-key-chip_unused"]) { border-left: 4px solid #0072b2; }
 [class*="st-key-chip_label"] { border-left-color: #009e73 !important; }
-[class*="st-key-chip_unused"] [data-testid="stCaptionContainer"] { opacity: 0.6; }
 </style>"""
 MAX_CHIPS = 24  # columns; of a wider table those that are used, and others one by one
 SEEN, LONG = 3, 44  # values that are shown of a column, and their letters
@@ -54,7 +53,6 @@ def draw(draft: state.Draft) -> None:
         asked = {c for a in (draft.guess.asks if draft.guess else ()) for c in a.options}
         shown = [c for c in names if c in used or c in asked][:MAX_CHIPS]
     st.html(STYLE)
-    st.caption("What each column is, as far as it can be told. Click to change one: the rest is looked at again.")
     with st.container(horizontal=True, gap="small", key="chips"):
         for column in shown:
             _chip(draft, column, names.index(column))
