@@ -13,6 +13,7 @@ from conftest import again, labelled, study_of
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import StudyError
+from hybrid.production.promise import evaluate, read_labelled
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Ensemble, Triage
 from hybrid.routing.table import NEVER, Tier
@@ -163,6 +164,17 @@ def test_a_project_brings_everything_back(overlap, kept):
     found = Study.open(kept)
     found.terms = overlap.terms
     assert promises.certificate_for(found, overlap.certified.found.policy) is not None
+
+
+def test_a_bundle_costs_on_the_same_rows_what_the_study_says(overlap, kept, tmp_path):
+    overlap.terms = Terms(prices=(("large", 0.02),))  # of a file that does not say what its answers cost
+    policy = triage(overlap, "large")
+    on = overlap.measure(policy)
+    overlap.export(policy, tmp_path / "policy.zip")
+    overlap.table.iloc[on.graded.rows].drop(columns="small").to_csv(tmp_path / "test.csv", index=False)
+    found = evaluate(str(tmp_path / "policy.zip"), read_labelled(str(tmp_path / "test.csv")))
+    assert (found.n_rows, found.accuracy.value) == (on.n_rows, on.summary.accuracy.value)
+    assert found.cost_per_1000 == pytest.approx(on.summary.cost_per_1000.value, rel=1e-12)
 
 
 def test_a_project_that_cannot_be_read_is_said(kept):

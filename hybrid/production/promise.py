@@ -135,6 +135,11 @@ def _recorded(bundle: Bundle, labelled: Dataset, code: Labels, functions: set[st
         said = table.answers(table.index(name))
         rows &= ~np.isnan(said.confidence)
         label = np.where(said.label < 0, UNKNOWN, code[said.label])
+        tier = next(t for t in bundle.config.tiers if t.name == name)
+        if not np.nansum(said.cost):  # the file does not say what they cost; the bundle may know the price
+            said = replace(said, cost=np.where(np.isnan(said.cost), np.nan, tier.price))
+        else:
+            said = tier.priced(said)
         found[name] = replace(said, label=np.maximum(label, UNKNOWN))
     if not rows.any():
         raise DatasetError("No row has an answer of every external tier of the bundle.")
