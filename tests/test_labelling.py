@@ -38,12 +38,14 @@ def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own
     frame["llm"] = frame["label"]
     frame.loc[200:, "label"] = ""
     frame.loc[259, "text"] = frame.loc[0, "text"].upper()  # a copy of a labelled row
-    columns = Columns("label", text="text", recorded=(RecordedColumns("llm", "llm", price=0.003),))
+    frame["split"] = np.where(np.arange(260) % 4 == 0, "test", "tune")
+    columns = Columns("label", text="text", split="split", recorded=(RecordedColumns("llm", "llm", price=0.003),))
     study = Study("partly.csv", frame, columns).fit()
     found = study.rows_to_label(study.policy, n=20)
     assert found.n_unlabelled == found.n_looked_at <= 59
     assert (found.table["row"] > 200).all()
     assert 260 not in set(found.table["row"])
+    assert set(found.table["split"]) == {"tune"}
     texts = frame["text"][found.table["row"] - 1]
     assert list(texts) == list(found.table["text"])
     said = study.models["classifier"].answer(list(texts))

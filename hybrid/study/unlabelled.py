@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hybrid.data.columns import RecordedColumns, named_apart
+from hybrid.data.columns import TEST_NAMES, RecordedColumns, named_apart
 from hybrid.data.labels import clean
 from hybrid.data.recorded import read_recorded
 from hybrid.data.texts import bare
@@ -47,13 +47,19 @@ class NextLabels:
 
 
 def unlabelled_rows(study: Study) -> Rows:
-    """Return places in the study's table of rows with a text and no label, near-copies of others left out."""
+    """Return places in the study's table of rows with a text and no label.
+
+    Near-copies of others are left out, and what the file's split column says is test: a test side is to be drawn, not
+    chosen.
+    """
     columns, table = study.columns, study.table
     if columns.text is None:
         return np.zeros(0, dtype=np.intp)
     label, text = table[columns.label].astype(str), table[columns.text].astype(str).str.strip()
     names = {name: clean(name).lower() for name in label.unique()}
     none = label.map({name: said in ("", "nan") for name, said in names.items()}).to_numpy(dtype=bool)
+    if columns.split is not None:
+        none = none & ~table[columns.split].astype(str).str.strip().str.lower().isin(TEST_NAMES).to_numpy()
     dataset = study.dataset
     taken = set() if dataset.texts is None else {bare(str(t)) or str(t) for t in dataset.texts}
     found = []

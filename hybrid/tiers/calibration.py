@@ -33,6 +33,12 @@ class Calibrator:
     top
         What the probability of the answer means, where a line fits better than that alone; None: as it is.
 
+    Notes
+    -----
+    A weight and a shift for each class (vector scaling) is not offered: it changes answers, which calibration is not
+    to do, and held out it made the probability of the answer no better on any of three sets (log loss gained: sample
+    −.009 ± .007, HEADLINES .000 ± .001, BANKING77 .000 ± .001).
+
     References
     ----------
     Guo et al. 2017, On Calibration of Modern Neural Networks.

@@ -25,9 +25,10 @@ def draw(study: Study, policy: Policy) -> None:
                 "this policy, by what their labels would change."
             )
             return
-        st.markdown(f"**{_expected(found)}**")
+        told, narrowed = _expected(found)
+        st.markdown(f"**{told}**")
         st.caption(
-            f"{wording.plural(found.n_unlabelled, 'row')} without a label, near-copies left out"
+            f"{narrowed}{wording.plural(found.n_unlabelled, 'row')} without a label, near-copies left out"
             + (f"; {found.n_looked_at:,} of them, drawn blindly, were ranked. " if _some(found) else ". ")
             + "First those on which the policy's tiers most likely differ in being right, more so near a threshold, "
             "and those of classes with few rows. They are chosen, not drawn: keep them on the tune side (a column "
@@ -58,15 +59,17 @@ def _some(found: NextLabels) -> bool:
     return found.n_looked_at < found.n_unlabelled
 
 
-def _expected(found: NextLabels) -> str:
+def _expected(found: NextLabels) -> tuple[str, str]:
     """Say what labelling these rows would tell, beside as many drawn blindly."""
     ranked = found.found
-    now, these, blind = (f"± {100 * w:.0f}" for w in ranked.widths)
+    now, these, blind = (f"± {100 * w:.1f}" for w in ranked.widths)
     n, gained = len(ranked.rows), ranked.gained
     return (
-        f"On about {gained:.0f} of these {n:,} rows exactly one tier is right; of {n:,} drawn blindly, on "
-        f"{ranked.at_random * n:.0f}. Which tier wins there is known to {now} points now, to {these} with these "
-        f"labels, to {blind} with as many drawn blindly."
+        f"About {gained:.0f} of these {n:,} rows tell the tiers apart: exactly one is right. Of {n:,} drawn blindly, "
+        f"{ranked.at_random * n:.0f} do."
+    ), (
+        f"Which tier wins where only one is right is known to {now} points now, to {these} with these labels, to "
+        f"{blind} with as many drawn blindly. "
     )
 
 
