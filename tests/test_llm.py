@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 import time
 from dataclasses import replace
 
+import httpcore2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from llm_server import KEY
 
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN
+from hybrid.tiers import public, servers
 from hybrid.tiers.llm.client import CallError, LLMClient
 from hybrid.tiers.llm.examples import Examples, examples_for_rows
 from hybrid.tiers.llm.questions import LLMSettings, delimited, request_key, settings_from
@@ -353,3 +356,60 @@ def test_a_key_of_the_environment_goes_to_its_own_server_alone(monkeypatch):
     assert replace(elsewhere, key_variable="VLLM_API_KEY").key() == "sk-v"
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1/")
     assert elsewhere.key() == "sk-o"
+
+
+@pytest.fixture
+def strangers(monkeypatch):
+    """Where strangers name servers: names are looked up here, and nothing is connected to."""
+    tried = []
+
+    class Nothing:
+        async def connect_tcp(self, host, *_):
+            tried.append(host)
+            raise httpcore2.ConnectError("stubbed")
+
+    made = public.async_transport
+
+    def stubbed(tls):
+        transport = made(tls)
+        transport._pool._network_backend._beneath = Nothing()
+        return transport
+
+    monkeypatch.setattr(public, "async_transport", stubbed)
+    monkeypatch.setattr(servers, "_anywhere", lambda url: "allowed" in url)
+    return tried
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["169.254.169.254"],
+        ["10.0.0.5"],
+        ["127.0.0.1"],
+        ["100.64.0.1"],
+        ["fd00::1"],
+        ["fe80::1%eth0"],
+        ["::ffff:192.168.0.1"],
+        ["64:ff9b::a9fe:a9fe"],
+        ["224.0.0.1"],
+        ["93.184.216.34", "10.0.0.5"],
+    ],
+)
+def test_strangers_cannot_have_this_machines_network_asked(strangers, monkeypatch, addresses):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (a, 443)) for a in addresses])
+    with pytest.raises(CallError, match="HYBRID_SERVERS") as caught:
+        ask(settings("https://llm.example/v1"))
+    assert caught.value.kind == "private"
+    assert not strangers
+
+
+def test_strangers_can_have_the_internet_asked_at_the_address_that_was_checked(strangers, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("93.184.216.34", 443))])
+    with pytest.raises(CallError) as caught:
+        ask(settings("https://llm.example/v1", retries=0))
+    assert (caught.value.kind, strangers) == ("connection", ["93.184.216.34"])
+
+
+def test_what_the_operator_allows_is_asked_wherever_it_is(server, strangers, monkeypatch):
+    monkeypatch.setattr(servers, "_anywhere", lambda url: url == server.url)
+    assert ask(settings(server)).kind == "ok"

@@ -248,6 +248,16 @@ def fresh_holder():
 
 
 @pytest.mark.usefixtures("fresh_holder")
+def test_visitors_of_a_shared_server_start_no_local_model(monkeypatch):
+    monkeypatch.setattr(local_panel.state, "is_local", lambda: False)
+    at = panel()
+    assert "HYBRID_LOCAL_LLM=on" in said(at, "caption")
+    assert not at.text_input
+    monkeypatch.setenv("HYBRID_LOCAL_LLM", "on")
+    assert "HYBRID_LOCAL_LLM" not in said(panel(), "caption")
+
+
+@pytest.mark.usefixtures("fresh_holder")
 def test_a_wrong_model_file_is_a_message(tmp_path):
     if not local_panel.local_server.is_installed():
         pytest.skip('needs pip install -e ".[local]"')

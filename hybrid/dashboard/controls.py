@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import class_table, state, wording
+from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
@@ -30,6 +31,7 @@ from hybrid.study.graded import held
 from hybrid.study.measurement import Measurement
 from hybrid.study.naming import named
 from hybrid.study.study import Study
+from hybrid.tiers.servers import only_public
 
 ICON = str(Path(__file__).with_name("icon.png"))
 STYLE = """<style>
@@ -68,6 +70,7 @@ def open_page(title: str) -> DeltaGenerator:
     """Set up a page: title, width, the study that the address names, the links; returns the place of the header."""
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
     st.html(STYLE)
+    only_public(None if state.is_local() else is_operators)  # else strangers name the servers that are asked
     problem = state.read_address()
     address = state.parameters()
     with st.container(horizontal=True, gap="medium", key="navigation"):

@@ -141,6 +141,11 @@ def operators_key(base_url: str) -> str | None:
     return None if server is None else key_for(server.base_url, server.key_variable)
 
 
+def is_allowed(base_url: str) -> bool:
+    """Whether the environment's list has a server."""
+    return _same(base_url) in allowed_servers()
+
+
 def _entries(listed: str) -> list[str]:
     if not listed.startswith(("/", "~", "@")):
         return listed.replace(",", " ").split()

