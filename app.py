@@ -52,7 +52,9 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
     # a rerun must not read the file again
     if seen is None or seen[0] != file.file_id or not seen[2].is_with(header=header, sheet=sheet):
         try:
-            seen = (file.file_id, file.name, read_apart(file.name, file.getvalue(), header=header, sheet=sheet))
+            with st.spinner(f"Reading {inert(file.name)} …"):
+                read_again = read_apart(file.name, file.getvalue(), header=header, sheet=sheet)
+            seen = (file.file_id, file.name, read_again)
         except HybridError as error:
             controls.show_error(error)
             return None
@@ -237,7 +239,8 @@ else:
 
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
-    guessed = guess(uploaded[2].table)
+    with looked_at, st.spinner("Looking at the columns …"):
+        guessed = guess(uploaded[2].table)
     fresh = Study(uploaded[1], uploaded[2].table, guessed.columns, notes=uploaded[2].notes)
     state.draft(state.Draft(uploaded[0], fresh, guessed))
     if is_first:

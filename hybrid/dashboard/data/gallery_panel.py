@@ -22,7 +22,8 @@ def draw(one: PublicSet) -> None:
     draw_words(one.name, one.shows, one.holds)
     short = one.name.split(":")[0]
     if st.button(f"Use {short}", icon=":material/play_arrow:", key=f"gallery_{short}", help=one.source):
-        drawn = one.study()
+        with st.spinner("Reading …"):
+            drawn = one.study()
         small = state.wanted_embedder(len(drawn.table))
         if controls.load_with_progress(lambda report: state.fit(drawn, one.columns, embedder=small, progress=report)):
             state.draft(None)  # a table that waits to be loaded would stand above what was asked for
