@@ -173,6 +173,8 @@ def show_alone(study: Study) -> None:
             answers = study.column(tier.name)[1]
             asked = ~np.isnan(answers.confidence)
             accuracy = share(answers.label[asked] == truth[asked], group[asked])
+            waited, known = float(np.nanmean(answers.latency)), tier.kind != "recorded"
+            unpriced = not (known or tier.price or tier.name in dict(study.terms.prices))
             rows.append(
                 {
                     "Tier alone": tier.name,
@@ -180,8 +182,8 @@ def show_alone(study: Study) -> None:
                     "Rows": int(asked.sum()),
                     named("Accuracy", study.dataset.agreement_with): wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
-                    "USD per 1,000": wording.dollars(1000 * tier.price),
-                    "Seconds": wording.seconds(float(np.nanmean(answers.latency))),
+                    "USD per 1,000": "unknown" if unpriced else wording.dollars(1000 * tier.price),
+                    "Seconds": wording.seconds(waited) if waited or known else "unknown",
                 }
             )
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")

@@ -165,7 +165,9 @@ def _fit(options: argparse.Namespace) -> int:
     accuracy = study.accuracy("test")
     for tier in study.tiers:
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
-        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, ${1000 * tier.price:.4g} per 1,000")
+        unknown = tier.kind == "recorded" and not tier.price and tier.name not in prices
+        price = "price unknown" if unknown else f"${1000 * tier.price:.4g} per 1,000"
+        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
 
@@ -359,6 +361,12 @@ def _tune(options: argparse.Namespace) -> int:
         plan = replace(plan, lattice=Lattice(octaves=8, parts=4))  # three axes: fewer edges on each
     sides = streaming.tally_pieces(source, plan, run=run, progress=_progress("pieces read"))
     _say(sides.notes())
+    for r in plan.tiers:
+        if not (r.cost or r.prompt_tokens or r.completion_tokens or r.price):
+            print(
+                f"{r.name} has neither a cost column nor a price. Its answers count $0: --price '{r.name}=USD'.",
+                file=sys.stderr,
+            )
     for name, answers in sorted(sides.strange.items()):
         said = f"{answers.total():,} answers of {name} are not one of the {len(plan.classes)} classes"
         print(f"{said} and count as failed: {most_frequent(answers)}", file=sys.stderr)

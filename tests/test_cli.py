@@ -97,6 +97,7 @@ def test_what_a_page_says_of_a_file_the_command_line_says(tmp_path, capsys):
     assert "decimal comma" in out.err
     assert "20 blank answers. Counted as failed" in out.err
     assert "'classifier' is called 'classifier (recorded)'" in out.err
+    assert "--price 'classifier (recorded)=USD'" in out.err
     nested = tmp_path / "log.jsonl"
     nested.write_text("".join(f'{{"text": "a {i}", "label": "{i % 2}", "tags": [1]}}\n' for i in range(40)))
     assert main(["tune", str(nested), "--max-cost", "1"]) == 2
