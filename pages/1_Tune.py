@@ -4,19 +4,44 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from hybrid.dashboard import assumptions, charts, controls, state, tiles, views
+from hybrid.dashboard import assumptions, charts, class_table, controls, state, tiles, views, wording
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.tune import axes, certify_panel, class_sliders, human_panel, suggest_panel, threshold_line
+from hybrid.dashboard.tune import (
+    axes,
+    certify_panel,
+    class_sliders,
+    flow,
+    human_panel,
+    start,
+    suggest_panel,
+    threshold_line,
+)
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
-HEIGHT = 490  # pixels of the charts: with the tiles above they fit on one screen
+HEIGHT = 440  # pixels of the charts: with the tiles above they fit on one screen
+MANY = 5  # thresholds above which a list takes the place of buttons
+
+
+def switch() -> None:
+    """Take over what can be of the policy at hand when another pattern is picked."""
+    study = controls.require_study()
+    before, pattern, left = study.policy, st.session_state["pattern"], start.left(study)
+    if before is None:
+        return
+    left[controls.pattern_name(before.pattern)] = before
+    after = start.switched(study, before, pattern, left.get(pattern))
+    if after is not None and controls.pattern_name(after.pattern) == pattern:
+        controls.show(after, study.classes)
+        state.use(after)
+        st.session_state["shown_policy"] = study.policy
+
 
 place = controls.open_page("Tune")
 study = controls.require_study()
-
+start.begin(study)
 shown = st.session_state.get("shown_policy") if "pattern" in st.session_state else None  # a left page forgets
 if shown != study.policy and study.policy is not None:
     controls.show(study.policy, study.classes)  # it was set elsewhere: by a suggestion, a link, another page
@@ -29,6 +54,7 @@ with rail:
         required=True,
         format_func=lambda name: PATTERNS[name].title,
         key="pattern",
+        on_change=switch,
     )
     kind = PATTERNS[pattern]
     st.caption(kind.summary)
@@ -37,30 +63,41 @@ with rail:
     if study.missing:
         assumptions.pick(study)
         st.stop()
-    policy_here = st.container()  # filled after What if, which may add a tier
+    policy_here, star_here = st.container(), st.container()  # filled after What if, which may add a tier
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         assumptions.pick(study)
         suggest_here, certify_here, pin_here = (st.container(width="content") for _ in range(3))  # filled below
     with policy_here:
         policy = controls.pick_policy(pattern, kind, study)
-    statistics = st.toggle(
-        "Statistics", key="statistics", help="Show the terms, tests and intervals of the field in full, on every page."
-    )
+    statistics = controls.statistics_switch()
 if policy is None:
     st.stop()
 state.use(policy)
 st.session_state["shown_policy"] = study.policy
-terms = study.terms
+terms, side = study.terms, views.headline(study, policy)
 
-summary = views.summary(study, policy, "tune")
-if summary is None:
+chosen = views.summary(study, policy, "tune")
+if chosen is None:
     stage.warning(
         f"No tune row has an answer from all of {', '.join(map(inert, policy.names))}, in the class mix that you set. "
         "Pick other tiers, add a file with their answers on the Data page, or reset the mix under What if."
     )
     st.stop()
-test = views.summary(study, policy, "test")
+summary = views.summary(study, policy, side) or chosen
+best = start.recommended(study, policy)
 simulated = views.simulated(policy)
+with star_here:
+    if best is not None and any(line.value is not None for line in policy.thresholds()):
+        at = wording.short(best).removeprefix(kind.title).strip()
+        st.button(
+            f"★ Recommended: {inert(at)}",
+            key="to_star",
+            type="tertiary",
+            disabled=best == policy,
+            on_click=state.use,
+            args=(best,),
+            help=f"The star on the axis: {start.goal_of(study).words}, on tune rows. A drag near it lands on it.",
+        )
 with suggest_here:
     suggest_panel.controls(study, policy)
 with certify_here:
@@ -72,7 +109,9 @@ with pin_here:
         st.caption(f"Pinned as {study.pins[-1].name}." if fresh else "This policy is pinned already.")
 beside = views.saying(study, policy, statistics=statistics)
 with stage:
-    tiles.draw(summary, terms, test=test, policy=policy, saying=beside)
+    with st.container(key="strip"):
+        tiles.draw(summary, terms, tune=chosen if side == "test" else None, policy=policy, saying=beside)
+        flow_here = st.container()
     chart_here = st.container()
     axes_here = st.container(horizontal=True, vertical_alignment="bottom")  # below what takes the first screen
     suggest_panel.result(study, policy)
@@ -89,30 +128,39 @@ with stage:
     mixed = views.mix_note(study, policy)
     if mixed:
         st.caption(mixed)
-    unpriced = [t.name for t in policy.tiers if t.kind == "recorded" and t.price == 0]
-    if unpriced:
+    if beside.unpriced:
         st.caption(
-            f":material/payments: No price is set for {', '.join(map(inert, unpriced))}: answers count $0. Set it "
-            "under What if."
+            f":material/payments: No price is known for {', '.join(map(inert, beside.unpriced))}: the curve of cost "
+            "counts its answers as $0. Set it under What if."
         )
 
 state.write_address()
 controls.draw_header(place, study)
-lines = policy.thresholds()
+lines = list(policy.thresholds())
+own = class_sliders.lines(policy, study.classes)
+if own and len(own) == len(study.classes):
+    lines = []  # the common threshold decides about nothing
+lines += own
 if not lines:  # one tier alone
+    with flow_here:
+        flow.draw(flow.flow_of(study.headline(policy).graded, policy))
     st.stop()
 with axes_here:
     which = 0
     if len(lines) > 1:
         titles = [line.title for line in lines]
-        picked = st.segmented_control(
-            "Draw the curves over",
-            titles,
-            default=titles[-1],
-            required=True,
-            format_func=inert,
-            key=f"{pattern}.axis",
-        )
+        start_at = 0 if own else len(titles) - 1
+        if len(lines) > MANY:
+            picked = st.selectbox("Draw the curves over", titles, start_at, key=f"{pattern}.axis.list", width=330)
+        else:
+            picked = st.segmented_control(
+                "Draw the curves over",
+                titles,
+                default=titles[start_at],
+                required=True,
+                format_func=inert,
+                key=f"{pattern}.axis",
+            )
         which = titles.index(picked)
     scale_name = st.segmented_control(
         "Horizontal axis", list(axes.NAMES), default=axes.PLAIN, required=True, key="axis"
@@ -121,43 +169,59 @@ line = lines[which]
 view = views.threshold(study, policy, line, scale_name)
 assert view is not None  # there is a summary
 figure, curve, axis = view
+star = start.star_of(best, line)
 figure = go.Figure(certify_panel.mark(figure, axis, certificate)).update_layout(height=HEIGHT)
-keys = {controls.slider_key(pattern, x): x.value for x in lines}
+if star is not None:
+    charts.add_star(figure, float(axis.position([star])[0]), axis.range)
+class_of = {class_table.slider_key(pattern, study.classes[x.index]): study.classes[x.index] for x in own}
+keys = {
+    class_table.slider_key(pattern, study.classes[x.index]) if x in own else controls.slider_key(pattern, x): x
+    for x in lines
+}
+key_of = {x: key for key, x in keys.items()}
 parts = {}
+moving = flow.flow_of(study.headline(policy).graded, policy)
+at = 0
 if line.value is not None:
-    shown, said = views.along(study, policy, line, terms, beside)
+    shown, said, moving = views.along(study, policy, line, terms, beside)
+    at = int(np.searchsorted(shown.threshold, line.value))
     parts["line"] = threshold_line.line(
         shown,
-        key=controls.slider_key(pattern, line),
+        key=key_of[line],
         label=line.title,
         axis=axis,
-        panels=[(y, tint) for y, tint, _ in charts.panels(shown)],
+        panels=[(y, tint) for y, tint, _ in charts.panels(shown, dark=views.is_dark())],
         live=said,
+        bars=moving.widths(),
+        star=star,
     )
-if len(lines) > 1:
+with flow_here:
+    flow.draw(moving, at)
+if len(lines) > 1 and not own:
     other = next(x for x in lines if x is not line)
     pair = tuple(sorted((line, other), key=lines.index))
     curves = [study.measure(policy, "tune").curve(x) for x in pair]
     map_axes = tuple(Axis(scale_name, c) for c in curves)
     levels = tuple(np.unique([*np.arange(MAP_LEVELS) / (MAP_LEVELS - 1), *c.thin(20).threshold, NEVER]) for c in curves)
-    surface = study.measure(policy, "tune").graded.surface(policy, pair, levels)
+    surface, said, over = views.over(study, policy, pair, levels, beside, moving.parts)
+    stars = tuple(start.star_of(best, x) for x in pair)
     parts["map"] = threshold_line.map_(
         surface,
-        keys=tuple(controls.slider_key(pattern, x) for x in pair),
+        keys=tuple(key_of[x] for x in pair),
         label=" and ".join(x.title for x in pair),
         axes=map_axes,
-        live=tiles.of_points(surface, terms, saying=beside),
+        live=said,
+        bars=over,
+        stars=stars if None not in stars else None,
     )
     left, right = chart_here.columns([2, 3])
     with left:
+        drawn = charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair))
+        if None not in stars:
+            charts.add_star_to_map(drawn, [float(a.position([s])[0]) for a, s in zip(map_axes, stars, strict=True)])
         st.plotly_chart(
             certify_panel.mark_map(
-                charts.renamed(
-                    charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair)),
-                    study.dataset.agreement_with,
-                ),
-                map_axes,
-                certificate,
+                charts.renamed(drawn, study.dataset.agreement_with), map_axes, certificate
             ).update_layout(height=HEIGHT),
             key="map",
             config={"displayModeBar": False},
@@ -173,7 +237,18 @@ with right:
         alt=f"Accuracy, escalation rate and cost per 1,000 texts against: {line.title}. "
         f"The tiles above tell the numbers at the threshold that is set.",
     )
-threshold_line.mount(keys, tiles.TARGETS, **parts)
+
+
+def put(key: str, value: float) -> None:
+    """Set a threshold that was dragged."""
+    if key in class_of:
+        class_sliders.put(pattern, class_of[key], value)
+    else:
+        st.session_state[key] = value
+
+
+values = {key: x.value for key, x in keys.items() if x is line or not own}
+threshold_line.mount(values, tiles.TARGETS | moving.targets, put=put, **parts)
 with stage:
     if any(p.per_class for p in kind.params()):
         class_sliders.draw(study, policy, pattern)
@@ -183,8 +258,12 @@ with stage:
             "set."
         )
     on = study.measure(policy, "tune").graded
+    fold = (
+        "; the answers of models that were fitted here are out of fold" if set(policy.names) & set(study.models) else ""
+    )
     st.caption(
-        f"Drag the line, or step with the arrow keys through every threshold at which something changes. Measured on "
-        f"{summary.n_rows:,} of {on.n_side:,} tune rows (those that every tier answered"
-        f"{', in the class mix that you set' if terms.mix else ''}); the classifier's answers are out of fold."
+        f"Drag the line, or step with the arrow keys through every threshold at which something changes. Curves are "
+        f"of {len(on):,} of {on.n_side:,} tune rows (those that every tier answered"
+        f"{', in the class mix that you set' if terms.mix else ''}){fold}. The large numbers are of {beside.rows}"
+        f"{', which had no part in choosing' if side == 'test' else ': there are no test rows with every answer'}."
     )

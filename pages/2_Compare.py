@@ -20,6 +20,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         fresh = study.pin(current)
         state.save()
         st.caption("Pinned." if fresh else "The current policy is pinned already.")
+    controls.statistics_switch()
 pins = study.pinned
 found = frontier.found_for(study, goal)
 if found is not None:
@@ -28,28 +29,28 @@ if found is not None:
 best = frontier.best_of_each(found) if found is not None else {}
 every = frontier.entries(study, best, pins)
 side = "test"
-rows = frontier.measured(study, every, side)
+rows = views.side_by_side(study, every, side)
 if not rows:
     st.warning("No test row has the answers of any of these policies, so they are compared on tune rows.")
     side = "tune"
-    rows = frontier.measured(study, every, side)
+    rows = views.side_by_side(study, every, side)
 if rows:
-    counts = sorted({s.n_rows for _, s, _ in rows})
+    counts = sorted({line.measured.n_rows for line in rows})
+    first = rows[0].pin.name
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     st.subheader("The best of every pattern")
     st.caption(
         f"For the goal: {inert(goal.words)}. Chosen on tune, measured on {n} {side} rows"
         f"{', in the class mix that you set' if study.terms.mix else ''}. "
-        f"Differences are against {inert(rows[0][0].name)}, paired on the same rows, with 95% intervals."
+        f"Differences are against {inert(first)}, paired on the rows that both answered, with 95% intervals."
     )
     frontier.table(study, rows, current)
     with st.expander("All numbers", key="compare_numbers"):
-        numbers = views.comparison_table([p for p, _, _ in rows], [(s, d) for _, s, d in rows], study.terms)
+        numbers = views.comparison_table(study, rows, study.terms)
         numbers = numbers.rename(index=lambda what: named(what, study.dataset.agreement_with))
         st.table(in_table(numbers))
-        told = telling_apart.many(
-            [inert(p.name) for p, _, d in rows if d], [d for _, _, d in rows if d], inert(rows[0][0].name)
-        )
+        apart = [(inert(x.pin.name), x.difference) for x in rows if x.difference is not None]
+        told = telling_apart.many([name for name, _ in apart], [d for _, d in apart], inert(first))
         if told:
             st.caption(told)
 

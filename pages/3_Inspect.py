@@ -9,6 +9,7 @@ from hybrid.dashboard.inert import table as table_of
 from hybrid.dashboard.inspect import calibration_panel, to_label
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
+from hybrid.study.answer import unpriced
 from hybrid.study.defaults import cheap_of
 from hybrid.study.naming import named
 
@@ -16,7 +17,7 @@ HELP = {
     "All": "every measured row",
     "Mistakes": "the final answer is wrong; the most confident first",
     "Confident mistakes": "kept by a cheap tier and wrong, the most confident first: likely wrong labels",
-    "Escalated": "sent to the last tier",
+    "Escalated": "the last tier was asked",
     "Fixed": "the cheap tier alone was wrong, the final answer is right",
     "Broken": "the cheap tier alone was right, the final answer is wrong",
 }
@@ -27,7 +28,8 @@ study = controls.require_study()
 st.title("Inspect")
 policy = controls.require_policy(study, place)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    side = st.segmented_control("Rows", ["tune", "test"], default="tune", required=True, key="inspect_rows")
+    usual = views.headline(study, policy)  # the side of the numbers on every page
+    side = st.segmented_control("Rows", ["tune", "test"], default=usual, required=True, key="inspect_rows")
 if views.summary(study, policy, side) is None:
     st.warning(f"No {side} row has an answer from every tier of this policy. Pick the other side, or other tiers.")
     st.stop()
@@ -39,15 +41,22 @@ classes = study.dataset.classes
 cheap = cheap_of(policy.tiers).name
 
 counts = {kind: len(found.order(kind)) for kind in KINDS}
+
+
+def said_of(kind: str) -> str:
+    """Return what a kind of rows is called: to whom texts are sent is said by name."""
+    return f"Sent to {policy.names[-1]}" if kind == "Escalated" else kind
+
+
 kind = st.segmented_control(
     "Show",
     list(KINDS),
     default="Confident mistakes",
     required=True,
-    format_func=lambda name: f"{name} ({counts[name]:,})",
+    format_func=lambda name: f"{inert(said_of(name))} ({counts[name]:,})",
     key="inspect_kind",
 )
-st.caption(f"{kind}: {HELP[kind]}.".replace("the cheap tier", inert(cheap)))
+st.caption(f"{inert(said_of(kind))}: {HELP[kind]}.".replace("the cheap tier", inert(cheap)))
 
 left, right = st.columns([3, 2], gap="large")
 with left:
@@ -87,7 +96,7 @@ filters = Filters(
 )
 rows = matching(study, found, study.measure(policy, side).graded.rows, found.order(kind), filters)
 frame = frame_of(study, found, study.measure(policy, side).graded.rows, rows, names=policy.names, cheap=cheap)
-said = f"{len(rows):,} of {counts[kind]:,} rows"
+said = f"{len(rows):,} of {wording.plural(counts[kind], 'row')}"
 if filters.cell:
     said += f" · truth {names[filters.cell[0]]}, final label {names[filters.cell[1]]}"
 if filters.spans:
@@ -108,7 +117,10 @@ if filters.cell or filters.spans:
 if len(frame):
     percent = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
-        frame, hide_index=True, height=420, column_config={"confidence": percent, f"{cheap} confidence": percent}
+        frame,
+        hide_index=True,
+        height=420 if len(frame) > 10 else "content",
+        column_config={"confidence": percent, f"{cheap} confidence": percent},
     )
 else:
     st.info("No row is left. Drop a filter, or show another kind.")
@@ -116,6 +128,7 @@ else:
 to_label.draw(study, policy)
 st.subheader("Per class")
 right = named("Accuracy", study.dataset.agreement_with)
+sent = f"Sent to {policy.names[-1]}"
 table = pd.DataFrame(
     {
         "Class": classes[c.code],
@@ -123,8 +136,8 @@ table = pd.DataFrame(
         right: c.accuracy.value,
         "95% CI": wording.interval_text(c.accuracy),
         "Precision": c.precision,
-        "Escalated": c.escalation_rate,
-        "USD per 1,000": c.cost_per_1000,
+        sent: c.escalation_rate,
+        **({} if unpriced(study, policy) else {"USD per 1,000": c.cost_per_1000}),
     }
     for c in per_class(found, len(classes), groups=study.measure(policy, side).graded.groups)
 )
@@ -135,7 +148,7 @@ st.dataframe(
     column_config={
         right: share,
         "Precision": share,
-        "Escalated": share,
+        sent: share,
         "USD per 1,000": st.column_config.NumberColumn(format="$%.3f"),
     },
 )

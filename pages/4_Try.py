@@ -9,7 +9,7 @@ from hybrid.errors import HybridError
 from hybrid.study.evidence import CLASSIFIER
 
 MAX_TEXTS = 200
-EXAMPLES = "I was charged twice for the same order\nWhere is my parcel?\nIt does not work and I want my money back"
+EXAMPLES = 3  # texts of the data, each of another class
 
 place = controls.open_page("Try")
 study = controls.require_study()
@@ -18,7 +18,7 @@ policy = controls.require_policy(study, place)
 if study.dataset.texts is None:
     st.info("These data hold predictions but no texts, so nothing here can answer a new text. Load a file with texts.")
     st.stop()
-typed = st.text_area("Texts, one per line", EXAMPLES, height=140, key="try_texts")
+typed = st.text_area("Texts, one per line", "\n".join(trying.examples(study, EXAMPLES)), height=140, key="try_texts")
 texts = [line.strip() for line in typed.splitlines() if line.strip()]
 st.button("Route them", type="primary", icon=":material/alt_route:")  # leaving the box submits; the button says so
 if not texts:

@@ -30,12 +30,13 @@ mark = " (simulated)" if policy.simulated else ""
 best = test or summary
 with st.container(border=True):
     model = study.dataset.agreement_with
-    right = named("accuracy", model and inert(model))
+    right = named(f"**{wording.percent(best.accuracy.value)}** right", model and inert(model))
     st.markdown(
-        f"**{wording.percent(best.accuracy.value)}** {right}{mark} (95% CI {wording.interval_text(best.accuracy)}), "
-        f"**{wording.percent(best.escalation_rate.value)}** escalated, "
-        f"**{wording.dollars(best.cost_per_1000.value)}** per 1,000{mark}, "
-        f"on {best.n_rows:,} {'test' if test else 'tune'} rows.".replace("$", r"\$")
+        f"{right}{mark} (95% CI {wording.interval_text(best.accuracy)}), "
+        f"{views.a_month(study, policy, best.cost_per_1000.value)}{mark} "
+        f"({inert(views.per_1000(study, policy, best.cost_per_1000.value))} per 1,000), "
+        f"**{wording.percent(best.escalation_rate.value)}** sent to {inert(policy.names[-1])}, "
+        f"on {wording.plural(best.n_rows, 'test row' if test else 'tune row')}."
     )
     on_failure = "best_so_far"
     if export.asked(study, policy):

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from hybrid.dashboard import charts, state, trying, views, wording
 from hybrid.dashboard.data.rules_table import changed
 from hybrid.dashboard.export import export, report
+from hybrid.dashboard.inert import inert
 from hybrid.data.columns import Columns
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
@@ -78,7 +79,7 @@ def own(own_fitted):
 
 
 @pytest.fixture
-def uncached(tune, monkeypatch):
+def uncached(monkeypatch):
     """Call what the pages call, but outside of a session, where its caches cannot be read."""
     for module in (export, report, trying, views):
         for name, value in vars(module).copy().items():
@@ -121,7 +122,7 @@ def test_the_tiles_are_what_replay_says_at_the_slider(tune):
     assert policy.pattern.threshold == 0.6
     from hybrid.metrics.summary import summarize
 
-    on = study.measure(policy, "tune").graded
+    on = study.measure(policy, "test").graded  # as on every page; the curve is of tune
     expected = summarize(replay(policy, on.predictions), on.truth)
     shown = numbers(tune)
     assert shown["Right answers"] == f"{expected.accuracy.value:.1%}"
@@ -154,7 +155,8 @@ def test_a_damaged_link_says_so_and_changes_nothing(sample_fitted):
     assert not at.session_state["study"].terms.prices
 
 
-def test_pins_are_compared_and_exported(tune):
+def test_pins_are_compared_and_exported(tune, monkeypatch):
+    monkeypatch.setenv("HYBRID_MAX_SEARCH_SECONDS", "20")  # every pattern is found, however busy the machine
     press(tune, "Pin")
     tune.slider(key="triage.threshold").set_value(0.3).run()
     press(tune, "Pin")
@@ -179,6 +181,40 @@ def test_pins_are_compared_and_exported(tune):
     assert not tune.exception
     assert "hybrid.load" in tune.code[0].value
     assert all(f'"{name}"' in tune.code[0].value for name in tune.session_state["study"].external())
+
+
+@pytest.mark.usefixtures("uncached")
+def test_a_policy_has_the_same_numbers_wherever_they_stand(sample_fitted):
+    """Header, tiles, a line of Compare, its table, Export and the report, of a policy whose LLM left rows unasked."""
+    study = again(sample_fitted)
+    at = open_page("pages/1_Tune.py", study)
+    at.slider(key="triage.threshold").set_value(0.6).run()
+    policy = study.policy
+    on = study.measure(policy, "test").summary
+    right = wording.percent(on.accuracy.value)
+    month = wording.dollars(study.terms.month(on.cost_per_1000.value))
+    assert right != wording.percent(study.measure(policy, "tune").summary.accuracy.value)  # the sides can be told
+    shown = numbers(at)
+    assert (shown["Right answers"], shown["Cost per month"]) == (right, month)
+    assert shown["Sent to llm"] == wording.percent(on.escalation_rate.value)
+    header = f"**{right}** right · **{inert(month)}** a month"
+    assert sum(header in m.value for m in at.markdown) == 1
+    press(at, "Pin")
+    at.switch_page("pages/2_Compare.py").run()
+    text = [m.value for m in at.markdown]
+    assert sum(header in m for m in text) == 1
+    line = next(i for i, m in enumerate(text) if m.startswith("**A**"))
+    assert text[line + 1].startswith(f"**{right}** right ({wording.interval_text(on.accuracy)})")
+    assert text[line + 2].startswith(f"**{inert(month)}** a month")
+    column = at.table[0].value["A"]
+    assert column["Accuracy (95% CI)"].startswith(inert(right))
+    assert column["Per month"] == inert(month)
+    at.switch_page("pages/6_Export.py").run()
+    assert not at.exception
+    assert any(f"**{right}** right" in m.value and f"**{inert(month)}** a month" in m.value for m in at.markdown)
+    html = report.report(study, policy, [], study.terms, written=date(2026, 1, 2))
+    assert f"{right} right (95% CI" in html
+    assert f"{month} a month" in html
 
 
 def test_bad_files_leave_the_loaded_data_alone(sample_fitted):
@@ -265,8 +301,9 @@ def test_numbers_rest_on_the_rows_that_every_tier_answered():
     on = study.measure(policy, "tune").graded
     assert 30 < len(on.truth) < 55
     assert on.n_side == len(study.evidence.split.tune)
-    assert f"Measured on {len(on.truth)} of {on.n_side} tune rows" in " ".join(c.value for c in at.caption)
-    assert any("count $0" in c.value for c in at.caption)
+    assert f"Curves are of {len(on.truth)} of {on.n_side} tune rows" in " ".join(c.value for c in at.caption)
+    assert any("No price is known for llm" in c.value for c in at.caption)
+    assert numbers(at)["Cost per month"] == "unknown"
 
 
 def test_other_data_start_from_their_own_tiers(own):
@@ -358,7 +395,7 @@ def test_the_report_stands_alone_and_says_what_the_screen_says(tune):
         study, policy, [Pin("A", other)], Terms(volume=50_000, wrong_cost=2.0), written=date(2026, 1, 2)
     )
     test = views.summary(study, policy, "test")
-    assert f"{test.accuracy.value:.1%} accuracy" in html
+    assert f"{test.accuracy.value:.1%} right" in html
     assert wording.dollars(test.cost_per_1000.value) in html
     assert "50,000 texts" in html
     assert "with mistakes at $2.00 each" in html
@@ -411,6 +448,8 @@ def test_typed_texts_show_their_route(tune):
 
 def test_inspect_shows_and_filters_rows(tune):
     tune.switch_page("pages/3_Inspect.py").run()
+    assert tune.segmented_control(key="inspect_rows").value == "test"  # the side of the numbers on every page
+    tune.segmented_control(key="inspect_rows").set_value("tune").run()
     tune.segmented_control(key="inspect_kind").set_value("Mistakes").run()
     mistakes = tune.dataframe[0].value
     assert (mistakes["truth"] != mistakes["final label"]).all()

@@ -14,23 +14,24 @@ from streamlit.testing.v1 import AppTest
 from hybrid.dashboard import charts, lessons, tiles, wording
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
-from hybrid.dashboard.tiles import Saying, of_points, of_summary
-from hybrid.dashboard.tune import axes, threshold_line
+from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
+from hybrid.dashboard.tune import axes, flow, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
 from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
 from hybrid.metrics.summary import Interval, paired_difference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NEVER, UNKNOWN
 from hybrid.routing.voting import STRATEGIES
+from hybrid.study.graded import Graded
 from hybrid.study.terms import Terms
 
 SAYINGS = st.sampled_from(
     (
         Saying(),
-        Saying("big", (2.0, 0.9), ("small", "big"), statistics=True),
-        Saying("big", (0.0, 0.5), ("small", "big")),
+        Saying(Alone("big", 2.0, 0.9, 1.0), Alone("small", 0.0, 0.5, 0.1), statistics=True),
+        Saying(Alone("big", 0.0, 0.5, 1.0), unpriced=("big",), untimed=("big",)),
     )
 )
 SCALES = st.sampled_from((Terms(), Terms(volume=7_000, wrong_cost=0.25), Terms(volume=0, wrong_cost=0.0)))
@@ -51,7 +52,7 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
     texts = of_points(
         curve.on(at),
         scale,
-        test=sweep(policy, other, other_truth, **where, groups=other_groups).on(at),
+        tune=sweep(policy, other, other_truth, **where, groups=other_groups).on(at),
         latency=latency_quantiles(policy, predictions, truth, **where, thresholds=at, q=(0.5, 0.95)),
         saying=saying,
     )
@@ -59,7 +60,7 @@ def test_the_tiles_of_a_drag_are_those_of_a_summary_to_the_letter(case, data, sc
     said = of_summary(
         summarize(replay(moved, predictions), truth, groups=groups),
         scale,
-        test=summarize(replay(moved, other), other_truth, groups=other_groups),
+        tune=summarize(replay(moved, other), other_truth, groups=other_groups),
         saying=saying,
     )
     # as the script looks a threshold up: the first of the lattice that is at or above it
@@ -78,9 +79,36 @@ def test_the_tiles_of_the_map_are_those_of_a_summary_to_the_letter(case, data, s
     at = {"axes": (one, two), "first": first, "second": second}
     texts = of_points(surface(policy, predictions, truth, **at, groups=groups), scale)
     moved = with_threshold(with_threshold(policy, one.name, one.index, 0.5), two.name, two.index, 0.8)
-    said = of_summary(summarize(replay(moved, predictions), truth, groups=groups), scale, test=None)
+    said = of_summary(summarize(replay(moved, predictions), truth, groups=groups), scale)
     place = 8 * len(first) + 5  # row of the second, column of the first
     assert {name: column[place] for name, column in texts.items()} == {name: said[name] for name in texts}
+
+
+@given(cases(), st.data())
+def test_where_texts_end_is_what_replay_says_wherever_thresholds_stand(case, data):
+    policy, predictions, truth = case
+    rows = np.arange(len(truth))
+    on = Graded(predictions, truth, rows, rows, len(rows), len(rows))
+    at = np.array([0.0, 0.25, 0.3, 0.75, 0.9, 1.0, NEVER])
+    line = data.draw(st.sampled_from(policy.thresholds()))
+    moving = flow.along(on, policy, line, at)
+    for i, t in enumerate(at):
+        check_flow(moving, i, flow.flow_of(on, with_threshold(policy, line.name, line.index, t)))
+    assert all(
+        sum(float(w.split(" ")[0].replace("fewer", "0")) for w in ws) == 100
+        for ws in zip(*moving.texts().values(), strict=True)
+    )
+    if len(policy.thresholds()) > 1:
+        one, two = policy.thresholds()[:2]
+        both = flow.over(on, policy, (one, two), (at, at[:4]))
+        for i, (t, u) in enumerate((t, u) for u in at[:4] for t in at):
+            moved = with_threshold(with_threshold(policy, one.name, one.index, t), two.name, two.index, u)
+            check_flow(both, i, flow.flow_of(on, moved))
+
+
+def check_flow(moving, point, expected):
+    found = {part: s for part, s in zip(moving.parts, moving.share[:, point], strict=True) if s > 1e-12}
+    assert found == pytest.approx(dict(zip(expected.parts, expected.share[:, 0], strict=True)))
 
 
 def test_a_wrong_answer_costs_what_was_said():
@@ -88,10 +116,10 @@ def test_a_wrong_answer_costs_what_was_said():
     predictions = table(tiers, [[(0, 0.9), (0, 1.0)], [(1, 0.9), (0, 1.0)]])
     s = summarize(replay(Policy(Triage(0.5), tiers), predictions), np.array([0, 0]))
     assert (
-        of_summary(s, Terms(volume=1000, wrong_cost=2.0), test=None)["thousand"]
-        == "$0.00 per 1,000 texts, $1,000.00 a month with mistakes"
+        of_summary(s, Terms(volume=1000, wrong_cost=2.0))["thousand"]
+        == "$0 per 1,000 texts, $1,000 a month with mistakes"
     )
-    assert of_summary(s, Terms(volume=1000, wrong_cost=0.0), test=None)["thousand"] == "$0.00 per 1,000 texts"
+    assert of_summary(s, Terms(volume=1000, wrong_cost=0.0))["thousand"] == "$0 per 1,000 texts"
 
 
 def curve_of(confidences):

@@ -102,6 +102,34 @@ def test_a_table_of_costs_takes_the_place_of_one_figure(tune):
     assert any("Per 1,000 with wrong answers (95% CI)" in t.value.index for t in at.table)
 
 
+def test_tuning_starts_at_the_star_and_another_pattern_takes_over_what_was_set(sample_fitted):
+    study = again(sample_fitted)
+    at = open_page("pages/1_Tune.py", study)
+    assert study.measure(side="tune").summary.accuracy.value >= study.usual_goal().floor - 1e-9
+    best = study.policy
+    assert at.button(key="to_star").disabled
+    (chart,) = at.get("plotly_chart")
+    assert "recommended" in chart.proto.spec
+    cascade = at.segmented_control(key="pattern").set_value("cascade").run()
+    assert cascade.button(key="to_star").disabled  # nothing was set by hand: it starts at its own star
+    at.segmented_control(key="pattern").set_value("triage").run()
+    assert policy_of(at) == best
+    at.selectbox(key="triage.cheap").set_value("minilm").run()
+    at.slider(key="triage.threshold").set_value(0.432).run()
+    at.segmented_control(key="pattern").set_value("cascade").run()
+    assert (policy_of(at).names, policy_of(at).pattern.thresholds) == (("minilm", "llm"), (0.432,))
+    at.segmented_control(key="pattern").set_value("triage_ensemble").run()
+    assert (policy_of(at).names, policy_of(at).pattern.threshold) == (("minilm", "llm"), 0.432)
+    at.segmented_control(key="pattern").set_value("router").run()
+    assert policy_of(at).names == ("trained gate for minilm", "minilm", "llm")
+    assert not at.exception
+    at.segmented_control(key="pattern").set_value("triage").run()
+    assert (policy_of(at).names, policy_of(at).pattern.threshold) == (("minilm", "llm"), 0.432)
+    at = click(at, "to_star")
+    assert not at.exception
+    assert at.button(key="to_star").disabled
+
+
 def test_the_floor_starts_where_the_best_tier_alone_is(tune):
     at = tune
     best = max(s.accuracy.value for s in alone(at).values())

@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import state
+from hybrid.dashboard import state, views
 from hybrid.dashboard.inert import inert
+from hybrid.study.answer import unpriced
+from hybrid.study.graded import alone
 from hybrid.study.study import Study
-from hybrid.study.terms import Pairs, Terms
+from hybrid.study.terms import LEARNED, OWN, Pairs, Terms
 from hybrid.tiers.human import Human
 from hybrid.tiers.whatif import WhatIf
 
 WIDTH = 420  # pixels of the popover
+BETTER = "better"  # of a tier's own confidence and the one that was learned
 SHOWN = "assumptions.shown"  # the terms that the controls were set to
 
 
@@ -43,8 +46,8 @@ def _show(study: Study) -> None:
     session["human_accuracy"], session["human_cost"] = 100 * human.accuracy, human.cost
     session["human_minutes"], session["human_capacity"] = human.minutes, human.capacity
     for tier in _measured(study):
-        cost, latency = _means(study, tier)
-        session[f"price.{tier}"], session[f"latency.{tier}"] = 1000 * cost, latency
+        session[f"price.{tier}"], session[f"latency.{tier}"] = _typed(study, tier)
+        session[f"confidence.{tier}"] = dict(terms.confidence).get(tier, BETTER)
     for name, weight in _weights(study).items():
         session[f"mix.{name}"] = weight
 
@@ -63,6 +66,7 @@ def _draw(study: Study) -> Terms:
     )
     whatif, human = _pick_llm(before), _pick_human(before)
     prices, seconds = _pick_prices(study)
+    confidence = _pick_confidence(study)
     with st.expander("Class mix of production"):
         mix = _pick_mix(study)
     return replace(
@@ -74,6 +78,7 @@ def _draw(study: Study) -> Terms:
         prices=prices,
         seconds=seconds,
         mix=mix,
+        confidence=confidence,
     )
 
 
@@ -124,25 +129,74 @@ def _means(study: Study, tier: str) -> tuple[float, float]:
     return tuple(float(f"{x.mean():.4g}") if x.size else 0.0 for x in (cost, latency))  # type: ignore[return-value]
 
 
+def _typed(study: Study, name: str) -> tuple[float | None, float | None]:
+    """Return what stands in the boxes: USD per 1,000 and seconds; None where nobody said."""
+    tier = next(t for t in study.tiers if t.name == name)
+    cost, latency = _means(study, name)
+    return None if unpriced(study, alone(tier)) else 1000 * cost, None if views.is_untimed(study, tier) else latency
+
+
+def _form(value: float | None) -> str:
+    """Return a format that writes a small number out: 0.000206, never 2.06e-4."""
+    digits = 2 if not value else int(np.clip(3 - np.floor(np.log10(value)), 2, 12))
+    return f"%.{digits}f"
+
+
 def _pick_prices(study: Study) -> tuple[Pairs, Pairs]:
     """Draw a price and a latency for each tier; what is not touched stays as measured."""
-    st.caption("Prices and latencies: as measured, until you type another.")
+    st.caption("Prices and latencies: as measured, until you type another. Empty: nobody said, so it is unknown.")
     prices, seconds = dict(study.terms.prices), dict(study.terms.seconds)
     for tier in _measured(study):
-        cost, latency = _means(study, tier)
+        cost, latency = _typed(study, tier)
         left, right = st.columns(2)
         typed = left.number_input(
-            f"{inert(tier)}, USD per 1,000", 0.0, 1e7, step=0.1, format="%.6g", key=f"price.{tier}"
+            f"{inert(tier)}, USD per 1,000",
+            0.0,
+            1e7,
+            step=0.1,
+            format=_form(cost),
+            key=f"price.{tier}",
+            placeholder="unknown",
         )
-        waited = right.number_input(f"{inert(tier)}, seconds", 0.0, 1e5, step=0.1, format="%.6g", key=f"latency.{tier}")
-        if typed != 1000 * cost:
+        waited = right.number_input(
+            f"{inert(tier)}, seconds",
+            0.0,
+            1e5,
+            step=0.1,
+            format=_form(latency),
+            key=f"latency.{tier}",
+            placeholder="unknown",
+        )
+        if typed is not None and typed != cost:
             prices[tier] = typed / 1000
-        if waited != latency:
+        if waited is not None and waited != latency:
             seconds[tier] = float(waited)
     if (prices or seconds) and st.button("As measured again", key="prices_reset"):
         st.session_state.pop(SHOWN, None)
         return (), ()
     return tuple(prices.items()), tuple(seconds.items())
+
+
+def _pick_confidence(study: Study) -> tuple[tuple[str, str], ...]:
+    """Draw whose confidence counts, for each tier that one was learned for."""
+    said = dict(study.terms.confidence)
+    for tier in _measured(study):
+        found = study.confidence(tier)
+        if found is None:
+            continue
+        better = "learned" if found.fitted.better else "its own"
+        names = {BETTER: f"the better one: {better}", OWN: "its own", LEARNED: "learned from labels"}
+        picked = st.selectbox(
+            f"Confidence of {inert(tier)}",
+            list(names),
+            format_func=names.__getitem__,
+            key=f"confidence.{tier}",
+            help=inert(found.fitted.reason),
+        )
+        said.pop(tier, None)
+        if picked != BETTER:
+            said[tier] = picked
+    return tuple(said.items())
 
 
 def _weights(study: Study) -> dict[str, float]:

@@ -24,12 +24,17 @@ GREY = "#8A8F99"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x", "hexagon")
 COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)
 POINTS = 1_000  # drawn of an exact curve
+BEST, ALONE, PINNED = "best ", "alone", "pinned"  # what a click on a chart of fronts has hit
 BINS = 40
 
 
-def colour(i: int) -> str:
-    """Return the colour of the i-th pinned policy."""
-    return COLOURS[i % len(COLOURS)]
+def colour(i: int, *, dark: bool = False) -> str:
+    """Return the colour of the i-th of several things; on a dark page the two blues change places."""
+    return _on(COLOURS[i % len(COLOURS)], dark)
+
+
+def _on(tint: str, dark: bool) -> str:
+    return {BLUE: SKY, SKY: BLUE}.get(tint, tint) if dark else tint
 
 
 def threshold_figure(
@@ -42,6 +47,8 @@ def threshold_figure(
     title: str,
     strong: str,
     simulated: Sequence[str],
+    unpriced: Sequence[str] = (),
+    dark: bool = False,
 ) -> go.Figure:
     """Draw accuracy, escalation rate, cost and a histogram over one threshold, on one x axis.
 
@@ -57,6 +64,10 @@ def threshold_figure(
         Of the threshold.
     simulated
         Names of simulated tiers, marked in the references.
+    unpriced
+        Names of tiers whose price nobody knows: their answers count $0, and the panel says so.
+    dark
+        Whether the page is dark: the deep blue is hard to see there.
     """
     by_share = axis.name == KEPT
     title = in_figure(title)
@@ -69,7 +80,7 @@ def threshold_figure(
         subplot_titles=(
             "Accuracy",
             f"Escalation rate: sent to {in_figure(strong)}",
-            "Cost per 1,000 texts",
+            "Cost per 1,000 texts" + (f": unknown; {in_figure(', '.join(unpriced))} counts $0" if unpriced else ""),
             "Threshold at that share" if by_share else "Where the texts fall",
         ),
     )
@@ -84,9 +95,12 @@ def threshold_figure(
         return np.concatenate([values[:1], values])
 
     figure.add_trace(_line(x, drawn(high), GREY, width=0), row=1, col=1)
-    band = _line(x, drawn(low), GREY, width=0) | {"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.18)"}
+    band = _line(x, drawn(low), GREY, width=0) | {
+        "fill": "tonexty",
+        "fillcolor": "rgba(86,180,233,0.25)" if dark else "rgba(0,114,178,0.18)",
+    }
     figure.add_trace(band, row=1, col=1)
-    for row, (y, tint, form) in enumerate(panels(thin), 1):
+    for row, (y, tint, form) in enumerate(panels(thin, dark=dark), 1):
         hover = {
             "customdata": at,
             "hoverinfo": None,
@@ -108,20 +122,19 @@ def threshold_figure(
     _draw_references(figure, references, simulated, (left, right))
     if off is not None:  # the policy has no place on the x axis: a line at its height
         heights = (off.accuracy.value, off.escalation_rate.value, off.cost_per_1000.value)
-        for row, (height, (_, tint, _form)) in enumerate(zip(heights, panels(thin), strict=True), 1):
+        for row, (height, (_, tint, _form)) in enumerate(zip(heights, panels(thin, dark=dark), strict=True), 1):
             figure.add_hline(y=height, line={"color": tint, "width": 2, "dash": "dot"}, row=row, col=1)
-        note = {"text": f"as set, switched off: {heights[0]:.1%}", "font": {"size": 11, "color": BLUE}}
+        note = {"text": f"as set, switched off: {heights[0]:.1%}", "font": {"size": 11, "color": _on(BLUE, dark)}}
         figure.add_annotation(
             x=(left + right) / 2, y=heights[0], yanchor="bottom", row=1, col=1, showarrow=False, **note
         )
-    # a few thresholds at which hardly anything is answered must not flatten the rest of the curve
-    shown_low = [float(np.quantile(low, 0.1)), references.alone[references.cheap][1]]
+    # the whole curve; of the band, what few thresholds have, at which hardly anything is answered, may be cut off
+    bottom = min(float(np.quantile(low, 0.1)), float(thin.accuracy.min()), references.alone[references.cheap][1])
     top = max(float(high.max()), *(a for _, a in references.alone.values()))
-    figure.update_yaxes(tickformat=".0%", range=[max(0.0, min(shown_low) - 0.03), min(1.0, top) + 0.04], row=1, col=1)
+    figure.update_yaxes(tickformat=".0%", range=[max(-0.01, bottom - 0.03), min(1.0, top) + 0.04], row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.05], row=2, col=1)
     most = float(curve.cost_per_1000.max())
-    free = {"tickvals": [0], "ticktext": ["$0"]} if most == 0 else {}  # nothing costs anything: no ticks of billionths
-    figure.update_yaxes(tickprefix="$", range=[0, 1.05 * most if most else 1], **free, row=3, col=1)
+    figure.update_yaxes(range=[0, 1.05 * most if most else 1], **money_ticks(most, n=2), row=3, col=1)
     figure.update_yaxes(showticklabels=by_share, row=4, col=1)
     figure.update_xaxes(range=[left, right], **axis.ticks())
     terms = {KEPT: "share of texts kept, by ", PLAIN: ""}.get(axis.name, "stretched near 1: ")
@@ -131,12 +144,32 @@ def threshold_figure(
     return figure
 
 
-def panels(curve: Curve) -> tuple[tuple[Floats, str, str], ...]:
+def add_star(figure: go.Figure, x: float, ends: tuple[float, float]) -> None:
+    """Mark the recommended threshold: a star on the axis, and a dotted line through every panel."""
+    figure.add_vline(x=x, line={"color": YELLOW, "width": 1.5, "dash": "dot"}, layer="below", row="all", col=1)
+    at = {"x": x, "xref": "x4", "yref": "y4 domain", "showarrow": False}
+    figure.add_annotation(**at, y=0, yanchor="middle", text="★", font={"size": 20, "color": YELLOW})
+    right = x < (ends[0] + ends[1]) / 2
+    figure.add_annotation(
+        **at, y=1, yanchor="top", text="recommended", xanchor="left" if right else "right", xshift=5 if right else -5
+    )
+
+
+def add_star_to_map(figure: go.Figure, place: Sequence[float]) -> None:
+    """Mark the recommended pair of thresholds on their map."""
+    mark = {"symbol": "star", "size": 15, "color": YELLOW, "line": {"color": "black", "width": 1}}
+    figure.add_scatter(
+        x=[place[0]], y=[place[1]], mode="markers", marker=mark, showlegend=False,
+        hovertemplate="recommended<extra></extra>",
+    )  # fmt: skip
+
+
+def panels(curve: Curve, *, dark: bool = False) -> tuple[tuple[Floats, str, str], ...]:
     """Return what the upper panels show of a curve: heights, colour and number format, from top to bottom."""
     return (
-        (curve.accuracy, BLUE, ".1%"),
+        (curve.accuracy, _on(BLUE, dark), ".1%"),
         (curve.escalation_rate, ORANGE, ".1%"),
-        (curve.cost_per_1000, GREEN, "$.4~g"),
+        (curve.cost_per_1000, GREEN, "$,.4r"),
     )
 
 
@@ -154,9 +187,13 @@ def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, 
             zmin=min(low, float(surface.accuracy.max()) - 1e-6),
             zmax=float(surface.accuracy.max()),
             colorscale="Cividis",
-            colorbar={"tickformat": ".0%", "title": {"text": "accuracy", "side": "right"}, "thickness": 12},
+            colorbar={
+                **_share_ticks(low, float(surface.accuracy.max())),
+                "title": {"text": "accuracy", "side": "right"},
+                "thickness": 12,
+            },
             customdata=np.dstack([*np.meshgrid(surface.first, surface.second), surface.cost_per_1000]),
-            hovertemplate=f"{''.join(names)}%{{z:.1%}} at $%{{customdata[2]:.3~g}}<extra></extra>",
+            hovertemplate=f"{''.join(names)}%{{z:.1%}} at $%{{customdata[2]:,.3r}}<extra></extra>",
         )
     )
     figure.add_trace(
@@ -167,12 +204,13 @@ def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, 
             contours={
                 "coloring": "none",
                 "showlabels": True,
-                "labelformat": "$.3~g",
+                "labelformat": f"$,.{money_digits(float(surface.cost_per_1000.max()))}f",
                 "labelfont": {"size": 11, "color": "white"},
             },
             line={"color": "white", "width": 1.5, "dash": "dot"},
             ncontours=8,
             showscale=False,
+            showlegend=False,
             hoverinfo="skip",
         )
     )
@@ -277,12 +315,22 @@ def trade_off_figure(
     return figure
 
 
-def money_ticks(most: float) -> dict[str, Any]:
-    """Return the ticks of an axis of USD from 0 on, written out: 0.0002, never 2e-4 or 200µ."""
-    if not most > 0:
+def _share_ticks(low: float, high: float) -> dict[str, Any]:
+    """Return the format of shares between two ends so that no two ticks read alike."""
+    return {"tickformat": ".0%" if high - low > 0.05 else ".1%" if high - low > 0.005 else ".2%"}
+
+
+def money_digits(most: float) -> int:
+    """Return the decimals that tell tenths of an amount of USD apart."""
+    return int(np.clip(1 - np.floor(np.log10(most)), 0, 9)) if most > 0 else 0
+
+
+def money_ticks(most: float, *, n: int = 5) -> dict[str, Any]:
+    """Return about `n` ticks of an axis of USD from 0 on, written out: 0.0002, never 2e-4 or 200µ."""
+    if not most > 0:  # nothing costs anything: no ticks of billionths
         return {"tickvals": [0], "ticktext": ["$0"]}
-    power = 10.0 ** np.floor(np.log10(most / 5))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= most / 5 * (1 - 1e-9))
+    power = 10.0 ** np.floor(np.log10(most / n))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= most / n * (1 - 1e-9))
     digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     at = step * np.arange(int(most * 1.05 / step) + 1)
     digits = 2 if digits == 1 else digits
@@ -306,8 +354,9 @@ def frontier_figure(
     alone: Sequence[Mark],
     pins: Sequence[Mark],
     at_hand: Mark | None,
+    dark: bool = False,
 ) -> go.Figure:
-    """Draw the whole front of cost and accuracy of every pattern; each point knows its pattern and its place.
+    """Draw the whole front of cost and accuracy of every pattern; each point knows its trace and its place in it.
 
     Parameters
     ----------
@@ -319,38 +368,40 @@ def frontier_figure(
         For random and oracle escalation; None leaves both out.
     alone
         Tiers that answer everything.
+    dark
+        Whether the page is dark.
     """
     figure = go.Figure()
     for i, (title, marks) in enumerate(fronts.items()):
-        tint = colour(i)
+        tint = colour(i, dark=dark)
         figure.add_trace(
             _policies(marks, [(title, j) for j in range(len(marks))], tint, "circle", 5).update(
-                mode="lines+markers", name=title, line={"color": tint, "width": 2, "shape": "hv"}
+                mode="lines+markers", name=title, showlegend=True, line={"color": tint, "width": 2, "shape": "hv"}
             )
         )
     if references is not None:
         _add_escalation(figure, references)
     for i, title in enumerate(fronts):
         if title in best:
-            trace = _policies([best[title]], [(title, -1)], colour(i), SYMBOLS[i % len(SYMBOLS)], 13)
+            tint = colour(i, dark=dark)
+            trace = _policies([best[title]], [(BEST + title, 0)], tint, SYMBOLS[i % len(SYMBOLS)], 13)
             figure.add_trace(
                 trace.update(name=f"best {title}", showlegend=False, marker_line={"color": "white", "width": 1})
             )
     dearest = max((m.cost for m in alone), default=0.0)
-    for m in alone:
-        trace = _policies([m], None, GREY, "circle-open", 10)
+    for j, m in enumerate(alone):
+        trace = _policies([m], [(ALONE, j)], GREY, "circle-open", 10)
         trace.update(mode="markers+text", text=[in_figure(m.name)], textfont={"color": GREY, "size": 11})
         figure.add_trace(trace.update(textposition="bottom left" if m.cost > dearest / 2 else "bottom right"))
-    for m in pins:
-        trace = _policies([m], None, GREY, "square-open", 11)
-        figure.add_trace(trace.update(mode="markers+text", text=[m.name], textposition="top center"))
+    for j, m in enumerate(pins):
+        trace = _policies([m], [(PINNED, j)], GREY, "square-open", 11)
+        figure.add_trace(trace.update(mode="markers+text", text=[in_figure(m.name)], textposition="top center"))
     if at_hand is not None:
         trace = _policies([at_hand], None, PINK, "star", 16)
         figure.add_trace(trace.update(name="policy at hand", showlegend=True))
     every = [*(m for marks in fronts.values() for m in marks), *alone, *pins, *([at_hand] if at_hand else [])]
     most = max((m.cost for m in every), default=0.0)
-    # a tier that hardly ever answers, such as rules alone, must not flatten the rest
-    low = min([m.accuracy for marks in fronts.values() for m in marks[:1]] + [m.accuracy for m in every[-1:]])
+    low = min((m.accuracy for m in every), default=0.0)
     top = max([m.accuracy for m in every] + ([references.oracle[1]] if references else []))
     room = 0.06 * (top - low) + 0.004
     edge = most or 1.0

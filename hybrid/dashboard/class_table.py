@@ -32,9 +32,13 @@ def put(pattern: str, own: Mapping[str, float]) -> None:
         st.session_state[slider_key(pattern, label)] = value
 
 
+def own(pattern: str, classes: Sequence[str]) -> dict[str, float]:
+    """Return the thresholds by class name that count: none where the switch is off."""
+    on = st.session_state.get(switch_key(pattern))
+    return {c: t for c, t in kept(pattern).items() if c in classes} if on else {}
+
+
 def values(pattern: str, name: str, classes: Sequence[str]) -> tuple[float | None, ...]:
     """Return the thresholds by class code; empty where the switch is off or no class has its own."""
-    own = kept(pattern)
-    if not st.session_state.get(switch_key(pattern)) or not any(c in own for c in classes):
-        return ()
-    return tuple(own.get(c) for c in classes)
+    found = own(pattern, classes)
+    return tuple(found.get(c) for c in classes) if found else ()

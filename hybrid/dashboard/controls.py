@@ -14,23 +14,24 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import class_table, state, wording
+from hybrid.dashboard import class_table, state, views, wording
 from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.tune import start as start_of
 from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
-from hybrid.production.bundle import pattern_name
+from hybrid.production.bundle import pattern_name as pattern_name
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
-from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import held
 from hybrid.study.measurement import Measurement
 from hybrid.study.naming import named
 from hybrid.study.study import Study
+from hybrid.tiers.gate import KeyWords
 from hybrid.tiers.servers import only_public
 
 ICON = str(Path(__file__).with_name("icon.png"))
@@ -47,9 +48,33 @@ button[kind="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-
 .tile-detail .strong { font-weight: 600; }
 body[data-dragging] :is(.not-live, .st-key-verdict, .st-key-human_load), body[data-dragging="map"] .st-key-tile_latency,
 body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
-body[data-dragging="map"] [data-live^="test_"] { visibility: hidden; }
+[class*="-tiers"] [data-testid="stMultiSelect"] [data-rac][role="group"] { height: auto; max-height: none; }
+[class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] { flex: 1 1 0; min-width: 0; height: auto;
+  max-height: none; padding-block: 0.3rem; overflow: visible; mask: none; }
+[class*="-tiers"] [data-testid="stMultiSelectTagsContainer"]::after { display: none; }
+[class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] > [role="group"] { display: flex; flex: 1 1 0;
+  min-width: 0; flex-wrap: wrap; gap: 0.25rem; height: auto; }
+[class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] input { flex: 0 0 1px; width: 1px; min-width: 1px; }
 .st-key-pattern [role="radiogroup"] { flex-wrap: wrap; overflow: visible; }
 .st-key-threshold_line { position: absolute; height: 0; overflow: hidden; }
+.st-key-tiles [data-testid="stMetric"] { gap: 0; }
+.st-key-tiles [data-testid="stMetricLabel"] { min-height: 0; }
+.st-key-tiles [data-testid="stVerticalBlock"] { gap: 0.1rem; }
+.st-key-strip { gap: 0.5rem; background: light-dark(#ffffff, #10141c); padding-bottom: 0.3rem; }
+.flow-words { font-size: 0.9rem; display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; font-variant-numeric: tabular-nums; }
+.flow-part { display: inline-flex; align-items: center; gap: 0.4rem; }
+.flow-part i { width: 0.75rem; height: 0.75rem; border-radius: 2px; flex: none; }
+.flow-bar { display: flex; gap: 2px; height: 0.8rem; margin-top: 0.3rem; border-radius: 4px; overflow: hidden;
+  contain: strict; background: light-dark(#e3e7ee, #2a3242); }
+.flow-bar span { height: 100%; flex: none; }
+.st-key-curves .annotation-text, [class*="st-key-frontier"] .textpoint text { paint-order: stroke;
+  stroke: light-dark(#ffffff, #10141c); stroke-width: 4px; stroke-linejoin: round; }
+@media (max-width: 640px) {
+  .st-key-tiles [data-testid="stColumn"] { min-width: calc(50% - 0.5rem); flex: 1 1 calc(50% - 0.5rem); }
+}
+@media (min-width: 1000px) {
+  div:has(> .st-key-strip) { position: sticky; top: 0; z-index: 20; }
+}
 </style>"""
 PAGES = (
     ("app.py", "Data", ":material/database:"),
@@ -87,6 +112,13 @@ def open_page(title: str) -> DeltaGenerator:
     return st.container(key="header")
 
 
+def statistics_switch() -> bool:
+    """Draw the switch that shows the terms, tests and intervals of the field in full; it counts on every page."""
+    return st.toggle(
+        "Statistics", key="statistics", help="Show the terms, tests and intervals of the field in full, on every page."
+    )
+
+
 def draw_header(place: DeltaGenerator, study: Study) -> None:
     """Draw the policy at hand in one line: what it is, what it does, and buttons to pin, undo and share it."""
     policy = study.policy
@@ -97,10 +129,10 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
     if on.n_rows:
         s = on.summary
         mark = " :orange-badge[simulated]" if policy.simulated else ""
-        month = f"**{inert(wording.dollars(study.terms.month(s.cost_per_1000.value)))}** a month"
-        if unpriced(study, policy):
-            month = "price unknown"
-        said = f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · {month}{mark}"
+        said = (
+            f"**{inert(wording.short(policy))}** · **{wording.percent(s.accuracy.value)}** right · "
+            f"{views.a_month(study, policy, s.cost_per_1000.value)}{mark}"
+        )
     model = study.dataset.agreement_with
     if model is not None:
         said = f"{named(said, inert(model))} :orange-badge[agreement with {inert(model)}, not accuracy]"
@@ -238,6 +270,7 @@ def require_study() -> Study:
 
 def require_policy(study: Study, place: DeltaGenerator) -> Policy:
     """Return the policy at hand and draw the header; where the data allow none, say what is missing and stop."""
+    start_of.begin(study)
     policy = study.policy
     draw_header(place, study)
     if policy is None:
@@ -273,6 +306,9 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
             key = f"{pattern}.{p.name}" + (f".{i}" if p.per_tier else "")
             if p.unit and chosen.get("strategy") != "cost_aware":
                 values.append(p.default)  # only the cost-aware vote reads a price
+            elif p.threshold and all(c in class_table.own(pattern, study.classes) for c in study.classes):
+                values.append(st.session_state.get(key, p.default))
+                st.caption("Each predicted class has a threshold of its own; drag them one by one.")
             else:
                 values.append(_draw(p, key, p.label.format(tier=inert(tier))))
         chosen[p.name] = tuple(values) if p.per_tier else values[0]
@@ -354,9 +390,10 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
         )
         return None
     picked: list[str] = []
+    if kind.gate_first:
+        picked.append(_select("Gate", gates, f"{pattern}.gate", usual[0]))
+        _pick_key_words(study)
     with st.container(horizontal=True, gap="small"):
-        if kind.gate_first:
-            picked.append(_select("Gate", gates, f"{pattern}.gate", usual[0]))
         if kind.max_tiers == 2:
             picked.append(_select("Cheap tier", answering, f"{pattern}.cheap", usual[0]))
             rest = [n for n in answering if n != picked[-1]]
@@ -378,6 +415,32 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
     return tuple(by_name[n] for n in picked)
 
 
+def _pick_key_words(study: Study) -> None:
+    """Draw the words that make a text hard or easy for the heuristic gate; with others everything is fitted again."""
+    if study.dataset.texts is None:
+        return
+    panel = st.popover("Key words", icon=":material/key_vertical:", key="key_words_open", on_change="rerun")
+    if not panel.open:
+        return
+    now = study.key_words
+    with panel:
+        st.caption("Words, or pairs of words, that make a text hard or easy: the heuristic gate counts them.")
+        hard, easy = (
+            st.text_input(f"{name}, apart by commas", ", ".join(words), key=f"key_words.{name}")
+            for name, words in (("Hard", now.hard), ("Easy", now.easy))
+        )
+        for problem in study.evidence.problems:
+            if "euristic gate" in problem:
+                st.caption(inert(problem))
+        wanted = KeyWords(*(tuple(w.strip() for w in said.split(",") if w.strip()) for said in (hard, easy)))
+        if st.button("Fit again with these", key="key_words_fit", disabled=wanted == now):
+            small, edits, columns = study.embedder, study.edits, study.columns
+            if load_with_progress(
+                lambda report: state.fit(study, columns, embedder=small, edits=edits, key_words=wanted, progress=report)
+            ):
+                st.rerun()
+
+
 def _select(label: str, options: list[str], key: str, default: str) -> str:
     session = st.session_state
     if session.get(key) not in options:  # the tier is gone, or nothing was picked yet
@@ -394,10 +457,12 @@ def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
         f"{':orange-badge[simulated] ' if simulated else ''}Against **{cheap} alone**, on the same "
         f"{gain.n_rows:,} {side} rows: {points(gain.accuracy)}. "
         f"{gain.uplift:,} rows turn right, {gain.regression:,} turn wrong."
-        f"{f' Exact McNemar p = {gain.p_value:.3g}.' if st.session_state.get('statistics') else ''}"
+        f"{f' Exact McNemar p {wording.p_value(gain.p_value)}.' if st.session_state.get('statistics') else ''}"
     )
     if not gain.told_apart:
-        more = f" About {wording.labelled_rows(gain.rows_to_tell, gain)} would tell." if gain.rows_to_tell else ""
+        more = ""
+        if gain.rows_to_tell:
+            more = f" About {wording.labelled_rows(gain.rows_to_tell, gain)} would, in four of five cases."
         st.info(f"{verdict} The two cannot be told apart on these rows.{more}", icon=":material/balance:")
     elif gain.accuracy.value < 0:
         st.warning(

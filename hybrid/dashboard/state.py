@@ -24,6 +24,7 @@ from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
 from hybrid.tiers.embedders import Embedder, MiniLM
+from hybrid.tiers.gate import KeyWords
 from hybrid.tiers.rules import Edits
 from hybrid.tiers.whatif import WhatIf
 
@@ -71,6 +72,7 @@ def fit(
     *,
     embedder: Embedder | None = None,
     edits: Edits | None = None,
+    key_words: KeyWords | None = None,
     progress: Progress | None = None,
 ) -> Study:
     """Fit a table under these columns; the session stays as it is, so this may run in another thread.
@@ -82,7 +84,7 @@ def fit(
     """
     fresh = Study(drawn.name, drawn.table, columns, notes=drawn.joined)
     fresh.form = drawn.form
-    return fresh.fit(embedder=embedder, edits=edits, progress=progress)
+    return fresh.fit(embedder=embedder, edits=edits, key_words=key_words, progress=progress)
 
 
 def keep(now: Study) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
 
+import numpy as np
 import streamlit as st
 
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.wording import dollars, holds, percent, seconds, signed
+from hybrid.dashboard.wording import dollars, holds, percent, seconds, signed, signed_dollars
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Interval, Summary
 from hybrid.routing.engine import Policy
-from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import Floats
 from hybrid.study.naming import named
 from hybrid.study.terms import Terms
@@ -23,18 +22,38 @@ METRICS = ("accuracy", "escalation", "cost", "latency")
 DETAILS = (
     "accuracy_ci",
     "gained",
+    "over",
     "escalation_ci",
-    "flow",
     "saved",
+    "more",
     "thousand",
     "within",
-    "test_accuracy",
-    "test_escalation",
-    "test_cost",
+    "tune_accuracy",
+    "tune_escalation",
+    "tune_cost",
 )
 TARGETS = {name: f".st-key-tile_{name} [data-testid=stMetricValue] p" for name in METRICS} | {
     name: f"[data-live={name}]" for name in DETAILS
 }
+HELP = {
+    "accuracy": "How often the final answer is right, kept and sent on together (system accuracy). Intervals: Wilson, "
+    "95%. The large number is of test rows, which had no part in choosing; the curves are of tune rows.",
+    "escalation": "Share of the texts for which the last tier is asked (escalation rate, or deferral rate; 1 − "
+    "coverage).",
+    "cost": "What every asked tier costs, gates and failed calls too, times your texts a month. Interval: bootstrap, "
+    "95%.",
+    "latency": "Half of the texts are answered within this (p50); tiers that are asked together overlap.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A tier that answers everything, on the same rows: USD per 1,000, the share right, and p50 in seconds."""
+
+    name: str
+    cost: float
+    accuracy: float
+    latency: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +63,24 @@ class Saying:
     Parameters
     ----------
     llm
-        The LLM that everything could be sent to instead; empty where there is none, or none that answered these rows.
-    everything
-        What that would be on the same rows: USD per 1,000 and accuracy.
-    flow
-        The tier that keeps what is not sent on, and the one that it is sent to; empty where more than two answer.
+        The LLM that everything could be sent to instead; None where there is none, or none that answered these rows.
+    cheap
+        The cheap tier; None where it is the policy itself.
+    rows
+        What was measured on, in words: ``455 test rows``.
+    unpriced, untimed
+        Tiers of the policy whose price, or whose latency, nobody knows: what rests on it is unknown, too.
     statistics
         Whether the field's own terms are used.
     agreement_with
         The model that wrote the labels; None where people did.
     """
 
-    llm: str = ""
-    everything: tuple[float, float] = (0.0, 0.0)
-    flow: tuple[str, str] | tuple[()] = ()
+    llm: Alone | None = None
+    cheap: Alone | None = None
+    rows: str = "these rows"
+    unpriced: tuple[str, ...] = ()
+    untimed: tuple[str, ...] = ()
     statistics: bool = False
     agreement_with: str | None = None
 
@@ -69,7 +92,7 @@ def of_points(
     points: Curve | Surface,
     terms: Terms,
     *,
-    test: Curve | None = None,
+    tune: Curve | Surface | None = None,
     latency: Floats | None = None,
     saying: Saying = PLAIN,
 ) -> dict[str, list[str]]:
@@ -77,35 +100,39 @@ def of_points(
 
     Parameters
     ----------
-    test
-        The same policy on test, at the same thresholds.
+    points
+        Where policies are reported: on test.
+    tune
+        The same policies where the thresholds are chosen, in the same order; None where that is `points`.
     latency
         p50 and p95, shape ``(2, n_points)``; without it that tile does not move along.
     saying
         What is said beside the numbers.
     """
-    accuracy, escalation, cost = (x.ravel() for x in (points.accuracy, points.escalation_rate, points.cost_per_1000))
-    ends = [points.band(), points.escalation_band()]
-    (low, high), (low_escalation, high_escalation) = ((a.ravel(), b.ravel()) for a, b in ends)
-    texts = _rates(accuracy, escalation, cost, terms, saying)
+    (low, high), (low_escalation, high_escalation) = points.band(), points.escalation_band()
+    texts = _rates(points.accuracy, points.escalation_rate, points.cost_per_1000, terms, saying)
     texts |= {"accuracy_ci": _intervals(low, high), "escalation_ci": _intervals(low_escalation, high_escalation)}
-    if test is not None:
+    if tune is not None:
+        fresh, chosen = (zip(x.accuracy.ravel(), *(b.ravel() for b in x.band()), strict=True) for x in (points, tune))
         texts |= {
-            "test_accuracy": [
-                _test_accuracy(Interval(*tune), Interval(*fresh), saying)
-                for tune, fresh in zip(
-                    zip(accuracy, low, high, strict=True), zip(test.accuracy, *test.band(), strict=True), strict=True
-                )
+            "tune_accuracy": [
+                _tune_accuracy(Interval(*a), Interval(*b), saying) for a, b in zip(chosen, fresh, strict=True)
             ],
-            "test_escalation": [percent(e) for e in test.escalation_rate],
-            "test_cost": [_test_cost(c, terms) for c in test.cost_per_1000],
+            "tune_escalation": [percent(e) for e in tune.escalation_rate.ravel()],
+            **(
+                {} if saying.unpriced else {"tune_cost": [_month(c, terms, saying) for c in tune.cost_per_1000.ravel()]}
+            ),
         }
     if latency is not None:
-        texts |= {"latency": [seconds(p50) for p50 in latency[0]], "within": [seconds(p95) for p95 in latency[1]]}
+        texts |= {
+            name: [_wait(s, saying) for s in row] for name, row in zip(("latency", "within"), latency, strict=True)
+        }
     return texts
 
 
-def of_summary(summary: Summary, terms: Terms, *, test: Summary | None, saying: Saying = PLAIN) -> dict[str, str]:
+def of_summary(
+    summary: Summary, terms: Terms, *, tune: Summary | None = None, saying: Saying = PLAIN
+) -> dict[str, str]:
     """Return what every tile says about a policy."""
     s = summary
     rates = _rates([s.accuracy.value], [s.escalation_rate.value], [s.cost_per_1000.value], terms, saying)
@@ -114,12 +141,12 @@ def of_summary(summary: Summary, terms: Terms, *, test: Summary | None, saying: 
         for name, i in (("accuracy", s.accuracy), ("escalation", s.escalation_rate))
     }
     texts = {name: said[0] for name, said in rates.items()}
-    texts |= {"latency": seconds(s.latency_p50), "within": seconds(s.latency_p95)}
-    if test is not None:
+    texts |= {"latency": _wait(s.latency_p50, saying), "within": _wait(s.latency_p95, saying)}
+    if tune is not None:
         texts |= {
-            "test_accuracy": _test_accuracy(s.accuracy, test.accuracy, saying),
-            "test_escalation": percent(test.escalation_rate.value),
-            "test_cost": _test_cost(test.cost_per_1000.value, terms),
+            "tune_accuracy": _tune_accuracy(tune.accuracy, s.accuracy, saying),
+            "tune_escalation": percent(tune.escalation_rate.value),
+            **({} if saying.unpriced else {"tune_cost": _month(tune.cost_per_1000.value, terms, saying)}),
         }
     return texts
 
@@ -131,141 +158,140 @@ def _rates(
     terms: Terms,
     saying: Saying,
 ) -> dict[str, list[str]]:
+    accuracy, escalation, cost = (np.asarray(x, dtype=float).ravel() for x in (accuracy, escalation, cost))
     texts = {
         "accuracy": [percent(a) for a in accuracy],
         "escalation": [percent(e) for e in escalation],
-        "cost": [dollars(terms.month(c)) for c in cost],
-        "thousand": [_thousand(a, c, terms) for a, c in zip(accuracy, cost, strict=True)],
+        "cost": [_month(c, terms, saying) for c in cost],
+        "thousand": [_thousand(a, c, terms, saying) for a, c in zip(accuracy, cost, strict=True)],
     }
-    if saying.llm:
-        dear, right = saying.everything
-        texts["gained"] = [f"{signed(a - right)} points against {saying.llm} for everything" for a in accuracy]
-        texts["saved"] = [f"{change(c, dear)} {saying.llm} for everything" for c in cost]
-    if saying.flow:
-        texts["flow"] = [_flow(e, *saying.flow) for e in escalation]
+    for who, right, paid in ((saying.llm, "gained", "saved"), (saying.cheap, "over", "more")):
+        if who is not None:
+            texts[right] = [f"{signed(a - who.accuracy)} points vs {who.name} alone" for a in accuracy]
+            if not saying.unpriced and np.isfinite(who.cost):
+                change = saved if paid == "saved" else _more
+                texts[paid] = [change(c, who, terms) for c in cost]
     return texts
 
 
-def change(cost: float, reference: float) -> str:
-    """Return how a cost compares with another: ``−64% against``.
+def saved(cost: float, llm: Alone, terms: Terms) -> str:
+    """Return how a cost compares with that of the LLM for everything.
 
     Examples
     --------
-    >>> change(36, 100), change(150, 100), change(100.1, 100), change(2, 0)
-    ('−64% against', '+50% against', 'as much as', '+$2.00 per 1,000 against')
+    >>> llm = Alone("llm", 100.0, 0.9, 1.0)
+    >>> saved(36, llm, Terms()), saved(150, llm, Terms()), saved(100.1, llm, Terms())
+    ('−64% vs llm alone', '+50% vs llm alone', 'as much as llm alone')
     """
-    if reference == 0:
-        return "as much as" if cost == 0 else f"+{dollars(cost)} per 1,000 against"
-    share = round(100 * (cost / reference - 1), 9)
-    return f"{share:+.0f}% against".replace("-", "−") if abs(share) >= 0.5 else "as much as"
+    if llm.cost == 0:
+        return _more(cost, llm, terms)
+    share = round(100 * (cost / llm.cost - 1), 9)
+    return (f"{share:+.0f}% vs" if abs(share) >= 0.5 else "as much as").replace("-", "−") + f" {llm.name} alone"
 
 
-def _flow(escalation: float, stays: str, goes: str) -> str:
-    share = round(100 * escalation, 9)
-    sent = f"{share:.0f}" if share in (0, 100) or 1 <= share <= 99 else f"{share:.1f}"
-    kept = f"{100 - float(sent):g}"
-    return f"Of 100 texts, {kept} stay with {stays}, {float(sent):g} go on to {goes}."
+def _more(cost: float, who: Alone, terms: Terms) -> str:
+    by = terms.month(cost) - terms.month(who.cost)
+    return f"as much as {who.name} alone" if round(by, 9) == 0 else f"{signed_dollars(by)} vs {who.name} alone"
 
 
 def _intervals(low: Floats | Sequence[float], high: Floats | Sequence[float]) -> list[str]:
-    return [f"{percent(a)} to {percent(b)}" for a, b in zip(low, high, strict=True)]
+    return [f"{percent(a)} to {percent(b)}" for a, b in zip(np.ravel(low), np.ravel(high), strict=True)]
 
 
-def _test_accuracy(tune: Interval, test: Interval, saying: Saying) -> str:
-    if not saying.statistics:
-        return f"{percent(test.value)}. Holds on fresh rows: {holds(tune, test)}"
-    between = f"{percent(test.low)} to {percent(test.high)}"
-    return f"{percent(test.value)} ({between}), optimism {signed(tune.value - test.value)}"
+def _tune_accuracy(tune: Interval, fresh: Interval, saying: Saying) -> str:
+    if saying.statistics:
+        return f"{percent(tune.value)}, optimism {signed(tune.value - fresh.value)}"
+    return f"{percent(tune.value)}; holds on fresh rows: {holds(tune, fresh)}"
 
 
-def _test_cost(cost: float, terms: Terms) -> str:
-    return f"{dollars(terms.month(cost))} a month"
+def _month(cost: float, terms: Terms, saying: Saying) -> str:
+    return "unknown" if saying.unpriced else dollars(terms.month(cost))
 
 
-def _thousand(accuracy: float, cost: float, terms: Terms) -> str:
+def _wait(latency: float, saying: Saying) -> str:
+    return "unknown" if saying.untimed else seconds(latency)
+
+
+def _untimed(saying: Saying) -> str:
+    return f"nobody said how long {', '.join(saying.untimed)} takes: set it under What if"
+
+
+def _thousand(accuracy: float, cost: float, terms: Terms, saying: Saying) -> str:
+    if saying.unpriced:
+        return f"no price of {', '.join(saying.unpriced)} is known: set it under What if"
     paid = f"{dollars(cost)} per 1,000 texts"
     mistakes = f", {dollars(terms.with_mistakes(accuracy, cost))} a month with mistakes"
     return paid + mistakes if terms.wrong_cost else paid
 
 
-def draw(summary: Summary, terms: Terms, *, test: Summary | None, policy: Policy, saying: Saying) -> None:
-    """Draw the tiles; the script of the draggable threshold moves their numbers along."""
-    said = of_summary(summary, terms, test=test, saying=saying)
+def draw(summary: Summary, terms: Terms, *, tune: Summary | None, policy: Policy, saying: Saying) -> None:
+    """Draw the four tiles; the script of the draggable threshold moves their numbers along."""
+    said = of_summary(summary, terms, tune=tune, saying=saying)
     mark = " · simulated" if policy.simulated else ""
-    full, model = saying.statistics, saying.agreement_with
-    cost = summary.cost_per_1000
-    flow: tuple[str, str | None, str] = ("", "flow", "") if saying.flow else (flow_of(summary, policy), None, "")
+    full, cost, model = saying.statistics, summary.cost_per_1000, saying.agreement_with
     reach = ", ".join(f"{n} {r:.0%}" for n, r in zip(policy.names, summary.reach, strict=True))
     interval = "95% CI " if full else ""
-    cards: tuple[tuple[str, str, list[tuple[str, str | None, str]], str | None], ...] = (
-        (
-            "accuracy",
+    last = inert(policy.names[-1])
+    both = [who for who in (saying.llm, saying.cheap) if who is not None]
+    waits = ", ".join(f"{who.name} alone {seconds(who.latency)}" for who in both if np.isfinite(who.latency))
+    cards: dict[str, tuple[str, list[tuple[str, str | None, str]]]] = {
+        "accuracy": (
             f"{named('Right answers', model and inert(model))}{mark}",
             [
-                *([("", "gained", "")] if saying.llm else []),
-                (interval, "accuracy_ci", f" on {summary.n_rows:,} tune rows"),
+                ("", "gained", ""),
+                ("", "over", ""),
+                (interval, "accuracy_ci", f" on {saying.rows}"),
+                ("tune rows: ", "tune_accuracy", ""),
             ],
-            "test_accuracy",
         ),
-        (
-            "escalation",
-            f"Sent to {inert(policy.names[-1])}",
+        "escalation": (
+            f"Sent to {last}",
             [
-                flow,
-                *([("escalation rate, 95% CI ", "escalation_ci", ""), (f"asked: {reach}", None, "")] if full else []),
+                ("escalation rate, 95% CI " if full else "", "escalation_ci", ""),
+                ("tune rows: ", "tune_escalation", ""),
+                *([(f"asked: {reach}", None, "")] if full else []),
             ],
-            "test_escalation",
         ),
-        (
-            "cost",
+        "cost": (
             f"Cost per month{mark}",
             [
-                *([("", "saved", "")] if saying.llm else []),
+                ("", "saved", ""),
+                ("", "more", ""),
                 ("", "thousand", ""),
-                *([(f"95% CI {dollars(cost.low)} to {dollars(cost.high)} per 1,000", None, "")] if full else []),
+                ("tune rows: ", "tune_cost", ""),
+                *([(_cost_interval(cost), None, "")] if full and not saying.unpriced else []),
             ],
-            "test_cost",
         ),
-        (
-            "latency",
+        "latency": (
             f"Waiting time{mark}",
             [
-                ("p50; p95 " if full else "half of the texts; 95% within ", "within", ""),
+                (_untimed(saying), None, "")
+                if saying.untimed
+                else ("p50; p95 " if full else "half of the texts; 95% within ", "within", ""),
+                *([(waits, None, "")] if waits else []),
                 *([("of the per-text latency; tiers asked together overlap", None, "")] if full else []),
             ],
-            None,
         ),
-    )
+    }
     with st.container(key="tiles"):
-        for column, (name, label, details, on_test) in zip(st.columns(len(cards), gap="small"), cards, strict=True):
+        for column, (name, (label, details)) in zip(st.columns(len(cards), gap="small"), cards.items(), strict=True):
             with column, st.container(border=True, height="stretch", key=f"tile_{name}"):
-                st.metric(label, said[name])
+                st.metric(label, said[name], help=HELP[name])
                 lines = [_line(before, live, after, said) for before, live, after in details]
-                if on_test:
-                    lines.append(
-                        _line("test rows: ", on_test, "", said) if test else "test rows: none has every answer"
-                    )
-                elif test:
-                    waits = f"{seconds(test.latency_p50)}, 95% within {seconds(test.latency_p95)}"
-                    lines.append(_line(f"test rows: {waits}", None, "", said))
-                st.html(f"<div class='tile-detail'>{'<br>'.join(lines)}</div>")
+                shown = "<br>".join(line for line in lines if line)
+                st.html(f"<div class='tile-detail'>{shown}</div>")
 
 
-def flow_of(summary: Summary, policy: Policy) -> str:
-    """Return where texts go, in a sentence."""
-    names, reach = policy.names, [100 * r for r in summary.reach]
-    if len(names) == 1:
-        return f"Every text is answered by {names[0]}."
-    if isinstance(policy.pattern, Cascade):
-        kept = [a - b for a, b in pairwise(reach)]
-        stay = ", ".join(f"{n:.0f} with {t}" for n, t in zip(kept, names, strict=False))
-        return f"Of 100 texts, these stay: {stay}; {reach[-1]:.0f} go on to {names[-1]}."
-    answering = [(n, r) for t, n, r in zip(policy.tiers, names, reach, strict=True) if t.kind != "gate"]
-    return f"Of 100 texts, {', '.join(f'{r:.0f} are read by {n}' for n, r in answering)}."
+def _cost_interval(cost: Interval) -> str:
+    if cost.low == cost.high:
+        return "the same for every text"
+    return f"95% CI {dollars(cost.low)} to {dollars(cost.high)} per 1,000"
 
 
-def _line(before: str, live: str | None, after: str, said: dict[str, str]) -> str:
+def _line(before: str, live: str | None, after: str, said: Mapping[str, str]) -> str:
     if live is None:
         return f"<span class='not-live'>{escape(before)}</span>"
-    strong = " class='strong'" if live == "saved" else ""
+    if live not in said:
+        return ""
+    strong = " class='strong'" if live in ("saved", "gained") else ""
     return f"{escape(before)}<span data-live='{live}'{strong}>{escape(said[live])}</span>{escape(after)}"

@@ -15,6 +15,9 @@ from hybrid.study.study import Study
 from hybrid.tiers.classifier import FastClassifier
 from hybrid.tiers.llm.replies import GateSaid
 
+ENGLISH = frozenset({"the", "my", "is", "to", "and", "of", "i", "you"})
+SEEN = 300  # texts that tell the language
+
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner="Loading the bundle …")
 def _runtime(key: str, policy: str, _study: Study, _policy: Policy) -> Runtime:
@@ -56,6 +59,30 @@ def words_for(study: Study, text: str, label: str) -> dict[str, float]:
     assert isinstance(model, FastClassifier)
     added = model.contributions(text, study.dataset.classes.index(label))
     return dict(sorted(added.items(), key=lambda item: -abs(item[1])))
+
+
+def is_english(study: Study) -> bool:
+    """Whether the data's texts seem to be English; where there are none, English is as good as anything."""
+    texts = study.dataset.texts
+    if texts is None:
+        return True
+    seen = [set(str(t).lower().split()) for t in texts[:SEEN]]
+    return bool(np.mean([not words.isdisjoint(ENGLISH) for words in seen]) > 0.3)
+
+
+def examples(study: Study, most: int) -> list[str]:
+    """Return short test texts of the data, each of another class: in the data's own language."""
+    texts, truth = study.dataset.texts, study.dataset.truth
+    found: dict[int, str] = {}
+    if texts is None:
+        return []
+    for i in sorted(study.split.test, key=lambda i: (len(str(texts[i])), int(i))):
+        line = " ".join(str(texts[i]).split())
+        if len(line) > 20:
+            found.setdefault(int(truth[i]), line)
+        if len(found) == most:
+            break
+    return list(found.values())
 
 
 def _recorded(name: str, study: Study, policy: Policy) -> Model:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,18 +13,20 @@ import streamlit as st
 
 from hybrid.dashboard import charts, wording
 from hybrid.dashboard.inert import inert
-from hybrid.dashboard.tiles import Saying, of_points
+from hybrid.dashboard.tiles import Alone, Saying, of_points
 from hybrid.dashboard.tune import threshold_line
 from hybrid.dashboard.tune.axes import Axis
-from hybrid.metrics.curve import Curve, pareto_front
+from hybrid.dashboard.tune.flow import Flow
+from hybrid.dashboard.tune.flow import along as flow_along
+from hybrid.dashboard.tune.flow import over as flow_over
+from hybrid.metrics.curve import Curve, Surface, pareto_front
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy, Threshold
-from hybrid.routing.patterns import PATTERNS
+from hybrid.routing.table import Floats, Tier
+from hybrid.study.answer import unpriced
 from hybrid.study.graded import alone, held
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
-
-Results = Sequence[tuple[Summary, PairedDifference | None]]
 
 
 def summary(study: Study, policy: Policy, side: str) -> Summary | None:
@@ -64,49 +67,108 @@ def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> 
     curve = on.curve(line)
     off = line.value is None
     drawn = policy if off else held(policy, line)  # where the threshold stands is not in the picture
-    key = repr((drawn, line.name, line.index, off))
-    return _figure(study.token, key, axis_name, study, drawn, line), curve, Axis(axis_name, curve)
+    key, dark = repr((drawn, line.name, line.index, off)), is_dark()
+    return _figure(study.token, key, axis_name, dark, study, drawn, line), curve, Axis(axis_name, curve)
+
+
+def is_dark() -> bool:
+    """Whether the page is drawn dark."""
+    return st.context.theme.type == "dark"
 
 
 @st.cache_resource(scope="session", max_entries=20, show_spinner=False)
-def _figure(key: str, drawn: str, axis_name: str, _study: Study, _policy: Policy, _line: Threshold) -> go.Figure:
+def _figure(
+    key: str, drawn: str, axis_name: str, dark: bool, _study: Study, _policy: Policy, _line: Threshold
+) -> go.Figure:
     on = _study.measure(_policy, "tune")
     curve = on.curve(_line)
     figure = charts.threshold_figure(
         curve,
         axis=Axis(axis_name, curve),
         off=on.summary if _line.value is None else None,
-        values=on.graded.gauge(_policy, _line),
+        values=on.graded.gauge(held(_policy, _line), _line),  # of the threshold when it is on
         references=on.baselines,
         title=_line.title,
         strong=_policy.names[-1],
         simulated=simulated(_policy),
+        unpriced=unpriced(_study, _policy),
+        dark=dark,
     )
     return charts.renamed(figure, _study.dataset.agreement_with)
 
 
-def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
-    """Return what tiles say beside a policy's numbers: what the LLM for everything is on its tune rows, and the flow.
+def headline(study: Study, policy: Policy) -> str:
+    """Return the side that the large numbers of every page are of: test, or tune where no test row has every answer."""
+    return study.headline(policy).side
 
-    An LLM that left some of these rows unanswered is not compared with: it would be on other rows.
+
+def is_untimed(study: Study, tier: Tier) -> bool:
+    """Whether nobody said how long a recorded tier takes: no column, no latency that was typed."""
+    said = {r.name for r in study.columns.recorded if r.latency is not None or r.default_latency > 0}
+    return tier.kind == "recorded" and tier.name not in said | set(dict(study.terms.seconds))
+
+
+def untimed(study: Study, policy: Policy) -> tuple[str, ...]:
+    """Return the tiers of a policy whose latency nobody said."""
+    return tuple(t.name for t in policy.tiers if is_untimed(study, t))
+
+
+def month(study: Study, policy: Policy, cost_per_1000: float, terms: Terms | None = None) -> str:
+    """Return a policy's cost in USD a month as text; unknown where the price of a tier is."""
+    return "unknown" if unpriced(study, policy) else wording.dollars((terms or study.terms).month(cost_per_1000))
+
+
+def a_month(study: Study, policy: Policy, cost_per_1000: float) -> str:
+    """Return a policy's cost a month in Markdown, as every page says it."""
+    said = month(study, policy, cost_per_1000)
+    return "cost **unknown**" if said == "unknown" else f"**{inert(said)}** a month"
+
+
+def per_1000(study: Study, policy: Policy, cost: float) -> str:
+    """Return a cost per 1,000 texts as text; unknown where the price of a tier of the policy is."""
+    return "unknown" if unpriced(study, policy) else wording.dollars(cost)
+
+
+def waits(study: Study, policy: Policy, s: Summary) -> str:
+    """Return p50 and p95 of a policy's latency as text; unknown where nobody said how long a tier takes."""
+    return (
+        "unknown" if untimed(study, policy) else f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}"
+    )
+
+
+def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
+    """Return what tiles say beside a policy's numbers: what the LLM for everything, and the cheap tier alone, are.
+
+    An LLM that left some of the policy's rows unanswered is not compared with: it would be on other rows.
     """
-    llm, on = study.llm, study.measure(policy, "tune").graded
-    beside = Saying(statistics=statistics, agreement_with=study.dataset.agreement_with)
-    if llm is not None and policy.names != (llm.name,):
-        both = study.graded(tuple(dict.fromkeys((*policy.names, llm.name))), "tune")
+    measured = study.headline(policy)
+    on, known = measured.graded, {}
+    cheap = next(t for t in policy.tiers if t.name == measured.cheap)
+    for what, tier in (("llm", study.llm), ("cheap", cheap)):
+        if tier is None or policy.names == (tier.name,):
+            continue
+        both = study.graded(tuple(dict.fromkeys((*policy.names, tier.name))), measured.side)
         if np.array_equal(both.rows, on.rows):
-            point = both.summary(alone(llm))
-            beside = replace(beside, llm=llm.name, everything=(point.cost_per_1000.value, point.accuracy.value))
-    answering = [t.name for t in policy.tiers if t.kind != "gate"]
-    if len(answering) == 2 and not isinstance(policy.pattern, PATTERNS["ensemble"]):
-        beside = replace(beside, flow=(answering[0], answering[1]))
-    return beside
+            one = alone(tier)
+            point = both.summary(one)
+            price = math.nan if unpriced(study, one) else point.cost_per_1000.value
+            wait = math.nan if untimed(study, one) else point.latency_p50
+            known[what] = Alone(tier.name, price, point.accuracy.value, wait)
+    return Saying(
+        known.get("llm"),
+        known.get("cheap"),
+        rows=wording.plural(measured.n_rows, f"{measured.side} row"),
+        unpriced=unpriced(study, policy),
+        untimed=untimed(study, policy),
+        statistics=statistics,
+        agreement_with=study.dataset.agreement_with,
+    )
 
 
 def along(
     study: Study, policy: Policy, line: Threshold, terms: Terms, beside: Saying
-) -> tuple[Curve, dict[str, list[str]]]:
-    """Return the points that a drag of a threshold stops at, and what every tile says at each."""
+) -> tuple[Curve, dict[str, list[str]], Flow]:
+    """Return the points of the tune curve that a drag stops at, what every tile says there, and the flow."""
     fixed = held(policy, line)
     return _along(study.token, repr((fixed, line.name, line.index, terms, beside)), study, fixed, line, terms, beside)
 
@@ -114,39 +176,99 @@ def along(
 @st.cache_resource(scope="session", max_entries=20, show_spinner=False)
 def _along(
     key: str, what: str, _study: Study, _policy: Policy, _line: Threshold, _terms: Terms, _beside: Saying
-) -> tuple[Curve, dict[str, list[str]]]:
-    tune, test = (_study.measure(_policy, side) for side in ("tune", "test"))
-    curve = tune.curve(_line)
-    points = curve.on(threshold_line.settable(curve))
+) -> tuple[Curve, dict[str, list[str]], Flow]:
+    shown, tune = _study.headline(_policy), _study.measure(_policy, "tune")
+    points = tune.curve(_line)
+    points = points.on(threshold_line.settable(points))
     texts = of_points(
-        points,
+        shown.curve(_line).on(points.threshold),
         _terms,
-        test=test.curve(_line).on(points.threshold) if test.n_rows else None,
-        latency=tune.graded.latencies(_policy, _line, points.threshold),
+        tune=points if shown.side == "test" else None,
+        latency=shown.graded.latencies(_policy, _line, points.threshold),
         saying=_beside,
     )
-    return points, texts
+    flow = flow_along(shown.graded, _policy, _line, points.threshold)
+    return points, texts | flow.texts(), flow
 
 
-def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.DataFrame:
+def over(
+    study: Study,
+    policy: Policy,
+    pair: tuple[Threshold, Threshold],
+    levels: tuple[Floats, Floats],
+    beside: Saying,
+    parts: Sequence[str],
+) -> tuple[Surface, dict[str, list[str]], dict[str, list[float]]]:
+    """Return the tune surface over two thresholds, what every tile says at each point of it, and the flow's widths.
+
+    Parameters
+    ----------
+    parts
+        Of the flow that is drawn: what the map moves must be the same.
+    """
+    shown, tune = study.headline(policy), study.measure(policy, "tune").graded
+    surface = tune.surface(policy, pair, levels)
+    reported = shown.graded.surface(policy, pair, levels)
+    said = of_points(reported, study.terms, tune=surface if shown.side == "test" else None, saying=beside)
+    flow = flow_over(shown.graded, policy, pair, levels)
+    if flow.parts != tuple(parts):
+        return surface, said, {}
+    return surface, said | flow.texts(), flow.widths()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the table.
+
+    Parameters
+    ----------
+    pin
+        What it is of.
+    measured
+        On the rows that its own tiers answered, as on every page.
+    difference
+        Against the first line, on the rows that both answered; None for the first, or where there are none.
+    shared
+        The first line and this one on those rows.
+    """
+
+    pin: Pin
+    measured: Summary
+    difference: PairedDifference | None = None
+    shared: tuple[Summary, Summary] | None = None
+
+
+def side_by_side(study: Study, every: Sequence[Pin], side: str) -> list[Line]:
+    """Measure each on its own rows, and against the first on the rows that both answered."""
+    lines: list[Line] = []
+    for pin in every:
+        s = summary(study, pin.policy, side)
+        if s is None:
+            continue
+        both = study.compare([lines[0].pin.policy, pin.policy], side) if lines else []
+        lines.append(Line(pin, s, both[1][1], (both[0][0], both[1][0])) if both else Line(pin, s))
+    return lines
+
+
+def comparison_table(study: Study, lines: Sequence[Line], terms: Terms) -> pd.DataFrame:
     """Put policies side by side, a column for each; differences are against the first."""
-    first = pins[0].name
+    first = lines[0].pin.name
     rows = []
-    for kept, (s, difference) in zip(pins, results, strict=True):
-        cost = s.cost_per_1000
+    for line in lines:
+        kept, s, difference = line.pin, line.measured, line.difference
+        cost, alike = s.cost_per_1000, "reference" if line is lines[0] else "no row in common"
         shown = {
             "": kept.name,
             "Policy": wording.describe(kept.policy) + (" (simulated)" if kept.policy.simulated else ""),
             "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
-            f"Accuracy against {first}": wording.verdict(difference) if difference else "reference",
-            "Per 1,000 (95% CI)": f"{wording.dollars(cost.value)} "
-            f"({wording.dollars(cost.low)} to {wording.dollars(cost.high)})",
-            "Exact McNemar p": f"{difference.p_value:.3g}" if difference else "reference",
-            f"Cost against {first}": wording.cheaper(results[0][0], s, difference) if difference else "reference",
-            "Per month": wording.dollars(terms.month(cost.value)),
+            f"Accuracy against {first}": wording.verdict(difference) if difference else alike,
+            "Per 1,000 (95% CI)": wording.money(cost) if not unpriced(study, kept.policy) else "unknown",
+            "Exact McNemar p": wording.p_value(difference.p_value) if difference else alike,
+            f"Cost against {first}": _cheaper(study, lines[0], line) or alike,
+            "Per month": month(study, kept.policy, cost.value, terms),
             "Per month with mistakes": wording.dollars(terms.with_mistakes(s.accuracy.value, cost.value)),
-            "Escalated": wording.percent(s.escalation_rate.value),
-            "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
+            "Sent to its last tier": wording.percent(s.escalation_rate.value),
+            "Latency p50 / p95": waits(study, kept.policy, s),
             "Macro-F1": f"{s.macro_f1:.3f}",
         }
         if not terms.wrong_cost:
@@ -155,14 +277,23 @@ def comparison_table(pins: Sequence[Pin], results: Results, terms: Terms) -> pd.
     return pd.DataFrame(rows).set_index("").T
 
 
-def trade_off(study: Study, pins: Sequence[Pin], results: Results, side: str) -> go.Figure:
+def _cheaper(study: Study, first: Line, line: Line) -> str:
+    if line.difference is None or line.shared is None:
+        return ""
+    known = not unpriced(study, first.pin.policy) and not unpriced(study, line.pin.policy)
+    return wording.cheaper(*line.shared, line.difference) if known else "unknown"
+
+
+def trade_off(study: Study, lines: Sequence[Line], side: str) -> go.Figure:
     """Draw policies by cost and accuracy."""
-    choices = [p.policy for p in pins]
+    choices = [line.pin.policy for line in lines]
     references = study.measure(choices[0], side).baselines
-    everyone = [(s.cost_per_1000.value, s.accuracy.value) for s, _ in results] + list(references.alone.values())
+    everyone = [(x.measured.cost_per_1000.value, x.measured.accuracy.value) for x in lines] + list(
+        references.alone.values()
+    )
     cost, accuracy = np.array(everyone, dtype=float).T
     figure = charts.trade_off_figure(
-        [(kept.name, s, kept.policy.simulated) for kept, (s, _) in zip(pins, results, strict=True)],
+        [(x.pin.name, x.measured, x.pin.policy.simulated) for x in lines],
         references=references,
         front=list(pareto_front(cost, accuracy)),
         simulated=simulated(*choices),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from math import hypot
+from math import hypot, isfinite
 
 from hybrid.metrics.summary import Interval, PairedDifference, Summary
 from hybrid.routing.engine import Policy
@@ -27,8 +27,8 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def plural(n: float, what: str) -> str:
-    """Return a number with its unit: ``1 point``, ``2.5 points``."""
-    return f"{n:g} {what}{'' if n == 1 else 's'}"
+    """Return a number with its unit: ``1 point``, ``2.5 points``, ``1,065 rows``."""
+    return f"{f'{n:,}' if isinstance(n, int) else f'{n:g}'} {what}{'' if n == 1 else 's'}"
 
 
 def labelled_rows(n: int, seen: PairedDifference) -> str:
@@ -49,17 +49,28 @@ def interval_text(interval: Interval, form: str = ".1%", prefix: str = "") -> st
 
 
 def dollars(value: float) -> str:
-    """Return USD with enough digits to be told from zero.
+    """Return USD with enough digits to be told from zero, and none that mean nothing; nan is unknown.
 
     Examples
     --------
-    >>> dollars(1234.5), dollars(0.5), dollars(0.00001234)
-    ('$1,234.50', '$0.500', '$0.0000123')
+    >>> dollars(1234.5), dollars(53.444), dollars(0.5), dollars(0.00001234), dollars(0), dollars(float("nan"))
+    ('$1,234', '$53.44', '$0.500', '$0.0000123', '$0', 'unknown')
     """
+    if not isfinite(value):
+        return "unknown"
     value = round(value, 12)
-    if value >= 1 or value <= 0:
+    if value <= 0 or round(value, 2) >= 100:
+        return f"${value:,.0f}"
+    if value >= 1:
         return f"${value:,.2f}"
     return f"${value:.{2 - int(f'{value:.2e}'.split('e')[1])}f}"
+
+
+def money(interval: Interval) -> str:
+    """Return USD with its interval, which is left out where it has no width: ``$0.534 ($0.488 to $0.580)``."""
+    if interval.low == interval.high:
+        return dollars(interval.value)
+    return f"{dollars(interval.value)} ({dollars(interval.low)} to {dollars(interval.high)})"
 
 
 def holds(tune: Interval, fresh: Interval) -> str:
@@ -95,9 +106,23 @@ def signed_dollars(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a latency in the unit that reads best."""
-    value = round(value, 12)
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.2f} s"
+    """Return a latency in the unit that reads best; nan is unknown.
+
+    Examples
+    --------
+    >>> seconds(0.0012), seconds(1.5), seconds(0), seconds(float("nan"))
+    ('1.2 ms', '1.50 s', '0 ms', 'unknown')
+    """
+    if not isfinite(value):
+        return "unknown"
+    if round(value, 3) >= 1:
+        return f"{value:.2f} s"
+    return f"{1000 * value:.3g} ms" if value >= 1e-5 or value <= 0 else "under 0.01 ms"
+
+
+def p_value(value: float) -> str:
+    """Return the p-value of a test; below 0.001 more digits say nothing."""
+    return "< 0.001" if value < 0.001 else f"{value:.3g}"
 
 
 def describe(policy: Policy) -> str:
@@ -109,8 +134,17 @@ def describe(policy: Policy) -> str:
 
 
 def threshold(value: float) -> str:
-    """Return a threshold, or another number of a pattern, as it is read: ``0.85``, or ``never``."""
-    return "never" if value == NEVER else f"{value:.4g}"
+    """Return a threshold, or another number of a pattern, as it is read: ``0.85``, or ``never``; never as 1e-05.
+
+    Examples
+    --------
+    >>> threshold(0.85), threshold(0.823058165), threshold(0.9999912), threshold(0.00001), threshold(NEVER)
+    ('0.85', '0.8231', '0.999991', '0.00001', 'never')
+    """
+    if value == NEVER:
+        return "never"
+    digits = 4 if value in (0.0, 1.0) or 5e-5 <= value < 1 - 5e-5 else 6
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") or "0"
 
 
 def short(policy: Policy) -> str:
@@ -118,9 +152,11 @@ def short(policy: Policy) -> str:
     if len(policy.tiers) == 1:
         return f"{policy.names[0]} alone"
     values = [t.value for t in policy.thresholds() if t.value is not None]
-    said = " / ".join(threshold(v) for v in values[:4])
-    own = sum(t is not None for t in own_thresholds(policy))
-    return f"{policy.pattern.title} {said}{f' + {own} classes' if own else ''}"
+    own = own_thresholds(policy)
+    if own and None not in own:
+        return f"{policy.pattern.title} by class"
+    said = f"{policy.pattern.title} {' / '.join(threshold(v) for v in values[:4])}".strip()
+    return f"{said}{f' + {len(own) - own.count(None)} classes' if own else ''}"
 
 
 def own_thresholds(policy: Policy) -> tuple[float | None, ...]:

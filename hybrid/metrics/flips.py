@@ -93,6 +93,7 @@ def flips(policy: Policy, predictions: Predictions, truth: Labels, *, name: str,
     at_0, at_1 = (with_threshold(policy, name, index, edge) for edge in (0.0, NEVER))
     kept, passed = replay(at_0, predictions), replay(at_1, predictions)
     gauge = at_0.pattern.gauge(known(predictions.select(policy.names)), name, index)
+    gauge = np.nan_to_num(gauge, nan=0.0)  # a row that the threshold is not for: kept or passed on, it is the same
 
     def both(a: Floats | Bools, b: Floats | Bools) -> Sum:
         return Sum(a, b.astype(float) - a)

@@ -21,6 +21,11 @@ SLOW_SHARE = 0.05  # of the texts may take longer than a latency cap
 TOLERANCE = 1e-9  # relative: sums in another order differ in the last bits
 
 
+def _usd(value: float) -> str:
+    """Return an amount with four digits that mean something, written out: 0.00002, never 2e-05."""
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What to look for, and within which limits.
@@ -77,7 +82,7 @@ class Goal:
         if self.floor is not None:
             said.append(f"accuracy at least {self.floor:.1%}")
         if self.budget is not None:
-            said.append(f"at most ${self.budget:.4g} per 1,000")
+            said.append(f"at most ${_usd(self.budget)} per 1,000")
         if self.seconds is not None:
             said.append(f"95% of texts within {self.seconds:g} s")
         return tuple(said)
@@ -89,7 +94,7 @@ class Goal:
             CHEAPEST: "cheapest",
             MOST_ACCURATE: "most accurate",
             LEAST_TOTAL: "least total cost"
-            + (f" at ${self.wrong:.4g} per wrong answer" if isinstance(self.wrong, int | float) else ", by a table"),
+            + (f" at ${_usd(self.wrong)} per wrong answer" if isinstance(self.wrong, int | float) else ", by a table"),
         }[self.kind]
         return ", ".join([what, *self.limits])
 

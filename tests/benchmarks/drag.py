@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from driving import BREAK_THE_LINE, CHROMIUM, HOW, go, open_sample, serving, settle
+from driving import BREAK_THE_LINE, CHROMIUM, HOW, go, serving, settle
 
 GRIP = ".hybrid-threshold-overlay .grip"
 # every frame's time; for every pointer move the time from the event to the first frame after the line has moved
@@ -102,6 +102,15 @@ def releases(page, n):
         found.append(page.evaluate("() => window.released"))
         settle(page)
     return found
+
+
+def open_sample(page, url):
+    """Open the Data page and load the sample."""
+    page.goto(url)
+    settle(page)
+    page.get_by_role("button", name="Use the sample data").click()
+    page.locator(".st-key-policy_bar").wait_for(timeout=120_000)
+    settle(page)
 
 
 def predictions_only(n_rows, folder):

@@ -11,12 +11,14 @@ from hybrid.dashboard import charts, controls, state, views, wording
 from hybrid.dashboard.charts import Mark
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune.suggest_panel import KINDS
+from hybrid.dashboard.views import Line
 from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
-from hybrid.metrics.summary import Baselines, PairedDifference, Summary
+from hybrid.metrics.summary import Baselines
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.study import defaults
+from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
 from hybrid.study.naming import named
@@ -42,8 +44,16 @@ def pick_goal(study: Study) -> Goal:
         llm = study.llm_alone
         on = None if llm is None else views.summary(study, llm, "tune")
         half = 0.5 if on is None else on.cost_per_1000.value / 2
+        digits = charts.money_digits(half) + 1
         budget = st.number_input(
-            "USD per 1,000 at most", 0.0, 1e9, float(f"{half:.2g}"), key="compare_budget", width=210, format="%.6f"
+            "USD per 1,000 at most",
+            0.0,
+            1e9,
+            round(half, digits),
+            step=10.0**-digits,
+            key="compare_budget",
+            width=210,
+            format=f"%.{digits}f",
         )
         return Goal(MOST_ACCURATE, budget=float(budget))
     if kind != LEAST_TOTAL:
@@ -98,41 +108,50 @@ def draw(study: Study, found: Recommendation, pins: Sequence[Pin], at_hand: Poli
     fronts = {PATTERNS[n].title: found.fronts[n] for n in PATTERNS if found.fronts and found.fronts.get(n)}
     best = {PATTERNS[n].title: p for n in PATTERNS if (p := found.best_of(n)) is not None}
     policies = {title: [p.policy for p in points] for title, points in fronts.items()}
+    policies |= {charts.BEST + title: [p.policy] for title, p in best.items()}
     answered = study.accuracy("tune")
     tiers = [t for t in defaults.answering(study.tiers) if t.name in answered and t.kind != "rules"]
+    every = {f"{t.name} alone": alone(t) for t in tiers}
+    policies |= {charts.ALONE: list(every.values()), charts.PINNED: [p.policy for p in pins]}
     figure = charts.frontier_figure(
         {t: [Mark(words(p.policy), p.cost_per_1000, p.accuracy) for p in points] for t, points in fronts.items()},
         best={t: Mark(f"best {words(p.policy)}", p.cost_per_1000, p.accuracy) for t, p in best.items()},
         references=_references(study),
-        alone=_marks(study, {f"{t.name} alone": alone(t) for t in tiers}),
+        alone=_marks(study, every),
         pins=_marks(study, {p.name: p.policy for p in pins}),
         at_hand=next(iter(_marks(study, {"policy at hand": at_hand})), None),
+        dark=views.is_dark(),
     )
     turn = st.session_state.setdefault("compare_turn", 0)  # a new key after a click: nothing stays selected
     key = f"frontier.{turn}"
     st.plotly_chart(
         charts.renamed(figure, study.dataset.agreement_with),
         key=key,
-        on_select=partial(_clicked, key, policies, {t: p.policy for t, p in best.items()}),
+        on_select=partial(_clicked, key, policies),
         selection_mode="points",
         config={"displayModeBar": False},
         alt="Right answers against cost per 1,000 texts: the whole frontier of every pattern, each tier alone, random "
         "and oracle escalation, and the policy at hand.",
     )
+    unknown = [t.name for t in tiers if unpriced(study, alone(t))]
+    if unknown:
+        st.info(
+            f"No price is known for {inert(', '.join(unknown))}: on the chart it counts $0. Set it under What if.",
+            icon=":material/payments:",
+        )
     n = sorted({p.n_rows for points in fronts.values() for p in points})
     rows = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
     st.caption(
         f"Measured on {rows} tune rows, where the thresholds were chosen: part of a lead here is luck; the table is of "
-        "rows that had no part in choosing. Large marks: the best for the goal. **Click a point to use it.**"
+        "rows that had no part in choosing. Large marks: the best for the goal. **Click any point or mark to use it.**"
     )
 
 
-def _clicked(key: str, policies: Mapping[str, Sequence[Policy]], best: Mapping[str, Policy]) -> None:
+def _clicked(key: str, policies: Mapping[str, Sequence[Policy]]) -> None:
     points = st.session_state[key].selection.points
     place = next((p["customdata"] for p in points if p.get("customdata")), None)
     if place is not None:
-        title, i = str(place[0]), int(place[1])
-        use(best[title] if i < 0 else policies[title][i])
+        use(policies[str(place[0])][int(place[1])])
 
 
 def use(policy: Policy) -> None:
@@ -176,9 +195,6 @@ def _references(study: Study) -> Baselines | None:
     return pair.baselines(both, cheap=study.cheap.name, strong=study.llm.name)
 
 
-Row = tuple[Pin, Summary, PairedDifference | None]
-
-
 def entries(study: Study, best: Mapping[str, Policy], pins: Sequence[Pin]) -> list[Pin]:
     """Return what stands in the table: the strongest LLM and the cheap tier alone, every pattern's best, the pins."""
     fixed = [p for p in (study.llm_alone, study.cheap_alone) if p is not None]
@@ -186,38 +202,27 @@ def entries(study: Study, best: Mapping[str, Policy], pins: Sequence[Pin]) -> li
     return [Pin(name, policy) for name, policy in (*once.items(), *best.items())] + list(pins)
 
 
-def measured(study: Study, every: Sequence[Pin], side: str) -> list[Row]:
-    """Measure them on the rows that all of their tiers answered; where there are none, each on its own."""
-    policies = [p.policy for p in every]
-    together = study.compare(policies, side)
-    if together:
-        return [(p, s, d) for p, (s, d) in zip(every, together, strict=True)]
-    rows = []
-    for i, p in enumerate(every):
-        s = views.summary(study, p.policy, side)
-        if s is not None:
-            rows.append((p, s, study.against(p.policy, policies[0], side) if i else None))
-    return rows
-
-
-def table(study: Study, rows: Sequence[Row], at_hand: Policy) -> None:
+def table(study: Study, lines: Sequence[Line], at_hand: Policy) -> None:
     """Draw a line for each policy: what it is, how often it is right, what it costs, and a button that takes it."""
-    first, model = rows[0][0].name, study.dataset.agreement_with
-    for kept, s, difference in rows:
+    first, model = lines[0].pin.name, study.dataset.agreement_with
+    full = bool(st.session_state.get("statistics"))
+    for line in lines:
+        kept, s, n = line.pin, line.measured, len({x.measured.n_rows for x in lines})
         with st.container(border=True, key=f"row_{kept.name}"):
-            name, right, paid, button = st.columns([3.2, 2.6, 2.6, 1], vertical_alignment="center")
+            name, right, paid, button = st.columns([3, 2.7, 2.7, 0.9], vertical_alignment="center")
             mark = " :orange-badge[simulated]" if kept.policy.simulated else ""
-            name.markdown(f"**{inert(kept.name)}**{mark}")
+            said = f"**{inert(kept.name)}**{mark}"
             if not kept.name.endswith(" alone"):
-                name.caption(inert(words(kept.policy)))
-            said = f"**{wording.percent(s.accuracy.value)}** right ({wording.interval_text(s.accuracy)})"
-            right.markdown(named(said, model and inert(model)))
-            cost = s.cost_per_1000
-            month = wording.dollars(study.terms.month(cost.value))
-            paid.markdown(f"**{inert(month)}** a month · {inert(wording.dollars(cost.value))} per 1,000")
-            if difference is not None:
-                right.markdown(_right_against(difference, first))
-                paid.markdown(_cost_against(rows[0][1], s, difference))
+                said += f"  \n:small[{inert(words(kept.policy))}]"
+            name.markdown(said)
+            on = f" on {wording.plural(s.n_rows, 'row')}" if n > 1 else ""
+            said = f"**{wording.percent(s.accuracy.value)}** right ({wording.interval_text(s.accuracy)}){on}"
+            right.markdown(f"{named(said, model and inert(model))}  \n{_right_against(line, first, full=full)}")
+            cost = s.cost_per_1000.value
+            thousand, said = views.per_1000(study, kept.policy, cost), views.a_month(study, kept.policy, cost)
+            said += f" · {inert(thousand)} per 1,000" if thousand != "unknown" else ""
+            known = not unpriced(study, kept.policy) and not unpriced(study, lines[0].pin.policy)
+            paid.markdown(f"{said}  \n{_cost_against(line) if known else ':gray[set the price under What if]'}")
             if kept.policy == at_hand:
                 button.markdown(":material/check: in use")
             else:
@@ -227,17 +232,24 @@ def table(study: Study, rows: Sequence[Row], at_hand: Policy) -> None:
                 )  # fmt: skip
 
 
-def _right_against(d: PairedDifference, first: str) -> str:
-    said = inert(wording.points(d.accuracy))
+def _right_against(line: Line, first: str, *, full: bool) -> str:
+    d = line.difference
+    if d is None:
+        return ":gray[what the others are compared with]" if line.pin.name == first else ":gray[no row in common]"
+    test = f", exact McNemar p {wording.p_value(d.p_value)}" if full else ""
     if not d.uplift and not d.regression:
-        return f"right and wrong on the same {d.n_rows:,} rows as {inert(first)}"
+        return f":gray[right and wrong on the same rows as {inert(first)}]"
     if not d.told_apart:
-        return f"{said}: cannot be told apart on {d.n_rows:,} rows"
-    return f":{'green' if d.accuracy.value > 0 else 'red'}[{said}] on {d.n_rows:,} rows"
+        between = f"{wording.signed(d.accuracy.low)} to {wording.signed(d.accuracy.high)} points"
+        return f":gray[cannot be told apart ({inert(between)}){test}]"
+    return f":{'green' if d.accuracy.value > 0 else 'red'}[{inert(wording.points(d.accuracy))}{test}]"
 
 
-def _cost_against(reference: Summary, s: Summary, d: PairedDifference) -> str:
-    said = inert(wording.cheaper(reference, s, d))
+def _cost_against(line: Line) -> str:
+    d = line.difference
+    if d is None or line.shared is None:
+        return ""
+    said = inert(wording.cheaper(*line.shared, d))
     if d.cost_per_1000.low <= 0 <= d.cost_per_1000.high:
-        return said
+        return f":gray[{said}]"
     return f":{'green' if d.cost_per_1000.value < 0 else 'red'}[{said}]"

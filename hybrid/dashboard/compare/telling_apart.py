@@ -90,7 +90,8 @@ def verdict(found: PairedDifference, one: str, two: str) -> str:
     told = "told apart" if found.told_apart else "**cannot be told apart**"
     return (
         f"**{one}** against **{two}**: {wording.points(found.accuracy)} of accuracy (95% CI, paired); "
-        f"{found.uplift:,} rows turn right, {found.regression:,} turn wrong; exact McNemar p = {found.p_value:.3g}. "
+        f"{found.uplift:,} rows turn right, {found.regression:,} turn wrong; exact McNemar p "
+        f"{wording.p_value(found.p_value)}. "
         f"They are {told} on these {found.n_rows:,} rows.".replace("are **cannot", "**cannot")
     )
 
@@ -126,6 +127,6 @@ def many(names: Sequence[str], differences: Sequence[PairedDifference], referenc
     return (
         f"{len(differences)} policies are compared with {reference}: were none different, one would still seem so "
         f"in up to {chance:.0%} of data sets. McNemar's p after Holm's correction: "
-        + ", ".join(f"{n} {p:.3g}" for n, p in zip(names, adjusted, strict=True))
+        + ", ".join(f"{n} {wording.p_value(p)}" for n, p in zip(names, adjusted, strict=True))
         + f". At 5% in all, {said}."
     )

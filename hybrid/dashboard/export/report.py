@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hybrid.dashboard.tune.axes import PLAIN
 from hybrid.metrics.summary import Interval, Summary
 from hybrid.routing.engine import Policy
 from hybrid.study import promises
+from hybrid.study.answer import unpriced
 from hybrid.study.defaults import cheap_of
 from hybrid.study.naming import named
 from hybrid.study.study import Pin, Study
@@ -53,14 +55,15 @@ def _report(key: str, rest: str, _study: Study, _policy: Policy, _pins: Sequence
     best, side = (test, "test") if test else (tune, "tune")
     gain = study.measure(policy, side).gain
     mark = "Simulated: " if policy.simulated else ""
-    cheap = cheap_of(policy.tiers).name
-    right = named("accuracy", study.dataset.agreement_with)
+    cheap, unknown = cheap_of(policy.tiers).name, unpriced(study, policy)
+    model = study.dataset.agreement_with
+    right = named(f"{wording.percent(best.accuracy.value)} right", model)
     lead = (
-        f"{mark}{wording.percent(best.accuracy.value)} {right} (95% CI {wording.interval_text(best.accuracy)}), "
+        f"{mark}{right} (95% CI {wording.interval_text(best.accuracy)}), "
         f"{wording.percent(best.escalation_rate.value)} sent to {policy.names[-1]}, "
-        f"{wording.dollars(best.cost_per_1000.value)} per 1,000 texts: "
-        f"{wording.dollars(given.month(best.cost_per_1000.value))} a month at {given.volume:,} texts, "
-        f"measured on {best.n_rows:,} {side} rows."
+        f"{views.month(study, policy, best.cost_per_1000.value, given)} a month at {given.volume:,} texts "
+        f"({views.per_1000(study, policy, best.cost_per_1000.value)} per 1,000), "
+        f"measured on {wording.plural(best.n_rows, f'{side} row')}."
     )
     told = "" if gain.told_apart else " The two cannot be told apart on these rows."
     changed = [(t, "USD per 1,000 answers", f"{1000 * p:g}") for t, p in study.terms.prices]
@@ -89,15 +92,15 @@ def _report(key: str, rest: str, _study: Study, _policy: Policy, _pins: Sequence
                 {
                     "Tier": t.name,
                     "Kind": f"{t.kind}{' (simulated)' if t.simulated else ''}",
-                    "USD per 1,000 answers": f"{1000 * t.price:g}",
+                    "Per 1,000 answers": "unknown" if t.name in unknown else wording.dollars(1000 * t.price),
                     f"Asked on {side}": wording.percent(reach),
                 }
                 for t, reach in zip(policy.tiers, best.reach, strict=True)
             ]
         ),
         settings=pd.DataFrame([(t, v) for _, t, v in wording.settings(policy)], columns=["Setting", "Value"]),
-        agreement_with=study.dataset.agreement_with,
-        numbers=_numbers(tune, test, given).rename(index=lambda what: named(what, study.dataset.agreement_with)),
+        agreement_with=model,
+        numbers=_numbers(study, policy, tune, test, given).rename(index=lambda what: named(what, model)),
         charts=_threshold_charts(study, policy),
         comparison=_comparison(study, policy, pins, given),
         data=pd.DataFrame(
@@ -125,34 +128,36 @@ def _table(frame: pd.DataFrame) -> Markup:
     return Markup(f"<div class='scroll'>{frame.to_html(index=named, border=0, na_rep='', justify='left')}</div>")
 
 
-def _numbers(tune: Summary, test: Summary | None, terms: Terms) -> pd.DataFrame:
+def _numbers(study: Study, policy: Policy, tune: Summary, test: Summary | None, terms: Terms) -> pd.DataFrame:
     def share(i: Interval) -> str:
+        if isnan(i.value):
+            return "no row is kept"
         return f"{wording.percent(i.value)} ({wording.interval_text(i)})"
 
     def column(s: Summary) -> dict[str, str]:
         cost = s.cost_per_1000
         rows = {
             "Rows": f"{s.n_rows:,}",
-            "Accuracy (95% CI)": share(s.accuracy),
+            "Right answers (95% CI)": share(s.accuracy),
             "Macro-F1": f"{s.macro_f1:.3f}",
-            "Escalation rate (95% CI)": share(s.escalation_rate),
+            f"Sent to {policy.names[-1]}: escalation rate (95% CI)": share(s.escalation_rate),
             "Selective accuracy (95% CI)": share(s.selective_accuracy),
-            "Cost per 1,000 (95% CI)": f"{wording.dollars(cost.value)} ({wording.dollars(cost.low)} to "
-            f"{wording.dollars(cost.high)})",
-            f"Per month at {terms.volume:,} texts": wording.dollars(terms.month(cost.value)),
-            "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
+            "Cost per 1,000 (95% CI)": "unknown" if unknown else wording.money(cost),
+            f"Per month at {terms.volume:,} texts": views.month(study, policy, cost.value, terms),
+            "Latency p50 / p95": views.waits(study, policy, s),
         }
-        if terms.wrong_cost:
+        if terms.wrong_cost and not unknown:
             month = wording.dollars(terms.with_mistakes(s.accuracy.value, cost.value))
             rows[f"Per month with mistakes at {wording.dollars(terms.wrong_cost)} each"] = month
         return rows
 
+    unknown = unpriced(study, policy)
     columns = {"tune": column(tune)} | ({"test": column(test)} if test else {})
     frame = pd.DataFrame(columns)
     if test:
         frame["optimism"] = ""
         gap = tune.accuracy.value - test.accuracy.value
-        frame.loc["Accuracy (95% CI)", "optimism"] = f"{wording.signed(gap)} points"
+        frame.loc["Right answers (95% CI)", "optimism"] = f"{wording.signed(gap)} points"
     return frame
 
 
@@ -178,16 +183,13 @@ def _comparison(study: Study, policy: Policy, pins: Sequence[Pin], terms: Terms)
     if len(pins) < 2:
         return None
     for side in ("test", "tune"):
-        results = study.compare([p.policy for p in pins], side)
-        if results:
-            chart = _chart(
-                views.trade_off(study, pins, results, side), "Accuracy against cost of the policies considered"
-            )
+        lines = views.side_by_side(study, pins, side)
+        if len(lines) > 1:
+            chart = _chart(views.trade_off(study, lines, side), "Accuracy against cost of the policies considered")
             return {
                 "side": side,
-                "n_rows": f"{results[0][0].n_rows:,}",
-                "first": pins[0].name,
-                "table": views.comparison_table(pins, results, terms).rename(
+                "first": lines[0].pin.name,
+                "table": views.comparison_table(study, lines, terms).rename(
                     index=lambda what: named(what, study.dataset.agreement_with)
                 ),
                 "chart": chart,

@@ -111,7 +111,8 @@ def draw(study: Study, policy: Policy, side: str) -> None:
         "AURC is the mean selective risk over all coverages, E-AURC what it exceeds that of the best order by: only "
         "the order of the rows counts."
     )
-    _draw_numbers(study, policy, side)
+    if len(names) > 1:
+        _draw_numbers(study, policy, side)
 
 
 @st.cache_data(scope="session", max_entries=30, show_spinner=False)

@@ -54,7 +54,7 @@ def pick_tickets(study: Study, policy: Policy) -> Batch:
             return support_run.from_data(study, policy, side, int(n))
     typed = st.text_area(
         "Tickets, one per line; for longer ones, put a line of --- between them",
-        EXAMPLES,
+        EXAMPLES if trying.is_english(study) else "\n".join(trying.examples(study, 3)),
         height=130,
         key="support_typed",
     )

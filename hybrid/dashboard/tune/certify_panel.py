@@ -52,9 +52,9 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
             per_class = st.toggle("For each predicted class by itself", key="certify_classes")
         st.caption(
             "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial "
-            "bounds, and labels decide nothing else. Rows that belong together count as one. On tune rows, which the "
-            "classifier answered out of fold. It holds while production looks like these rows: Export checks a file "
-            "for drift."
+            "bounds, and labels decide nothing else. Rows that belong together count as one. On tune rows, which "
+            "models that are fitted here answer out of fold. It holds while production looks like these rows: Export "
+            "checks a file for drift."
         )
     if not on:
         _remember(study, None)

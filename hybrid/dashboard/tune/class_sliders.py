@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from hybrid.dashboard import class_table, wording
 from hybrid.dashboard.tune import suggest_panel
 from hybrid.metrics.rows import PredictedClass
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import Policy, Threshold
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER
 from hybrid.study.study import Study
+
+
+def lines(policy: Policy, classes: Sequence[str]) -> list[Threshold]:
+    """Return the thresholds that classes have of their own, each as one that a curve can be drawn over."""
+    own = policy.pattern.by_class if isinstance(policy.pattern, Triage) else ()
+    return [
+        Threshold("by_class", code, f"Threshold of “{name}”", value)
+        for code, (name, value) in enumerate(zip(classes, own, strict=False))
+        if value is not None
+    ]
+
+
+def put(pattern: str, label: str, value: float) -> None:
+    """Set the threshold of a class, as its slider does."""
+    st.session_state[class_table.slider_key(pattern, label)] = value
+    class_table.kept(pattern)[label] = value
 
 
 def draw(study: Study, policy: Policy, pattern: str) -> None:

@@ -14,6 +14,8 @@ from hybrid.study.study import Study
 from hybrid.support import TicketAnalysis
 from hybrid.tiers.human import MONTH, Human, Workload, workload
 
+LEAST_TICKETS = 30  # from fewer, nothing is said about a day
+
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
@@ -77,6 +79,12 @@ def show_load(study: Study, policy: Policy) -> None:
 def show_tickets(study: Study, analyses: Sequence[TicketAnalysis]) -> None:
     """Draw the load of what the action table sends to people, at the user's volume."""
     terms = study.terms
+    if len(analyses) < LEAST_TICKETS:
+        st.caption(
+            f"How many people a day this takes cannot be told from {wording.plural(len(analyses), 'ticket')}: analyse "
+            f"{LEAST_TICKETS} or more that come as they do in a day."
+        )
+        return
     share = sum(a.to_human for a in analyses) / len(analyses)
     human = study.terms.human or Human()
     found = workload(human, terms.volume * share / MONTH)

@@ -209,7 +209,7 @@ def sides(found: Recommendation, terms: Terms) -> pd.DataFrame:
             cost = s.cost_per_1000
             columns[name] = {
                 "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
-                "Escalated": wording.percent(s.escalation_rate.value),
+                f"Sent to {found.policy.names[-1]}": wording.percent(s.escalation_rate.value),
                 "Per 1,000 (95% CI)": _money(cost),
                 "Per month": wording.dollars(terms.month(cost.value)),
                 "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
@@ -221,7 +221,7 @@ def sides(found: Recommendation, terms: Terms) -> pd.DataFrame:
 
 
 def _money(i: Interval) -> str:
-    return f"{wording.dollars(i.value)} ({wording.dollars(i.low)} to {wording.dollars(i.high)})"
+    return wording.money(i)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Choosing again on 200 resamples …")
@@ -232,7 +232,7 @@ def _stability(key: str, kept: str, _study: Study, _policy: Policy, _found: Reco
 
 def _draw_band(band: Stability) -> None:
     rows = [("Accuracy", f"{band.accuracy[0]:.1%} to {band.accuracy[1]:.1%}")]
-    rows.append(("Escalated", f"{band.escalation_rate[0]:.1%} to {band.escalation_rate[1]:.1%}"))
+    rows.append(("Sent to the last tier", f"{band.escalation_rate[0]:.1%} to {band.escalation_rate[1]:.1%}"))
     rows.append(("Per 1,000", f"{wording.dollars(band.cost_per_1000[0])} to {wording.dollars(band.cost_per_1000[1])}"))
     shown = band.thresholds[:8]
     rows += [(f"{name} (set: {value:.3f})", f"{low:.3f} to {high:.3f}") for name, value, low, high in shown]

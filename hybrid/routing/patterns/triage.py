@@ -55,6 +55,11 @@ class Triage(Pattern):
         # nan >= threshold is False: a tier that was not asked yet keeps nothing, so ask it first
         return np.column_stack([np.ones_like(kept), seen.asked[:, 0] & ~kept])
 
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        """Return the confidence; of a class's own threshold only where the class is predicted, elsewhere nan."""
+        sure: Floats = seen.confidence[:, 0]
+        return sure if name != "by_class" else np.where(seen.label[:, 0] == index, sure, np.nan)
+
     def stops(self, seen: Predictions) -> tuple[Stop, ...] | None:
         if self.by_class:
             return None

@@ -6,7 +6,7 @@ that write the tiles, so that the tiles during a drag and Python's after it are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ KEY = "threshold_line"
 THOUSANDTHS = 1_000
 
 Texts = Mapping[str, Sequence[str]]
+Widths = Mapping[str, Sequence[float]]
 
 
 def settable(curve: Curve) -> Floats:
@@ -32,7 +33,15 @@ def settable(curve: Curve) -> Floats:
 
 
 def line(
-    curve: Curve, *, key: str, label: str, axis: Axis, panels: Sequence[tuple[Floats, str]], live: Texts
+    curve: Curve,
+    *,
+    key: str,
+    label: str,
+    axis: Axis,
+    panels: Sequence[tuple[Floats, str]],
+    live: Texts,
+    bars: Widths | None = None,
+    star: float | None = None,
 ) -> dict[str, Any]:
     """Describe the line over the stacked panels.
 
@@ -46,6 +55,10 @@ def line(
         Height on each panel, shape ``(n_points,)``, and the dot's colour, from top to bottom.
     live
         For each text on the page that moves along, what it says at every point.
+    bars
+        For each part of a bar, by its CSS selector, its width at every point, in percent.
+    star
+        The recommended threshold, at which a drag snaps; None: there is none.
     """
     return {
         "chart": "curves",
@@ -61,26 +74,48 @@ def line(
             for i, (y, colour) in enumerate(panels)
         ],
         "live": live,
+        "bars": bars or {},
         "spoken": live["accuracy"],
+        "star": _star(star, axis),
     }
 
 
 def map_(
-    surface: Surface, *, keys: tuple[str, str], label: str, axes: tuple[Axis, Axis], live: Texts
+    surface: Surface,
+    *,
+    keys: tuple[str, str],
+    label: str,
+    axes: tuple[Axis, Axis],
+    live: Texts,
+    bars: Widths | None = None,
+    stars: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Describe the point on the map of two thresholds; `live` in the order of the surface's flattened arrays."""
+    """Describe the point on the map of two thresholds; `live` and `bars` as the surface's arrays, flattened."""
     return {
         "chart": "map",
         "label": label,
         "axes": [
-            {"key": key, "at": at.tolist(), "x": axis.position(at).tolist()}
-            for key, at, axis in zip(keys, (surface.first, surface.second), axes, strict=True)
+            {"key": key, "at": at.tolist(), "x": axis.position(at).tolist(), "star": _star(star, axis)}
+            for key, at, axis, star in zip(
+                keys, (surface.first, surface.second), axes, stars or (None, None), strict=True
+            )
         ],
         "live": live,
+        "bars": bars or {},
     }
 
 
-def mount(values: Mapping[str, float | None], targets: Mapping[str, str], **parts: Mapping[str, Any]) -> None:
+def _star(value: float | None, axis: Axis) -> dict[str, float] | None:
+    return None if value is None else {"value": value, "x": float(axis.position([value])[0])}
+
+
+def mount(
+    values: Mapping[str, float | None],
+    targets: Mapping[str, str],
+    *,
+    put: Callable[[str, float], None],
+    **parts: Mapping[str, Any],
+) -> None:
     """Put the script on the page.
 
     Parameters
@@ -89,6 +124,8 @@ def mount(values: Mapping[str, float | None], targets: Mapping[str, str], **part
         The thresholds as they are set, by the key of their slider.
     targets
         For each live text the CSS selector of its element.
+    put
+        Called with a key and its new value, before the page is drawn anew.
     **parts
         ``line`` and ``map``, as described above.
     """
@@ -96,7 +133,7 @@ def mount(values: Mapping[str, float | None], targets: Mapping[str, str], **part
     def moved() -> None:
         for key, value in (st.session_state[KEY].get("moved") or {}).items():
             if key in values and isinstance(value, int | float):  # what a browser sends is not trusted
-                st.session_state[key] = min(max(float(value), 0.0), NEVER)
+                put(key, min(max(float(value), 0.0), NEVER))
 
     _component()(
         key=KEY, data={"values": dict(values), "targets": dict(targets), **parts}, on_moved_change=moved, height=1

@@ -7,6 +7,7 @@
 
 const OVERLAY = "hybrid-threshold-overlay"
 const FLAG = 56 // pixels that the number above the line takes, at most
+const SNAP = 7 // pixels around a star within which a drag lands on it
 const CURRENT = Symbol.for("hybrid.threshold_line")
 const STYLE = `
   .${OVERLAY} { position: absolute; inset: 0; pointer-events: none; z-index: 5; overflow: visible; }
@@ -52,6 +53,12 @@ export function nearest(monotone, value) {
   return Math.abs(monotone[low] - value) <= Math.abs(monotone[high] - value) ? low : high
 }
 
+/** Put a text into an element; its text node stays, so that nothing is added to the page, which is watched. */
+const write = (element, text) => {
+  if (element.firstChild) element.firstChild.nodeValue = text
+  else element.append(text)
+}
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 
 /** Pixels from the left (or top) edge of a figure for a value on one of its axes, and back. */
@@ -74,6 +81,9 @@ class Overlay {
     this.following = null // key of the native slider that the user moves
     this.painted = new Set() // tracks of native sliders that were filled anew
     this.before = [] // texts of the page before a drag, to put back when it is given up
+    this.wide = new Map() // parts of the bar, and their widths before a drag
+    this.elements = new Map() // by selector: what a drag writes into, looked up once
+    this.fills = new Map() // of native sliders' tracks: the two colours, read once
     const schedule = () => {
       this.frame ??= requestAnimationFrame(() => {
         this.frame = null
@@ -108,6 +118,8 @@ class Overlay {
     if (this.dragging) return
     this.following = null
     this.before = []
+    this.wide.clear()
+    this.elements.clear()
     this.values = { ...data.values }
     document.body.removeAttribute("data-dragging")
     this.unpaint()
@@ -142,6 +154,11 @@ class Overlay {
     this.draw()
   }
 
+  /** Whether a place is so near to the recommended one that it is meant. */
+  atStar(part, axis, pixel) {
+    return Boolean(part.star) && Math.abs(toPixel(axis, part.star.x) - pixel) <= SNAP
+  }
+
   make(parent, name, attributes = {}) {
     const element = document.createElement("div")
     element.className = name
@@ -165,7 +182,9 @@ class Overlay {
     for (const panel of this.data.line.panels) this.make(root, "dot").style.background = panel.colour
     this.drag(grip, "line", (x, _y) => {
       const { line } = this.data
-      const along = toValue(this.line.chart._fullLayout.xaxis, x)
+      const { xaxis } = this.line.chart._fullLayout
+      if (this.atStar(line, xaxis, x)) return { [line.key]: line.star.value }
+      const along = toValue(xaxis, x)
       // on the plain axis a pixel is coarser than a thousandth: read round numbers; elsewhere the thresholds themselves
       const value = line.plain ? Math.round(along * 1000) / 1000 : line.at[nearest(line.x, along)]
       return { [line.key]: value }
@@ -181,6 +200,8 @@ class Overlay {
       const { map } = this.data
       const { xaxis, yaxis } = this.map.chart._fullLayout
       const [first, second] = map.axes
+      if (this.atStar(first, xaxis, x) && this.atStar(second, yaxis, y))
+        return { [first.key]: first.star.value, [second.key]: second.star.value }
       return {
         [first.key]: first.at[nearest(first.x, toValue(xaxis, x))],
         [second.key]: second.at[nearest(second.x, toValue(yaxis, y))],
@@ -295,6 +316,8 @@ class Overlay {
     this.dragging = null
     for (const [element, text] of this.before) if (element.firstChild) element.firstChild.nodeValue = text
     this.before = []
+    for (const [part, width] of this.wide) part.style.width = width
+    this.wide.clear()
     this.values = { ...this.data.values }
     document.body.removeAttribute("data-dragging")
     for (const key of Object.keys(this.values)) this.moveThumb(key)
@@ -306,21 +329,36 @@ class Overlay {
   unpaint() {
     for (const track of this.painted) track.style.backgroundImage = ""
     this.painted.clear()
+    this.fills.clear()
   }
 
   /** Show other values everywhere: on the figures, in the tiles, on the sliders. */
   show(values, source) {
     Object.assign(this.values, values)
-    document.body.setAttribute("data-dragging", source)
-    if (source === "line") this.write(this.data.line.live, this.lineIndex())
-    else if (source === "map") this.write(this.data.map.live, this.mapIndex())
-    if (!this.following) Object.keys(values).forEach(key => this.moveThumb(key))
+    if (document.body.dataset.dragging !== source) document.body.setAttribute("data-dragging", source)
+    if (!this.following) Object.keys(values).forEach(key => this.moveThumb(key)) // reads styles: before texts change
+    if (source === "line") this.write(this.data.line, this.lineIndex())
+    else if (source === "map") this.write(this.data.map, this.mapIndex())
     this.draw()
   }
 
-  write(live, index) {
+  /** What a selector finds; looked up once, until the page is drawn anew. */
+  find(selector) {
+    let found = this.elements.get(selector)
+    if (!found?.length || !found.every(element => element.isConnected))
+      this.elements.set(selector, (found = [...document.querySelectorAll(selector)]))
+    return found
+  }
+
+  write({ live, bars = {} }, index) {
+    for (const [selector, widths] of Object.entries(bars)) {
+      const [part] = this.find(selector)
+      if (!part) continue
+      if (!this.wide.has(part)) this.wide.set(part, part.style.width)
+      part.style.width = `${widths[index]}%`
+    }
     for (const [name, texts] of Object.entries(live)) {
-      for (const element of document.querySelectorAll(this.data.targets[name])) {
+      for (const element of this.find(this.data.targets[name])) {
         const text = element.firstChild
         if (!text || text.nodeValue === texts[index]) continue
         if (!this.before.some(([seen]) => seen === element)) this.before.push([element, text.nodeValue])
@@ -339,10 +377,14 @@ class Overlay {
     thumb.style.left = `${share * 100}%`
     // the filled part is a gradient with one hard stop, by a class; ours lies over it until the page draws its own
     const track = thumb.previousElementSibling
-    const fill = track && getComputedStyle(track).backgroundImage
-    if (fill?.startsWith("linear-gradient")) {
-      const colours = fill.match(/rgba?\([^)]*\)/g)
-      const [filled, empty] = [colours[0], colours[colours.length - 1]]
+    if (track && !this.fills.has(track)) {
+      const fill = getComputedStyle(track).backgroundImage
+      const colours = fill.startsWith("linear-gradient") ? fill.match(/rgba?\([^)]*\)/g) : null
+      this.fills.set(track, colours && [colours[0], colours[colours.length - 1]])
+    }
+    const colours = track && this.fills.get(track)
+    if (colours) {
+      const [filled, empty] = colours
       const stop = `${share * 100}%`
       track.style.backgroundImage = `linear-gradient(to right, ${filled} ${stop}, ${empty} ${stop})`
       this.painted.add(track)
@@ -381,7 +423,7 @@ class Overlay {
     grip.style.transform = `translate(${x}px, ${top}px)`
     grip.style.height = `${last._offset + last._length - top}px`
     const said = value > 1 ? "never" : value.toFixed(line.digits)
-    grip.lastChild.textContent = said
+    write(grip.lastChild, said)
     grip.lastChild.style.left = `${16 - Math.max(0, x + FLAG / 2 - layout.width)}px` // inside the chart at its right end
     grip.setAttribute("aria-label", `${line.label}: drag, or use the arrow keys`)
     grip.setAttribute("aria-valuenow", value)
