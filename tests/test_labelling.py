@@ -11,6 +11,7 @@ from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.study.study import Study
+from hybrid.study.unlabelled import with_labels
 from hybrid.tuning.labelling import rows_to_label
 
 
@@ -50,4 +51,10 @@ def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own
     assert list(texts) == list(found.table["text"])
     said = study.models["classifier"].answer(list(texts))
     assert list(found.table["classifier confidence"]) == list(said.confidence)
+    more = with_labels(study, dict(zip(found.places[:5], ["billing"] * 5, strict=True)), known_before=0.07).fit()
+    assert list(more.table["label"].iloc[found.places[:5]]) == ["billing"] * 5
+    assert (study.table["label"].iloc[found.places] == "").all()
+    assert len(more.split.tune) == len(study.split.tune) + 5
+    assert list(more.dataset.row[more.split.test]) == list(study.dataset.row[study.split.test])
+    assert "5 rows were labelled here." in [n.what for n in more.notes]
     assert own_fitted.rows_to_label() is None  # every row of it has a label

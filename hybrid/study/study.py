@@ -735,7 +735,8 @@ class Study:
             return None
         looked_at, cheap = sampled(self, policy, rows), defaults.cheap_of(policy.tiers).name
         found = rows_to_label(policy, answered(self, policy, looked_at), tune.predictions, tune.truth, cheap=cheap, n=n)
-        return NextLabels(laid_out(self, looked_at, found, cheap=cheap), found, len(rows), len(looked_at))
+        table = laid_out(self, looked_at, found, cheap=cheap)
+        return NextLabels(table, looked_at[found.rows], found, len(rows), len(looked_at))
 
     # leaving
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from hybrid.data.columns import TEST_NAMES, RecordedColumns, named_apart
 from hybrid.data.labels import clean
+from hybrid.data.notes import Note, plural
 from hybrid.data.recorded import read_recorded
 from hybrid.data.texts import bare
 from hybrid.errors import DatasetError
@@ -32,6 +34,8 @@ class NextLabels:
     ----------
     table
         Each as in the study's file, the most telling first, with why it was chosen and what is known of it.
+    places
+        Of these rows in the study's table.
     found
         The numbers behind it.
     n_unlabelled
@@ -41,6 +45,7 @@ class NextLabels:
     """
 
     table: pd.DataFrame
+    places: Rows
     found: ToLabel
     n_unlabelled: int
     n_looked_at: int
@@ -125,7 +130,7 @@ def _unknown(n: int) -> Answers:
 def laid_out(study: Study, rows: Rows, found: ToLabel, *, cheap: str) -> pd.DataFrame:
     """Return ranked rows as they stand in the file, with what is known of them before; a `split` says "tune"."""
     names = np.append(np.array(study.classes, dtype=object), "")
-    chosen = study.table.iloc[rows[found.rows]]
+    chosen = study.table.iloc[rows[found.rows]].reset_index(drop=True)
     known = pd.DataFrame(
         {
             "row": rows[found.rows] + 1,
@@ -135,4 +140,36 @@ def laid_out(study: Study, rows: Rows, found: ToLabel, *, cheap: str) -> pd.Data
             "tells the tiers apart": found.apart,
         }
     )
-    return pd.concat([known, chosen.reset_index(drop=True)], axis=1)
+    known.columns = pd.Index([f"{name} (here)" if name in chosen else name for name in known.columns])
+    return pd.concat([known, chosen], axis=1)
+
+
+def with_labels(study: Study, labels: Mapping[int, str], *, known_before: float) -> Study:
+    """Return the study's table with more labels, to be fitted: the new ones on the tune side, test as it is.
+
+    Parameters
+    ----------
+    labels
+        By place in the table: the class.
+    known_before
+        How well it was known which tier wins where only one is right; see `ToLabel.widths`.
+    """
+    columns, table = study.columns, study.table.copy()
+    if columns.split is None:
+        name = "split"
+        while name in table:
+            name += "_"
+        sides = np.full(len(table), "tune", dtype=object)
+        sides[study.dataset.row[study.split.test] - 1] = "test"
+        table[name] = sides
+        columns = replace(columns, split=name)
+    places = table.index[list(labels)]
+    table.loc[places, columns.label] = list(labels.values())
+    table.loc[places, columns.split] = "tune"
+    note = Note(
+        f"{plural(len(labels), 'row was', 'rows were')} labelled here.",
+        "They are on the tune side, for they were chosen and not drawn; the test side stays as it was. Which tier wins "
+        f"where only one is right was known to ± {100 * known_before:.1f} points before; Inspect says what it is now.",
+        "info",
+    )
+    return type(study)(study.name, table, columns, notes=[*study.joined, note])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import wording
-from hybrid.dashboard.inert import inert
+from hybrid.dashboard import controls, state, wording
 from hybrid.dashboard.inert import table as table_of
 from hybrid.routing.engine import Policy
 from hybrid.study.study import Study
-from hybrid.study.unlabelled import NextLabels
+from hybrid.study.unlabelled import NextLabels, with_labels
 
 SHOWN = 200  # rows on the page; the download has all that were asked for
+FIRST = ("row", "why")  # columns
 
 
 def draw(study: Study, policy: Policy) -> None:
@@ -31,19 +32,10 @@ def draw(study: Study, policy: Policy) -> None:
             f"{narrowed}{wording.plural(found.n_unlabelled, 'row')} without a label, near-copies left out"
             + (f"; {found.n_looked_at:,} of them, drawn blindly, were ranked. " if _some(found) else ". ")
             + "First those on which the policy's tiers most likely differ in being right, more so near a threshold, "
-            "and those of classes with few rows. They are chosen, not drawn: keep them on the tune side (a column "
-            "`split`), and make promises before they are in, or on other rows."
+            "and those of classes with few rows. They are chosen, not drawn: labelled here they go to the tune side; "
+            "make promises before they are in, or on other rows."
         )
-        st.dataframe(
-            table_of(found.table.head(SHOWN)),
-            hide_index=True,
-            height=320,
-            column_config={
-                f"{inert(name)}": st.column_config.NumberColumn(format="%.3f")
-                for name in found.table.columns
-                if name == "tells the tiers apart" or name.endswith(" confidence")
-            },
-        )
+        _label_in_place(study, policy, found)
         st.download_button(
             "Download these rows",
             lambda: table_of(found.table).to_csv(index=False).encode(),
@@ -53,6 +45,49 @@ def draw(study: Study, policy: Policy) -> None:
             on_click="ignore",
             key="to_label_download",
         )
+
+
+def _label_in_place(study: Study, policy: Policy, found: NextLabels) -> None:
+    """Draw the rows with a box for each label, and take the labels over when told to."""
+    name, shown = study.columns.label, found.table.head(SHOWN).copy()
+    shown[name] = None
+    columns = [str(c) for c in shown]
+    numbers = [c for c in columns if shown[c].dtype.kind == "f"]
+    edited = st.data_editor(
+        shown,
+        hide_index=True,
+        height=320,
+        key=f"to_label_table_{study.token}_{policy!r}_{len(found.table)}",
+        disabled=[c for c in columns if c != name],
+        column_order=[*FIRST, name, *(c for c in columns if c not in (*FIRST, name))],
+        column_config={
+            **{c: st.column_config.NumberColumn(format="%.3f") for c in numbers},
+            name: st.column_config.SelectboxColumn(options=list(study.classes), help="Pick the right label."),
+        },
+    )
+    given = edited[name].fillna("").astype(str).str.strip()
+    labels = {int(found.places[i]): given.iloc[i] for i in np.flatnonzero(given.to_numpy() != "")}
+    if study.llms:
+        st.caption("LLM tiers that were asked here are to be asked again then: what was paid for comes from the cache.")
+    said = wording.plural(len(labels), "label") if labels else "the labels"
+    if st.button(f"Take over {said} and fit again", icon=":material/check:", disabled=not labels, key="to_label_take"):
+        _take_over(study, policy, labels, found.found.widths[0])
+
+
+def _take_over(study: Study, policy: Policy, labels: dict[int, str], known_before: float) -> None:
+    """Fit with the labels; what is assumed, pinned and chosen stays."""
+    more = with_labels(study, labels, known_before=known_before)
+    small, edits = study.embedder, study.edits
+    if controls.load_with_progress(
+        lambda report: state.fit(more, more.columns, embedder=small, edits=edits, progress=report)
+    ):
+        now = state.study()
+        assert now is not None
+        now.terms, now.pins = study.terms, study.pins
+        if now.bind(policy) is not None:
+            now.restore(policy)
+        state.save()
+        st.rerun()
 
 
 def _some(found: NextLabels) -> bool:
