@@ -165,8 +165,8 @@ def _fit(options: argparse.Namespace) -> int:
     accuracy = study.accuracy("test")
     for tier in study.tiers:
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
-        unknown = tier.kind == "recorded" and not tier.price and tier.name not in prices
-        price = "price unknown" if unknown else f"${1000 * tier.price:.4g} per 1,000"
+        unsaid = tier.kind == "recorded" and not tier.price and tier.name not in prices
+        price = "price unknown" if unsaid else f"${1000 * tier.price:.4g} per 1,000"
         print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
