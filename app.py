@@ -21,6 +21,7 @@ from hybrid.data.apart import read_apart
 from hybrid.data.guess import guess
 from hybrid.data.join import join
 from hybrid.data.limits import UPLOAD
+from hybrid.data.notes import Note
 from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import Read
 from hybrid.errors import HybridError
@@ -107,14 +108,16 @@ def show_draft(draft: state.Draft) -> None:
 def show_loaded(study: Study) -> None:
     """Draw what was loaded: its size, what was found, how the classifier does."""
     dataset, parts = study.dataset, study.split
-    with st.container(horizontal=True):
-        st.metric("Rows", f"{dataset.n_rows:,}", border=True)
-        st.metric("Classes", f"{len(dataset.classes):,}", border=True)
-        st.metric("Tune / test rows", f"{len(parts.tune):,} / {len(parts.test):,}", border=True)
-        if dataset.texts is not None:
-            st.metric("Exact duplicates", f"{dataset.n_duplicates:,}", border=True)
-            st.metric("Near-duplicates", f"{dataset.near_duplicate_share:.1%}", border=True)
-            st.metric("Conflicting labels", f"{dataset.n_conflicts:,}", border=True)
+    st.write(
+        f"**{dataset.n_rows:,} rows** in {len(dataset.classes):,} classes: {len(parts.tune):,} to choose on (tune), "
+        f"{len(parts.test):,} held out to check it (test)."
+        + (
+            ""
+            if dataset.texts is None
+            else f" Exact duplicates: {dataset.n_duplicates:,}; near-duplicates: {dataset.near_duplicate_share:.1%}; "
+            f"texts with conflicting labels: {dataset.n_conflicts:,}."
+        )
+    )
     st.page_link("pages/1_Tune.py", label="**Tune thresholds**", icon=":material/arrow_forward:")
     asking.offer_mending(study)
     if study.evidence.raw_confidence is not None:
@@ -123,18 +126,8 @@ def show_loaded(study: Study) -> None:
     if any(t.kind in ALONE for t in study.tiers):
         show_alone(study)
     llm_panel.show(study)
-    if study.notes:
-        st.write("**What was found, and what was done about it**")
-        notes = [
-            {"": "⚠" if n.level == "warning" else "i", "Found": n.what, "Done": n.done}
-            for n in sorted(study.notes, key=lambda n: n.level != "warning")
-        ]
-        st.dataframe(
-            pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
-        )
-    for problem in study.evidence.problems:
-        st.warning(inert(problem))
-    with st.expander(f"Class balance ({len(dataset.classes)} classes)", expanded=len(dataset.classes) <= 12):
+    show_notes(study)
+    with st.expander(f"Class balance ({len(dataset.classes)} classes)"):
         counts = np.bincount(dataset.truth, minlength=len(dataset.classes))
         figure = charts.class_balance_figure(dict(zip(dataset.classes, counts.tolist(), strict=True)))
         st.plotly_chart(figure, key="balance", config={"displayModeBar": False}, alt="Rows of each class.")
@@ -144,24 +137,43 @@ def show_loaded(study: Study) -> None:
         st.dataframe(pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300)
 
 
+def show_notes(study: Study) -> None:
+    """Draw what was found in the file, and what could not be made of it; open where something is to be looked at."""
+    problems, left_out = study.evidence.problems, study.evidence.left_out
+    found = [*study.notes, *(Note(p, "", "warning") for p in problems), *(Note(p, "", "info") for p in left_out)]
+    if not found:
+        return
+    warned = sum(n.level == "warning" for n in found)
+    with st.expander(f"What was found, and what was done about it ({len(found)})", expanded=warned > 0):
+        notes = [
+            {"": "⚠" if n.level == "warning" else "i", "Found": n.what, "Done": n.done}
+            for n in sorted(found, key=lambda n: n.level != "warning")
+        ]
+        st.dataframe(
+            pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
+        )
+
+
 def show_classifier(study: Study) -> None:
     """Draw how good and how well calibrated the fast classifier is."""
     dataset, recording = study.dataset, study.evidence
     answers = recording.predictions.answers(recording.predictions.index(CLASSIFIER))
     right = answers.label == dataset.truth
     assert recording.raw_confidence is not None
-    sides = {"out of fold on tune": recording.split.tune, "on test": recording.split.test}
+    measure = named("accuracy", dataset.agreement_with and inert(dataset.agreement_with))
     parts = []
-    for name, rows in sides.items():
-        accuracy = share(right[rows], dataset.group[rows])
+    for name, rows in (("test rows", recording.split.test), ("tune rows, out of fold", recording.split.tune)):
+        worth = share(right[rows], dataset.group[rows])
         before = expected_calibration_error(recording.raw_confidence[rows], right[rows])
         after = expected_calibration_error(answers.confidence[rows], right[rows])
         parts.append(
-            f"{name} **{wording.percent(accuracy.value)}** (95% CI {wording.interval_text(accuracy)}), "
-            f"calibration error {before:.3f} before and **{after:.3f}** after the temperature"
+            f"{measure} **{wording.percent(worth.value)}** ({wording.interval_text(worth)}) on {name}, its confidence "
+            f"off by {100 * after:.1f} points on average ({100 * before:.1f} before it was calibrated)"
         )
-    measure = named("accuracy", dataset.agreement_with and inert(dataset.agreement_with))
-    st.write(f"**Fast classifier** fitted (all tiers in {study.seconds:.1f} s): {measure} {'; '.join(parts)}.")
+    st.caption(
+        f"**Fast classifier** (all tiers were fitted in {study.seconds:.1f} s): {'; '.join(parts)}.",
+        help="Off by: the expected calibration error (ECE). In brackets: 95% confidence intervals.",
+    )
 
 
 def show_alone(study: Study) -> None:

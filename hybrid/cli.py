@@ -157,7 +157,7 @@ def _fit(options: argparse.Namespace) -> int:
     study.terms = replace(study.terms, prices=tuple(prices.items()))
     study.save(folder)
     _say(study.notes)
-    for problem in filter(None, (*study.evidence.problems, study.late)):
+    for problem in filter(None, (*study.evidence.problems, *study.evidence.left_out, study.late)):
         print(problem, file=sys.stderr)
     columns, parts = study.columns, study.split
     print(f"{study.dataset.n_rows:,} rows, {len(study.classes):,} classes; label {columns.label}, text {columns.text}")

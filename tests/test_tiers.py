@@ -409,7 +409,7 @@ def test_the_heuristic_gate_knows_the_users_words_and_is_left_out_where_it_knows
     assert (again.score(texts) == rated.confidence).all()
     assert (HeuristicGate().score(texts) != rated.confidence).any()
     assert "heuristic gate" not in [t.name for t in recording.predictions.tiers]
-    assert any("heuristic gate is left out" in p for p in recording.problems)
+    assert any("heuristic gate is left out" in p for p in recording.left_out)
 
 
 def test_a_key_word_is_one_or_two_words_and_not_both_hard_and_easy():

@@ -71,7 +71,9 @@ class Recording:
     raw_confidence
         The classifier's before calibration, shape ``(n_rows,)``; None without texts.
     problems
-        What could not be fitted and why, for the user.
+        What could not be fitted and why, or is too good to be true, for the user.
+    left_out
+        The gates that tell right from wrong no better than chance, in words.
     reader
         Name of the tier among `models` whose probabilities tell how likely another tier's answer is right.
     chances
@@ -89,6 +91,7 @@ class Recording:
     reader: str | None = None
     chances: Chances | None = None
     again: Mapping[str, tuple[Again, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
 
     def confidence(self, name: str) -> TierConfidence:
@@ -197,6 +200,7 @@ def record(
         except TierError as error:
             problems = (*problems, f"The small-model tiers are left out. {error}")
     gates: list[tuple[Tier, Answers]] = []
+    left_out = []
     guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules"]
     for k, (tier, said) in enumerate(guarded):
         report(0.8 + 0.14 * k / len(guarded), f"Training the gate for {tier.name}")
@@ -207,15 +211,14 @@ def record(
             models[name], again[name] = trained.model, trained.again
             gates.append((Tier(name, "gate"), trained.answers))
         except TierError as error:
-            problems = (*problems, str(error))
+            left_out.append(str(error))
     rated = heuristic.answer(list(texts))
     of_use = any(gate_auroc(dataset, split.tune, rated, said).low > CHANCE for _, said in guarded)
     if not of_use:
         verdict, also = ("is left out", ", or use a trained gate") if gates else ("is of no use here", "")
-        problems = (
-            *problems,
+        left_out.append(
             f"The heuristic gate {verdict}: on tune its scores tell of no tier better than chance whether it is right. "
-            f"Give it key words of your own{also}.",
+            f"Give it key words of your own{also}."
         )
     if of_use or not gates:  # without any gate there is no router to try
         models[HEURISTIC_GATE] = heuristic
@@ -232,6 +235,7 @@ def record(
         reader=reader,
         chances=chances.astype(np.float32),
         again={name: tuple(one._replace(probabilities=None) for one in said) for name, said in again.items()},
+        left_out=tuple(left_out),
     )
     for tier, _ in columns:
         report(0.95, f"Learning how sure {tier.name} is")

@@ -296,6 +296,7 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
         "tiers": [asdict(t) for t in table.tiers],
         "given": fitted.split.given,
         "problems": list(fitted.problems),
+        "left_out": list(fitted.left_out),
         "models": models,
         "reader": fitted.reader,
     }
@@ -368,6 +369,7 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
         reader=said.get("reader"),
         chances=arrays.get("chances"),
         again={t.name: tuple(_read_again(j, arrays)) for j, t in enumerate(table.tiers)},
+        left_out=tuple(said.get("left_out", ())),
     )
 
 
