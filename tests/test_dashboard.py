@@ -596,7 +596,7 @@ def test_a_chip_changes_what_a_column_is_and_a_card_prices_a_model():
 
 def test_labels_of_a_model_are_agreement_on_the_pages(own_fitted):
     study = again(own_fitted)
-    study.fitted = replace(study.fitted, dataset=replace(study.dataset, agreement_with="gpt4"))
+    study.keep(replace(study.evidence, dataset=replace(study.dataset, agreement_with="gpt4")))
     study.terms = Terms(whatif=WhatIf())
     at = open_page("pages/1_Tune.py", study)
     assert not at.exception
