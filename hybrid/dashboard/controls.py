@@ -22,7 +22,7 @@ from hybrid.dashboard.wording import points, words
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
 from hybrid.production.bundle import pattern_name as pattern_name
-from hybrid.routing.engine import Param, Pattern, Policy, Threshold, defaults
+from hybrid.routing.engine import Param, Pattern, Policy, Threshold, answering, defaults
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
@@ -376,14 +376,14 @@ def slider_key(pattern: str, line: Threshold) -> str:
 def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, ...] | None:
     """Draw the choice of tiers; they stand from cheap to dear, or in the order of the policy at hand that has them."""
     by_name = {t.name: t for t in study.tiers}
-    answering = [t.name for t in start.answering(study.tiers)]
+    able = [t.name for t in answering(study.tiers)]
     gates = [t.name for t in study.tiers if t.kind == "gate"]
     least = max(kind.min_tiers - kind.gate_first, 1)
     usual = [t.name for t in start.members(kind, study.tiers, study.accuracy())]
     if kind.gate_first and not gates:
         st.info("The router needs texts, which its gate reads; this file has predictions only. Pick another pattern.")
         return None
-    if len(answering) < least or len(usual) < max(kind.min_tiers, 2):
+    if len(able) < least or len(usual) < max(kind.min_tiers, 2):
         st.info(
             f"{kind.title} needs {max(least, 2)} tiers that answered tune rows. Switch on the what-if LLM, or load a "
             "file with recorded answers."
@@ -395,20 +395,19 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
         _pick_key_words(study)
     with st.container(horizontal=True, gap="small"):
         if kind.max_tiers == 2:
-            picked.append(_select("Cheap tier", answering, f"{pattern}.cheap", usual[0]))
-            rest = [n for n in answering if n != picked[-1]]
+            picked.append(_select("Cheap tier", able, f"{pattern}.cheap", usual[0]))
+            rest = [n for n in able if n != picked[-1]]
             strong = usual[1] if usual[1] in rest else rest[-1]
             picked.append(_select("Strong tier", rest, f"{pattern}.strong", strong))
         else:
             key = f"{pattern}.tiers"
             session = st.session_state
-            session[key] = [n for n in session.get(key, usual) if n in answering] or [
-                n for n in usual if n in answering
-            ]
-            chosen = st.multiselect("Tiers, from cheap to dear", answering, key=key, help=kind.summary)
+            session[key] = [n for n in session.get(key, usual) if n in able] or [n for n in usual if n in able]
+            most = None if kind.max_tiers is None else kind.max_tiers - kind.gate_first
+            chosen = st.multiselect("Tiers, from cheap to dear", able, key=key, help=kind.summary, max_selections=most)
             now = study.policy
-            own = [n for n in now.names if n in answering] if now and isinstance(now.pattern, kind) else []
-            picked += own if set(own) == set(chosen) else [n for n in answering if n in chosen]
+            own = [n for n in now.names if n in able] if now and isinstance(now.pattern, kind) else []
+            picked += own if set(own) == set(chosen) else [n for n in able if n in chosen]
             if len(picked) < kind.min_tiers:
                 st.info(f"{kind.title} needs at least {least} tiers: pick {kind.min_tiers - len(picked)} more.")
                 return None

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hybrid.routing.engine import Pattern, Policy, defaults
+from hybrid.routing.engine import Pattern, Policy, answering, defaults
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Tier
 from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, gate_for
 
 MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
 LLM_KINDS = ("llm", "recorded", "whatif")  # what asking everything about everything is compared with
-
-
-def answering(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
-    """Return the tiers that give labels: all but the gates."""
-    return tuple(t for t in tiers if t.kind != "gate")
 
 
 def cheap_of(tiers: Sequence[Tier]) -> Tier:

@@ -21,12 +21,12 @@ from hybrid.errors import DatasetError, StudyError
 from hybrid.metrics.summary import PairedDifference, Summary, paired_difference
 from hybrid.production.bundle import OnFailure, save_bundle
 from hybrid.production.snippet import snippet
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import Policy, answering
 from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Progress, Recording, TierConfidence, record
-from hybrid.study.graded import Graded, Memo, alone, in_mix
+from hybrid.study.graded import Graded, alone
 from hybrid.study.measurement import Measurement
 from hybrid.study.shipping import Shipping, shipping
 from hybrid.study.terms import Terms
@@ -37,7 +37,7 @@ from hybrid.tiers.embedders import Embedder
 from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import NO_EDITS, Edits
-from hybrid.tuning import CHEAPEST, SELECTIVE, Certificate, Goal, Labelled, Recommendation, certify, one_way, recommend
+from hybrid.tuning import CHEAPEST, SELECTIVE, Certificate, Goal, Recommendation, certify, one_way, recommend
 from hybrid.tuning import Progress as Searching
 from hybrid.tuning.labelling import rows_to_label
 
@@ -130,7 +130,6 @@ class Study:
         self._policy: Policy | None = None
         self._before: list[Policy] = []
         self._answers: TierColumns | None = None  # under the terms; None until something was fitted
-        self._graded = Memo(24)
 
     # what it is made of
 
@@ -243,7 +242,7 @@ class Study:
     ) -> None:
         """Take over what was fitted on the table."""
         self.embedder, self.edits, self.key_words = embedder, edits, key_words
-        self._answered_by(TierColumns(fitted, terms=self._terms).asking(self.llms))
+        self._answers = TierColumns(fitted, terms=self._terms).asking(self.llms)
         self.suggested = self.certified = None
 
     def aside(self) -> Study:
@@ -251,18 +250,13 @@ class Study:
         other = Study(self.name, self.table, self.columns, notes=self.joined)
         other.embedder, other.edits, other.key_words = self.embedder, self.edits, self.key_words
         other._terms = self._terms
-        other._answered_by(self.answers.under(self._terms))
+        other._answers = self.answers.under(self._terms)
         return other
 
     def add(self, llms: Sequence[AnsweredLLM]) -> None:
         """Replace the columns of the LLM tiers that were asked here."""
-        self._answered_by(self.answers.asking(llms))
+        self._answers = self.answers.asking(llms)
         self.suggested = self.certified = None
-
-    def _answered_by(self, answers: TierColumns) -> None:
-        """Take over other columns; what was measured on those before is dropped."""
-        self._answers = answers
-        self._graded.clear()
 
     @property
     def answers(self) -> TierColumns:
@@ -353,7 +347,7 @@ class Study:
     @terms.setter
     def terms(self, terms: Terms) -> None:
         if self._answers is not None and terms.routing != self._terms.routing:
-            self._answered_by(self._answers.under(terms))
+            self._answers = self._answers.under(terms)
         self._terms = terms
 
     @property
@@ -497,7 +491,7 @@ class Study:
     def late(self) -> str:
         """What cannot be chosen from because every answer is on a test row, and what to do; empty where nothing is."""
         answered = self.accuracy("tune")
-        late = [t.name for t in defaults.answering(self.tiers) if t.name not in answered]
+        late = [t.name for t in answering(self.tiers) if t.name not in answered]
         if not late:
             return ""
         return (
@@ -519,30 +513,7 @@ class Study:
 
     def graded(self, names: Sequence[str], side: str) -> Graded:
         """Return the rows of a side that all of these tiers answered, in the class mix of the terms."""
-        key = (tuple(names), side, self._terms.routing)
-        return self._graded.get(key, lambda: self._grade(tuple(dict.fromkeys(names)), side))
-
-    def _grade(self, names: tuple[str, ...], side: str) -> Graded:
-        rows, dataset = self.side(side), self.dataset
-        answered = np.ones(len(rows), dtype=bool)
-        for name in names:
-            answered &= ~np.isnan(self.column(name)[1].confidence[rows])
-        n_answered, scarce = int(answered.sum()), ""
-        if self._terms.mix:
-            shares = dict(self._terms.mix)
-            wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
-            answered, limit = in_mix(dataset.truth[rows], dataset.key[rows], answered, wanted)
-            scarce = dataset.classes[limit]
-        kept = rows[answered]
-        return Graded(
-            self.table_of(names, kept),
-            dataset.truth[kept],
-            kept,
-            dataset.group[kept],
-            len(rows),
-            n_answered,
-            scarce,
-        )
+        return self.answers.graded(names, side)
 
     def measure(self, policy: Policy | None = None, side: str = "test") -> Measurement:
         """Measure a policy on the rows that its own tiers answered.
@@ -660,7 +631,7 @@ class Study:
             If there is nothing to choose from, or no row to choose on.
         """
         goal = goal or self.usual_goal()
-        tune, test = (self._every_answer(side) for side in SIDES)
+        tune, test = (self.answers.every_answer(side) for side in SIDES)
         found = recommend(
             tune.predictions,
             tune.truth,
@@ -678,17 +649,6 @@ class Study:
         found = replace(found, tune=on_tune.summary(found.policy), test=measured)
         self.suggested = promises.Suggested(self._terms, found)
         return found
-
-    def _every_answer(self, side: str) -> Labelled:
-        """Return the rows of a side in the class mix of the terms with every tier's answers."""
-        rows, dataset = self.side(side), self.dataset
-        if self._terms.mix:
-            shares = dict(self._terms.mix)
-            wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
-            kept, _ = in_mix(dataset.truth[rows], dataset.key[rows], np.ones(len(rows), dtype=bool), wanted)
-            rows = rows[kept]
-        every = self.table_of([t.name for t in self.tiers], rows)
-        return Labelled(every, dataset.truth[rows], dataset.group[rows])
 
     def usual_goal(self) -> Goal:
         """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier."""

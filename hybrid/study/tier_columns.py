@@ -9,13 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid.errors import StudyError, TierError
+from hybrid.routing.engine import answering
 from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
-from hybrid.study import defaults
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_for
+from hybrid.study.graded import Graded, Memo, in_mix
 from hybrid.study.terms import OWN, Terms
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.gate import TrainedGate
+from hybrid.tuning import Labelled
 
 
 class Gate(NamedTuple):
@@ -49,6 +51,7 @@ class TierColumns:
         self._columns: dict[str, tuple[Tier, Answers]] = {}
         self._accuracy: dict[str, dict[str, float]] = {}
         self._tiers: tuple[Tier, ...] | None = None
+        self._graded = Memo(24)
 
     def under(self, terms: Terms) -> TierColumns:
         """Return the columns under other terms; what was learned of the answers is not learned again."""
@@ -166,13 +169,50 @@ class TierColumns:
         """Return each answering tier's accuracy on the rows of a side that it answered; without those that did not."""
         if side not in self._accuracy:  # a page asks several times in a rerun
             rows, truth, found = self.fitted.split.side(side), self.fitted.dataset.truth, {}
-            for tier in defaults.answering(self.tiers):
+            for tier in answering(self.tiers):
                 answers = self.column(tier.name)[1]
                 asked = rows[~np.isnan(answers.confidence[rows])]
                 if len(asked):
                     found[tier.name] = float(np.mean(answers.label[asked] == truth[asked]))
             self._accuracy[side] = found
         return dict(self._accuracy[side])
+
+    def graded(self, names: Sequence[str], side: str) -> Graded:
+        """Return the rows of a side that all of these tiers answered, in the class mix of the terms."""
+        return self._graded.get((tuple(names), side), lambda: self._grade(tuple(dict.fromkeys(names)), side))
+
+    def _grade(self, names: tuple[str, ...], side: str) -> Graded:
+        rows, dataset = self.fitted.split.side(side), self.fitted.dataset
+        answered = np.ones(len(rows), dtype=bool)
+        for name in names:
+            answered &= ~np.isnan(self.column(name)[1].confidence[rows])
+        mixed, scarce = self._mixed(rows, answered)
+        kept = rows[mixed]
+        return Graded(
+            self.table_of(names, kept),
+            dataset.truth[kept],
+            kept,
+            dataset.group[kept],
+            len(rows),
+            int(answered.sum()),
+            scarce,
+        )
+
+    def every_answer(self, side: str) -> Labelled:
+        """Return the rows of a side in the class mix of the terms with every tier's answers."""
+        rows, dataset = self.fitted.split.side(side), self.fitted.dataset
+        rows = rows[self._mixed(rows, np.ones(len(rows), dtype=bool))[0]]
+        every = self.table_of([t.name for t in self.tiers], rows)
+        return Labelled(every, dataset.truth[rows], dataset.group[rows])
+
+    def _mixed(self, rows: Rows, answered: Bools) -> tuple[Bools, str]:
+        """Return which of the answered rows make up the class mix of the terms, and the class that limits it."""
+        if not self.terms.mix:
+            return answered, ""
+        dataset, shares = self.fitted.dataset, dict(self.terms.mix)
+        wanted = np.array([shares.get(c, 0.0) for c in dataset.classes])
+        kept, limit = in_mix(dataset.truth[rows], dataset.key[rows], answered, wanted)
+        return kept, dataset.classes[limit]
 
 
 def _scaled(values: Floats, mean: float) -> Floats:

@@ -141,14 +141,14 @@ class Selection:
     @property
     def words(self) -> str:
         """Say it in a line."""
-        lost = 100 * (self.accuracy_on_tune - self.accuracy_held_out)
+        lost = round(100 * (self.accuracy_on_tune - self.accuracy_held_out), 1) + 0.0  # no −0.0
         again = "when choosing is repeated without the rows that are measured"
         if not self.reference_cost:
             return (
                 f"{self.accuracy_on_tune:.1%} right on the rows that it was chosen on, {self.accuracy_held_out:.1%} "
                 f"{again}: {lost:.1f} points are the luck of choosing."
             )
-        part = 100 * (self.saved_on_tune - self.saved_held_out)
+        part = round(100 * (self.saved_on_tune - self.saved_held_out), 1) + 0.0
         return (
             f"On the rows that it was chosen on it saves {self.saved_on_tune:.1%} of what {self.reference} for all "
             f"costs, at {self.accuracy_on_tune:.1%} right; {again}, {self.saved_held_out:.1%} at "

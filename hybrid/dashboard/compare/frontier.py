@@ -15,9 +15,8 @@ from hybrid.dashboard.views import Line
 from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Baselines
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
-from hybrid.study import defaults
 from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
@@ -110,7 +109,7 @@ def draw(study: Study, found: Recommendation, pins: Sequence[Pin], at_hand: Poli
     policies = {title: [p.policy for p in points] for title, points in fronts.items()}
     policies |= {charts.BEST + title: [p.policy] for title, p in best.items()}
     answered = study.accuracy("tune")
-    tiers = [t for t in defaults.answering(study.tiers) if t.name in answered and t.kind != "rules"]
+    tiers = [t for t in answering(study.tiers) if t.name in answered and t.kind != "rules"]
     every = {f"{t.name} alone": alone(t) for t in tiers}
     policies |= {charts.ALONE: list(every.values()), charts.PINNED: [p.policy for p in pins]}
     figure = charts.frontier_figure(
