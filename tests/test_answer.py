@@ -1,5 +1,6 @@
 """The answer: which verdict a policy gets, on numbers that Tune and Compare show too; and its card."""
 
+import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -118,6 +119,15 @@ def test_each_public_set_shows_what_is_said_of_it(gallery_studies):
         assert round(100 * said.saving) == saved
         assert not said.difference.told_apart
         assert (said.side, said.n_rows) == ("test", 6000)
+
+
+def test_what_a_search_left_untried_is_said():
+    job = SimpleNamespace(cancelled=threading.Event(), found=SimpleNamespace(effort=SimpleNamespace(left=3, ways=40)))
+    assert card.unfinished(job).startswith("3 of 40 ways")
+    job.found.effort.left = 0
+    assert not card.unfinished(job)
+    job.cancelled.set()
+    assert "stopped" in card.unfinished(job)
 
 
 def test_a_search_is_stopped_by_cancel():

@@ -126,8 +126,8 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
             st.caption(named(" · ".join((flow(said.policy, said.measured.reach), *details(said))), model))
         with numbers:
             _draw_numbers(said, model)
-        if job.cancelled.is_set():
-            st.caption("The search was stopped: this is the best that it had found.")
+        if said_of_search := unfinished(job):
+            st.caption(said_of_search)
         if said.contradiction is not None:
             chosen = "Thresholds were chosen to be as right as the LLM on the tune rows, and test says less"
             st.warning(f"{chosen}: {inert(said.contradiction)}", icon=":material/warning:")
@@ -153,6 +153,16 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
                 )
             if AT in st.session_state:
                 st.button("Back to the best", icon=":material/undo:", key="answer_back", on_click=_back)
+
+
+def unfinished(job: Job) -> str:
+    """Return that a search left ways untried, so that another one may find better; empty where it did not."""
+    effort = None if job.found is None else job.found.effort
+    if job.cancelled.is_set():
+        return "The search was stopped: this is the best that it had found."
+    if effort is None or not effort.left:
+        return ""
+    return f"{effort.left:,} of {effort.ways:,} ways of routing were not tried: Suggest on Tune looks for longer."
 
 
 def _draw_numbers(said: Answer, model: str | None) -> None:
