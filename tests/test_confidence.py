@@ -123,7 +123,12 @@ def test_a_project_that_is_opened_again_is_as_sure(study, tmp_path):
     again = Study.open(tmp_path / "p")
     for name in ("mute", "proud"):
         assert (again.column(name)[1].confidence == study.column(name)[1].confidence).all()
-    assert again.shipping() == study.shipping() is not None
+    shipped = study.shipping()
+    assert again.shipping() == shipped is not None
+    on_test = study.measure(side="test").summary.accuracy.value
+    assert shipped.graded_accuracy + shipped.accuracy.value == pytest.approx(on_test)
+    assert shipped.escalation.low < shipped.escalation.value < shipped.escalation.high
+    assert "models that ship" in shipped.words
 
 
 def test_no_rows_own_label_speaks_for_it():

@@ -149,6 +149,8 @@ def test_functions_in_production_and_evaluation_are_too(recording):
 
     frame = pd.DataFrame({"text": dataset.texts[rows], "label": np.array(dataset.classes)[dataset.truth[rows]]})
     plain = evaluate(content, build(frame, PLAIN), models={"llm": answering})
+    copied = evaluate(content, build(pd.concat([frame] * 4), PLAIN), models={"llm": answering})
+    assert copied.accuracy.half_width == pytest.approx(plain.accuracy.half_width, rel=0.3)  # not half of it
     frame["label"] = frame["label"].str.title()
     assert evaluate(content, build(frame, PLAIN), models={"llm": shouting}) == plain
     frame.loc[:2, "label"] = "Refund"

@@ -93,5 +93,5 @@ class Worth:
 def worth(confidence: Floats, right: Bools, *, group: Labels | None = None) -> Worth:
     """Measure a confidence; the arguments are those of `auroc`."""
     known = ~np.isnan(confidence)
-    found = reliability(confidence, right)
+    found = reliability(confidence, right, groups=group)
     return Worth(auroc(confidence, right, group=group), found.ece, found.brier, int(known.sum()))

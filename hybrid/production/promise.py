@@ -103,7 +103,8 @@ def evaluate(
     here = [t for t, kept in zip(texts, rows, strict=True) if kept]
     outcomes: Outcomes = asyncio.run(runtime.outcomes(here, known={n: a.take(rows) for n, a in answers.items()}))
     right = outcomes.label == code[labelled.truth[rows]]
-    return Evaluation(right.size, share(right), 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
+    accuracy = share(right, labelled.group[rows])
+    return Evaluation(right.size, accuracy, 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
 
 
 def _promised(bundle: Bundle) -> float | None:
