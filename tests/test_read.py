@@ -336,6 +336,9 @@ def test_the_command_line_and_the_page_read_the_same(tmp_path):
         "short.csv.gz": gzip.compress(csv("Title\ntext,label,c\nhi,x\n" + '"a\nb",NA,1\n' * 3)),
         "types.jsonl": csv('{"text": "a", "label": 1.0, "c": 1}\n{"label": 2, "c": 0.5, "text": "\\ud83d"}'),
         "array.json": csv('[{"text": "a", "label": true, "c": "1"}, {"text": "b", "label": null, "c": 2}]'),
+        "key.json": csv('{"data": [{"text": "a", "label": 1, "c": 1}, {"text": "b", "label": 2.0, "c": 2}]}'),
+        "turned.json": csv('{"text": ["a", "b"], "label": [1, "x"], "c": [null, 2]}'),
+        "mixed.jsonl": csv('{"text": "a", "label": "x", "c": 1}\n{"text": ["b", "c"], "label": "y", "c": 2}'),
         "types.parquet": as_parquet(pa.table({"text": ["a", None], "label": [1.0, None], "c": [1, 2]})),
         "book.xlsx": workbook(("s", [["text", "label", "c"], ["a", 1.0, 0.5], ["b", True, None]])),
     }

@@ -103,7 +103,7 @@ class JSONRows:
 
     def _schema(self, columns: Sequence[str], numbers: Sequence[str]) -> pa.Schema | None:
         """Return the types to read quickly; None where that cannot be."""
-        if self.array or self.turned or not columns:
+        if self.array or self.turned or self.key is not None or not columns:
             return None
         types = dict(zip(self.names, self.types, strict=True))
         usual = {c: pa.float64() if c in numbers else pa.string() for c in columns}
