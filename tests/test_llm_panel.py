@@ -350,6 +350,13 @@ def test_what_was_typed_stays_when_the_page_is_left(server, filled):
     assert "llm.new" not in at.session_state["study"].form["llm_form"]
 
 
+def test_a_key_that_did_not_come_in_is_said(filled):
+    at = fill(filled, url="https://llm.example/v1", key="")
+    at = price(at, 1.0, 2.0)
+    assert "No key for this server has come in" in said(at)
+    assert "No key for this server" not in said(fill(at, key=KEY))
+
+
 def test_parameters_that_cannot_be_sent_say_so(server, filled):
     at = fill(filled, parameters="reasoning_effort: low")
     assert "JSON object" in at.error[0].value

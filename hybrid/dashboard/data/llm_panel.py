@@ -180,6 +180,9 @@ def _draw_buttons(
     if settings is None:
         st.caption("Fill in the model and its prices.")
         return
+    if typed is None and settings.base_url.startswith("https:") and llm_session.key_of(settings) is None:
+        # a browser keeps what is typed into a field of this kind to itself until then
+        st.caption("No key for this server has come in. Typed one? Press Enter in its field.")
     if drop and before is not None:
         form.forget()
         llm_session.forget(study, before.name)
