@@ -15,7 +15,7 @@ from hybrid.dashboard import charts, lessons, tiles, wording
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
-from hybrid.dashboard.tune import axes, flow, threshold_line
+from hybrid.dashboard.tune import axes, class_sliders, flow, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
 from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
@@ -104,6 +104,17 @@ def test_where_texts_end_is_what_replay_says_wherever_thresholds_stand(case, dat
         for i, (t, u) in enumerate((t, u) for u in at[:4] for t in at):
             moved = with_threshold(with_threshold(policy, one.name, one.index, t), two.name, two.index, u)
             check_flow(both, i, flow.flow_of(on, moved))
+
+
+@given(cases(names=("triage",)), st.sampled_from((*LEVELS, 0.1)))
+def test_the_threshold_of_a_class_is_measured_as_replay_says(case, threshold):
+    policy, predictions, truth = case
+    for line in class_sliders.lines(policy, predictions.classes):
+        curve = sweep(policy, predictions, truth, name=line.name, index=line.index)
+        o = replay(with_threshold(policy, line.name, line.index, threshold), predictions)
+        at = curve.at(threshold)
+        found = (curve.accuracy[at], curve.escalation_rate[at], curve.cost_per_1000[at])
+        assert found == pytest.approx(((o.label == truth).mean(), o.asked[:, -1].mean(), 1000 * o.cost.mean()))
 
 
 def check_flow(moving, point, expected):

@@ -128,6 +128,31 @@ def test_a_drag_moves_everything_and_reports_once_on_release(blank):
     assert blank.errors == []
 
 
+def test_a_drag_near_the_star_lands_on_it_and_the_bar_goes_along(blank):
+    blank.evaluate(
+        """() => { document.body.append(Object.assign(document.createElement("i"), { id: "bar" }))
+          Object.assign(data.line, { star: { value: 0.7234, x: 0.7234 }, bars: { "#bar": [1, 2, 3, 4, 5] } })
+          start() }"""
+    )
+    x, y = middle(blank, GRIP)
+    blank.mouse.move(x, y)
+    blank.mouse.down()
+    blank.mouse.move(50 + 400 * 0.735, y)  # 5 pixels beside it
+    assert blank.locator(".flag").inner_text() == "0.723"
+    assert blank.locator("#bar").evaluate("e => e.style.width") == "4%"
+    blank.mouse.move(50 + 400 * 0.76, y)
+    assert blank.locator(".flag").inner_text() == "0.760"
+    blank.keyboard.press("Escape")
+    assert blank.locator("#bar").evaluate("e => e.style.width") == ""
+    blank.mouse.up()
+    x, y = middle(blank, GRIP)
+    blank.mouse.move(x, y)
+    blank.mouse.down()
+    blank.mouse.move(50 + 400 * 0.72, y)
+    blank.mouse.up()
+    assert reports(blank) == [{"p.one": 0.7234, "p.two": 0.8}]  # to the last digit
+
+
 def test_the_grip_keeps_its_distance_from_the_pointer(blank):
     """Taking the line by its edge must not make it jump."""
     x, y = middle(blank, GRIP)
