@@ -261,9 +261,12 @@ with stage:
     fold = (
         "; the answers of models that were fitted here are out of fold" if set(policy.names) & set(study.models) else ""
     )
+    luck = ": there are no test rows with every answer"
+    if side == "test":
+        luck = ", which had no part in finding the star; whoever drags long by them chooses on them"
     st.caption(
         f"Drag the line, or step with the arrow keys through every threshold at which something changes. Curves are "
         f"of {len(on):,} of {on.n_side:,} tune rows (those that every tier answered"
         f"{', in the class mix that you set' if terms.mix else ''}){fold}. The large numbers are of {beside.rows}"
-        f"{', which had no part in finding the star; whoever drags long by them chooses on them' if side == 'test' else ': there are no test rows with every answer'}."
+        f"{luck}."
     )
