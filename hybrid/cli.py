@@ -343,10 +343,11 @@ def _tune(options: argparse.Namespace) -> int:
     recorded = [replace(r, price=prices.get(own.name, r.price)) for r, own in zip(columns.recorded, apart, strict=True)]
     columns = replace(columns, recorded=tuple(recorded))
     names = [*map(from_file, options.tiers.split(","))] if options.tiers else [r.name for r in apart]
-    if len(apart) == 1 and not options.tiers:
+    if len(apart) < 2 and not options.tiers:
+        holds = f"answers of one model, {apart[0].name}," if apart else "no model's answers,"
         raise DatasetError(
-            f"The file holds answers of one model, {apart[0].name}, and thresholds lie between two: 'hybrid fit' fits "
-            "a classifier beside it, and 'hybrid recommend' then finds the thresholds."
+            f"The file holds {holds} and thresholds lie between two: 'hybrid fit' fits a classifier on its texts, and "
+            "'hybrid recommend' then finds the thresholds."
         )
     if options.pattern == "triage" and len(names) != 2:
         raise DatasetError(

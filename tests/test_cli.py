@@ -101,7 +101,7 @@ def test_what_a_page_says_of_a_file_the_command_line_says(tmp_path, capsys):
     nested = tmp_path / "log.jsonl"
     nested.write_text("".join(f'{{"text": "a {i}", "label": "{i % 2}", "tags": [1]}}\n' for i in range(40)))
     assert main(["tune", str(nested), "--max-cost", "1"]) == 2
-    assert "two tiers" in capsys.readouterr().err  # not the tags, which nobody needs
+    assert "no model's answers" in capsys.readouterr().err  # not the tags, which nobody needs
     unsure = tmp_path / "cases.csv"
     unsure.write_text("\n".join(["body,product,issue", *(f"some words {i},p{i % 2},q{i % 2}" for i in range(40))]))
     assert main(["fit", str(unsure), "--project", str(tmp_path / "p")]) == 2

@@ -109,7 +109,8 @@ def offer_mending(study: Study) -> None:
             name, others = next(iter(folded.items()))
             more = f", and so for {plural(len(folded) - 1, 'other class', 'other classes')}" if len(folded) > 1 else ""
             are = "is" if len(others) == 1 else "are"
-            say, do = f"{listed(others, at_most=3)} {are} taken for {name!r}{more}.", "Keep spellings apart"
+            say = f"{listed(others, at_most=3)} {are} taken for {name!r}{more}, by case, spaces or signs."
+            do = "Keep spellings apart"
         st.markdown(f":material/help: {inert(say)}")
         if st.button(do, key="fold_labels"):
             _fit_again(study, replace(columns, fold_labels=not columns.fold_labels))
