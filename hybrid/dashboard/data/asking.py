@@ -109,7 +109,7 @@ def offer_mending(study: Study) -> None:
             name, others = next(iter(folded.items()))
             more = f", and so for {plural(len(folded) - 1, 'other class', 'other classes')}" if len(folded) > 1 else ""
             are = "is" if len(others) == 1 else "are"
-            say = f"{listed(others, at_most=3)} {are} taken for {name!r}{more}, by case, spaces or signs."
+            say = f"{listed(others, at_most=3)} {are} taken for {name!r}{more}: case, spaces or hidden signs differ."
             do = "Keep spellings apart"
         st.markdown(f":material/help: {inert(say)}")
         if st.button(do, key="fold_labels"):
