@@ -260,8 +260,6 @@ if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0
     if is_first:
         st.rerun()  # what was drawn is the screen of who has nothing yet
 draft = state.drafted()
-if study is not None:
-    controls.draw_header(place, study)
 is_new = draft is not None and (study is None or study.table is not draft.study.table)
 with looked_at:
     if draft is not None and is_new:
@@ -279,3 +277,4 @@ if draft is not None and not is_new:
     draw_draft(draft, study)
 if study is not None:
     show_loaded(study)
+    controls.draw_header(place, study)  # last: the answer may have made its policy the one at hand

@@ -149,7 +149,10 @@ with axes_here:
     which = 0
     if len(lines) > 1:
         titles = [line.title for line in lines]
-        start_at = 0 if own else len(titles) - 1
+        start_at = len(titles) - 1
+        if own:  # the class that is predicted most often: its line moves most
+            often = {r.code: r.n_rows for r in study.measure(policy, "tune").graded.by_predicted_class(policy)}
+            start_at = len(lines) - len(own) + int(np.argmax([often.get(line.index or 0, 0) for line in own]))
         if len(lines) > MANY:
             picked = st.selectbox("Draw the curves over", titles, start_at, key=f"{pattern}.axis.list", width=330)
         else:

@@ -17,6 +17,7 @@ from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.study.answer import answer_of, better, cheaper
 from hybrid.study.gallery import BANKING77, SETS, YELP
+from hybrid.study.promises import Suggested
 from hybrid.study.study import Study
 from hybrid.tiers.whatif import WhatIf
 from hybrid.tuning.search import search, search_by_class
@@ -136,7 +137,7 @@ def test_a_search_is_stopped_by_cancel():
             time.sleep(0.01)
         return "the best so far"
 
-    study = SimpleNamespace(token="t", terms=None, aside=lambda: SimpleNamespace(recommend=recommend))
+    study = SimpleNamespace(token="t", terms=None, suggested=None, aside=lambda: SimpleNamespace(recommend=recommend))
     job = card.Job(study)
     assert job.running
     job.cancelled.set()
@@ -178,3 +179,16 @@ def test_the_card_says_what_the_study_says(sample_fitted, monkeypatch):
     assert study.policy != said.policy
     at.button(key="answer_back").click().run()
     assert any(card.headline(study, said) in m.value for m in at.markdown)
+
+
+def test_what_a_project_keeps_is_not_searched_for_again(searched):
+    study, found = searched
+    study.suggested = Suggested(study.terms, found)
+    job = card.Job(study)
+    assert not job.running
+    assert job.found is found
+    study.suggested = Suggested(replace(study.terms, prices=(("llm", 9.0),)), found)  # under other prices it is
+    job = card.Job(study)
+    job.cancelled.set()
+    assert job.found is not found
+    job.wait()

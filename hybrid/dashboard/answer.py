@@ -11,6 +11,7 @@ import streamlit as st
 
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.tune import start
 from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
@@ -37,17 +38,21 @@ ICONS = {
 
 
 class Job:
-    """A search for the best policy, in a thread that works on a copy and knows no screen."""
+    """A search for the best policy, in a thread that works on a copy and knows no screen; over where it is kept."""
 
     def __init__(self, study: Study) -> None:
+        kept = study.suggested
         self.token = study.token
         self.terms = study.terms
         self.cancelled = threading.Event()
         self.progress: Progress | None = None
         self.found: Recommendation | None = None
+        if kept is not None and kept.terms.routing == study.terms.routing and _is_answer(kept.found, study):
+            self.found = kept.found
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._run, args=(study.aside(),), daemon=True)
-        self._thread.start()
+        if self.found is None:
+            self._thread.start()
 
     @property
     def running(self) -> bool:
@@ -55,7 +60,8 @@ class Job:
 
     def wait(self) -> None:
         """Return when the search is over."""
-        self._thread.join()
+        if self.found is None:
+            self._thread.join()
 
     def _run(self, study: Study) -> None:
         try:
@@ -67,6 +73,11 @@ class Job:
 
     def _report(self, progress: Progress) -> None:
         self.progress = progress
+
+
+def _is_answer(found: Recommendation, study: Study) -> bool:
+    """Whether what was searched for is what the card asks: the usual goal, over more than one pattern."""
+    return found.goal == study.usual_goal() and len(found.fronts or ()) > 1
 
 
 def draw(study: Study) -> None:
@@ -90,6 +101,7 @@ def draw(study: Study) -> None:
         return
     if study.suggested is None or study.suggested.terms.routing != job.terms.routing:
         study.suggested = Suggested(job.terms, job.found)
+        start.begin(study)
     try:
         said = answer_of(study, job.found, st.session_state.get(AT))
     except HybridError as error:
