@@ -107,6 +107,7 @@ def keep(now: Study) -> None:
             now.terms = replace(now.terms, whatif=WhatIf())
     st.session_state["study"] = now
     save()
+    write_address()  # else the next run would open the project that the address still names
 
 
 # what is kept, and where
