@@ -179,6 +179,9 @@ def test_the_card_says_what_the_study_says(sample_fitted, monkeypatch):
     assert study.policy != said.policy
     at.button(key="answer_back").click().run()
     assert any(card.headline(study, said) in m.value for m in at.markdown)
+    at.button(key="answer_show").click().run()
+    assert not at.exception
+    assert study.policy == said.policy
 
 
 def test_what_a_project_keeps_is_not_searched_for_again(searched):
