@@ -106,7 +106,8 @@ def test_simple_categories_and_thresholds_act_at_once(support):
 
 
 def test_both_thresholds_are_on_the_page(support):
-    assert any("The policy's own, set on Tune: " in c.value and "0.850" in c.value for c in support.caption)
+    own = f"{support.session_state['study'].policy.pattern.threshold:.3f}"
+    assert any("The policy's own, set on Tune: " in c.value and own in c.value for c in support.caption)
     assert any(s.label == "Least confidence for rules to read" for s in support.slider)
 
 
