@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import labelled
+from test_dashboard import open_page
 from test_tuning import TIERS, made
 
 from hybrid.data.columns import Columns, RecordedColumns
@@ -51,6 +52,11 @@ def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own
     assert list(texts) == list(found.table["text"])
     said = study.models["classifier"].answer(list(texts))
     assert list(found.table["classifier confidence"]) == list(said.confidence)
+    at = open_page("pages/3_Inspect.py", study)
+    at.toggle(key="to_label_on").set_value(True).run()
+    assert not at.exception
+    assert any("tell the tiers apart" in m.value for m in at.markdown)
+    assert at.button(key="to_label_take").disabled
     more = with_labels(study, dict(zip(found.places[:5], ["billing"] * 5, strict=True)), known_before=0.07).fit()
     assert list(more.table["label"].iloc[found.places[:5]]) == ["billing"] * 5
     assert (study.table["label"].iloc[found.places] == "").all()

@@ -65,10 +65,13 @@ def unlabelled_rows(study: Study) -> Rows:
     none = label.map({name: said in ("", "nan") for name, said in names.items()}).to_numpy(dtype=bool)
     if columns.split is not None:
         none = none & ~table[columns.split].astype(str).str.strip().str.lower().isin(TEST_NAMES).to_numpy()
+    rows = np.flatnonzero(none & (text != "").to_numpy())
+    if not len(rows):
+        return rows
     dataset = study.dataset
     taken = set() if dataset.texts is None else {bare(str(t)) or str(t) for t in dataset.texts}
     found = []
-    for at in np.flatnonzero(none & (text != "").to_numpy()):
+    for at in rows:
         key = bare(text.iloc[at]) or text.iloc[at]
         if key not in taken:
             taken.add(key)

@@ -18,12 +18,16 @@ FIRST = ("row", "why")  # columns
 def draw(study: Study, policy: Policy) -> None:
     """Draw the ranked rows, what their labels would narrow, and the download."""
     with st.expander("Which rows to label next", icon=":material/edit_note:", key="to_label"):
+        st.caption(
+            "Rows of the file with a text and an empty label, by what their labels would change for this policy."
+        )
+        if not st.toggle("Rank them", key="to_label_on"):  # it takes seconds where there are many
+            return
         n = int(st.number_input("Rows you can label", 5, 5_000, 50, step=5, key="to_label_rows", width=180))
         found = _ranked(study.token, repr(policy), n, study, policy)
         if found is None:
             st.caption(
-                "The file has no row with a text and an empty label. Add such rows to it: they are ranked here, for "
-                "this policy, by what their labels would change."
+                "The file has no row with a text and an empty label. Add such rows to it, and they are ranked here."
             )
             return
         told, narrowed = _expected(found)
