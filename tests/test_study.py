@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 
@@ -198,20 +199,27 @@ def test_a_kill_in_the_middle_leaves_the_old_or_the_new_state(tmp_path, monkeypa
     study = Study("soon opened", frame, Columns("label", recorded=(llm,))).fit()  # without texts nothing is fitted
     study.save(tmp_path)
     rng, seen = np.random.default_rng(0), set()
-    for wait in rng.uniform(0, 0.1, 30):
+    for saves, wait in zip(rng.integers(0, 3, 30), rng.uniform(0, 0.03, 30), strict=True):
+        told, tell = os.pipe()
         child = os.fork()
         if child == 0:
             while True:
                 study.name = f"{time.time_ns()}"
                 study.edits = Edits(frozenset(), ((f"word{study.name}", 0),))  # other data each time
                 study.save(tmp_path)
+                os.write(tell, b".")
+        for _ in range(saves):  # however slow the machine is
+            assert select.select([told], [], [], 30)[0]
+            os.read(told, 1)
         time.sleep(wait)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(told)
+        os.close(tell)
         found = Study.open(tmp_path)
         assert not found.edits.added or found.edits.added[0][0] == f"word{found.name}"
         seen.add(found.name)
-    assert len(seen) > 1
+    assert len(seen) > 10
     monkeypatch.setattr(project, "YOUNG", -1.0)
     found.save(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2  # what the killed left half-written is gone
