@@ -36,6 +36,7 @@ from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, recommend
 from hybrid.tuning.explore import from_cheap
+from hybrid.tuning.goals import violation
 from hybrid.tuning.search import search, search_by_class
 from hybrid.tuning.states import states_of
 
@@ -273,7 +274,7 @@ def brute(problems):
             states = states_of(way, table, truth, goal)  # a property test holds them to the replay
             for values in product(*(np.union1d(g, [NEVER]) for g in states.gauges)):
                 totals = states.rows_at(values).sum(axis=1)[goal.rows]
-                over = round(float(np.maximum(totals[2:] - caps, 0).sum()), 9)
+                over = missed(totals, caps)
                 least = min(least, (over, float(totals[0])))
         fine = mine[0] <= least[0] + 1e-9 and mine[1] <= least[1] + 1e-9
         as_good, proven, wrong = as_good + fine, proven + found.exact, wrong + (found.exact and not fine)
@@ -304,10 +305,14 @@ def brute_by_class(problems):
 
 
 def value(policy, table, truth, goal):
-    """Return by how much a policy misses the goal's limit, and its aim."""
+    """Return by how much a policy misses the goal's limits, and its aim."""
     totals = goal.terms(replay(policy, table), truth).sum(axis=1)
-    over = float(np.maximum(totals[2:] - goal.caps(len(truth)), 0).sum())
-    return (round(over, 9), float(totals[0]))
+    return missed(totals, goal.caps(len(truth))), float(totals[0])
+
+
+def missed(totals, caps):
+    """Return by how much limits are missed, each as a share of itself, as the search weighs them."""
+    return round(float(violation(totals[:, None], caps)[0]), 9)
 
 
 def uneven(n, rng, *, n_classes, spread):
