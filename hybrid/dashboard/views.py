@@ -67,7 +67,7 @@ def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> 
     curve = on.curve(line)
     off = line.value is None
     drawn = policy if off else held(policy, line)  # where the threshold stands is not in the picture
-    key, dark = repr((drawn, line.name, line.index, off)), is_dark()
+    key, dark = repr((drawn, line.name, line.index, off, study.dataset.agreement_with)), is_dark()
     return _figure(study.token, key, axis_name, dark, study, drawn, line), curve, Axis(axis_name, curve)
 
 
