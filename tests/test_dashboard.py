@@ -596,8 +596,8 @@ def test_a_chip_changes_what_a_column_is_and_a_card_prices_a_model():
 
 
 def test_labels_of_a_model_are_agreement_on_the_pages(own_fitted):
-    study = again(own_fitted)
-    study.keep(replace(study.evidence, dataset=replace(study.dataset, agreement_with="gpt4")))
+    study = Study("mine.csv", own_fitted.table, Columns("label", text="text", reference="gpt4"))
+    study.keep(replace(own_fitted.evidence, dataset=replace(own_fitted.dataset, agreement_with="gpt4")))
     study.terms = Terms(whatif=WhatIf())
     at = open_page("pages/1_Tune.py", study)
     assert not at.exception
