@@ -160,6 +160,7 @@ def pytest_make_parametrize_id(val, argname):
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Give a file's tests to one worker, which fits its data once; browsers share a worker, as they share cores."""
     for item in items:

@@ -121,8 +121,7 @@ def _ask_who_labelled(draft: state.Draft, columns: Columns) -> str | None:
     if model is None:
         return columns.reference
     key = f"columns.{draft.token}.people.{columns.label}"
-    st.session_state.setdefault(key, columns.reference == "")
-    people = st.toggle("People wrote these labels, whatever the column is called", key=key)
+    people = st.toggle("People wrote these labels, whatever the column is called", columns.reference == "", key=key)
     if people:
         return ""
     st.warning(
@@ -133,10 +132,12 @@ def _ask_who_labelled(draft: state.Draft, columns: Columns) -> str | None:
     return None
 
 
-def _typed(start: str, field: str, usual: Any) -> str:
-    """Return the key of a field of a model's card, which starts with the usual value."""
-    st.session_state.setdefault(f"{start}.{field}", usual)
-    return f"{start}.{field}"
+def _typed(start: str, field: str, usual: Any) -> dict[str, Any]:
+    """Return the key of a field of a model's card, and the value to start with.
+
+    The value is no entry of the session's state: a browser that misses the run which makes one shows nothing.
+    """
+    return {"key": f"{start}.{field}", "value": usual}
 
 
 def _draw_model(draft: state.Draft, r: RecordedColumns) -> RecordedColumns:
@@ -145,7 +146,7 @@ def _draw_model(draft: state.Draft, r: RecordedColumns) -> RecordedColumns:
     table = draft.study.table
 
     with st.container(border=True, width=330, gap="small"):
-        name = st.text_input("Model", key=_typed(start, "name", r.name))
+        name = st.text_input("Model", **_typed(start, "name", r.name))
         parts = [f"{NAMES[p].removeprefix('Its ')} in {inert(getattr(r, p))}" for p in PARTS if getattr(r, p)]
         st.caption("; ".join([f"answers in {inert(r.label)}", *parts]))
         values: dict[str, Any] = {"name": name.strip() or r.label}
@@ -153,16 +154,16 @@ def _draw_model(draft: state.Draft, r: RecordedColumns) -> RecordedColumns:
         if r.latency is None:
             values["default_latency"] = float(
                 st.number_input(
-                    "Seconds per answer", 0.0, 1e5, key=_typed(start, "seconds", r.default_latency), format="%g"
+                    "Seconds per answer", 0.0, 1e5, **_typed(start, "seconds", r.default_latency), format="%g"
                 )
             )
         else:
             usual = is_milliseconds(r.latency) if r.milliseconds is None else r.milliseconds
-            values["milliseconds"] = st.toggle(f"{inert(r.latency)} is in milliseconds", key=_typed(start, "ms", usual))
+            values["milliseconds"] = st.toggle(f"{inert(r.latency)} is in milliseconds", **_typed(start, "ms", usual))
         if (table[r.label].str.strip() == "").any():
             values["blank_is_failure"] = st.toggle(
                 "A blank is a failed answer",
-                key=_typed(start, "blank", r.blank_is_failure),
+                **_typed(start, "blank", r.blank_is_failure),
                 help="On: it was asked for and failed. Off: the model was never asked about that row.",
             )
     return replace(r, **values)
@@ -175,15 +176,13 @@ def _draw_price(draft: state.Draft, r: RecordedColumns, start: str, name: str) -
     by_tokens = bool(r.prompt_tokens or r.completion_tokens)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if by_tokens:
-            paid = st.number_input(
-                "USD per 1M tokens in", 0.0, 1e6, key=_typed(start, "in", r.prompt_price), format="%g"
-            )
-            got = st.number_input("out", 0.0, 1e6, key=_typed(start, "out", r.completion_price), format="%g")
+            paid = st.number_input("USD per 1M tokens in", 0.0, 1e6, **_typed(start, "in", r.prompt_price), format="%g")
+            got = st.number_input("out", 0.0, 1e6, **_typed(start, "out", r.completion_price), format="%g")
             values = {"prompt_price": float(paid), "completion_price": float(got)}
         else:
             usual = 1000 * r.price if r.price else None  # unknown, not nothing
             said = st.number_input(
-                "USD per 1,000 answers", 0.0, 1e7, key=_typed(start, "price", usual), format="%g", placeholder="unknown"
+                "USD per 1,000 answers", 0.0, 1e7, **_typed(start, "price", usual), format="%g", placeholder="unknown"
             )
             values = {"price": (said or 0.0) / 1000}
         picker = st.popover("List price", icon=":material/sell:", key=f"{start}.open", on_change="rerun")
@@ -196,7 +195,13 @@ def _draw_price(draft: state.Draft, r: RecordedColumns, start: str, name: str) -
 def _pick_list_price(draft: state.Draft, start: str, name: str, *, by_tokens: bool) -> None:
     listed = prices.models(MAKERS)
     like = next((m for m in listed if _parts_of(m) == _parts_of(name)), None)
-    model = st.selectbox("Model", listed, key=_typed(start, "listed", like), placeholder="Choose a model")
+    model = st.selectbox(
+        "Model",
+        listed,
+        None if like is None else listed.index(like),
+        key=f"{start}.listed",
+        placeholder="Choose a model",
+    )
     found = None if model is None else prices.price(model)
     if found is None:
         return
