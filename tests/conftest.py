@@ -160,16 +160,6 @@ def pytest_make_parametrize_id(val, argname):
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Give a file's tests to one worker, which fits its data once; browsers share a worker, as they share cores."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(
-                pytest.mark.xdist_group("browser" if item.get_closest_marker("browser") else item.path.name)
-            )
-
-
 def study_of(recording, *, llms=(), **terms):
     """Return a study of what was fitted, under these terms."""
     study = Study("made up", labelled(), Columns("label", text="text"))

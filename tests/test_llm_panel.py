@@ -19,8 +19,6 @@ from hybrid.tiers.llm import answer_store
 
 N = 60  # rows that are asked about
 
-pytestmark = pytest.mark.xdist_group("llm_server")  # one server and one fitted table for all of them
-
 
 @pytest.fixture
 def server(server, monkeypatch, tmp_path):
