@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 
 import numpy as np
@@ -28,11 +28,12 @@ from hybrid.routing.patterns.router import Router
 from hybrid.routing.patterns.triage import Triage
 from hybrid.routing.table import Predictions
 from hybrid.study.answers import answered
-from hybrid.study.evidence import CLASSIFIER, record
+from hybrid.study.evidence import CLASSIFIER, Recording, record
 from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions, replies
 from hybrid.tiers.llm.replies import Reply
+from hybrid.tiers.llm.tier import LLMTier
 
 N = 120
 
@@ -41,6 +42,13 @@ N = 120
 def allowed(llm_process, monkeypatch):
     """The operator of these tests allows the server."""
     monkeypatch.setenv("HYBRID_SERVERS", f"{llm_process.url}=MOCK_API_KEY")
+
+
+@dataclass(frozen=True)
+class WithLLMs(Recording):
+    """A recording, and the LLMs that were asked about its rows."""
+
+    llms: dict[str, LLMTier] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +81,8 @@ def made(llm_process, tmp_path_factory):
     easy = Reply("ok", '{"tier": "cheap", "reasoning": "plain", "difficulty": 1}', latency=0.1)
     judged = answered(gate, fitted, asked.rows, [easy] * N, cheap=CLASSIFIER)
     study = study_of(fitted, llms=[found, judged], confidence=(("llm", "own"),))
-    return replace(fitted, predictions=table_of(study), llms=study.llm_models), asked
+    made = {f.name: getattr(fitted, f.name) for f in fields(fitted) if f.init} | {"predictions": table_of(study)}
+    return WithLLMs(**made, llms=study.llm_models), asked
 
 
 def policy_of(made, pattern=None):
@@ -84,7 +93,7 @@ def policy_of(made, pattern=None):
 def packed(made, policy=None, **more):
     recording = made[0]
     test = recording.split.test
-    return bundles.save(
+    return bundles.save_bundle(
         policy=policy or policy_of(made),
         classes=recording.dataset.classes,
         models=recording.models,
@@ -246,7 +255,7 @@ def test_the_next_tier_takes_over_from_one_that_fails(server, made, rows):
     assert [t.name for t in wide.tiers] == [CLASSIFIER, "llm", "large"]
     policy = Policy(Cascade((1.0, 0.01)), wide.tiers)
     test = recording.split.test
-    content = bundles.save(
+    content = bundles.save_bundle(
         policy=policy,
         classes=recording.dataset.classes,
         models=recording.models,
@@ -336,7 +345,7 @@ def test_a_bundle_with_an_llm_is_evaluated_by_asking_it_or_by_its_recorded_answe
 
 
 def test_the_llm_comes_back_as_it_was(made):
-    before, after = made[0].llms["llm"], bundles.load(packed(made)).llms["llm"]
+    before, after = made[0].llms["llm"], bundles.load_bundle(packed(made)).llms["llm"]
     assert after.settings == before.settings
     assert (after.calibrator, after.usual, after.classes) == (before.calibrator, before.usual, before.classes)
     assert after.request("my parcel is late") == before.request("my parcel is late")
@@ -367,7 +376,7 @@ def test_a_damaged_llm_tier_is_refused(made, damage):
         for name, content in files.items():
             archive.writestr(name, content)
     with pytest.raises(BundleError):
-        bundles.load(out.getvalue())
+        bundles.load_bundle(out.getvalue())
 
 
 def test_a_stream_of_one_string_is_refused(made):

@@ -97,7 +97,8 @@ def open_page(title: str) -> DeltaGenerator:
     st.html(STYLE)
     only_public(None if state.is_local() else is_operators)  # else strangers name the servers that are asked
     problem = state.read_address()
-    address = state.parameters()
+    # the project alone: the policy of this moment is what it was before the controls below are read
+    address = {name: value for name, value in state.parameters().items() if name == state.PROJECT}
     with st.container(horizontal=True, gap="medium", key="navigation"):
         for path, name, icon in PAGES:
             st.page_link(path, label=name, icon=icon, query_params=address)
