@@ -1,0 +1,189 @@
+"""The line on the chart in a real browser: what a drag shows is what Python says after it."""
+
+import pytest
+from conftest import labelled
+from driving import BREAK_THE_LINE, go, number, open_project, serving, settle, skip_without_chromium, tile
+from playwright.sync_api import expect
+from test_browser import link_to
+
+from hybrid.routing.patterns import Triage
+
+skip_without_chromium()
+pytestmark = pytest.mark.browser
+
+GRIP = ".hybrid-threshold-overlay .grip"
+OVERLAYS = ".hybrid-threshold-overlay"
+METRICS = ("accuracy", "escalation", "cost")
+
+
+def shown(page):
+    """Return everything that moves along with the line, as it stands on the page."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("[data-testid=stMetricValue] p, [data-live]")].map(e => e.innerText)"""
+    )
+
+
+def tune(page, url, project, pattern=None):
+    open_project(page, url, project, "Tune")
+    page.locator(GRIP).wait_for()
+    if pattern is not None:
+        page.get_by_test_id("stButtonGroup").get_by_text(pattern, exact=True).click()
+        settle(page)
+        page.locator(GRIP).first.wait_for()
+
+
+def drag(page, by, *, let_go=True):
+    box = page.locator(GRIP).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 120
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=12)
+    if let_go:
+        page.mouse.up()
+        settle(page)
+
+
+def count_messages(page):
+    """Count what the page sends to the server from now on."""
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
+    return sent
+
+
+def test_dragging_the_line_shows_what_python_says_after_it(app, page, project):
+    sent = count_messages(page)
+    tune(page, app, project)
+    for axis, by in (("Confidence", -150), ("Stretched near 1", 100), ("Share kept", -150)):
+        page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
+        settle(page)
+        before, n_sent = shown(page), len(sent)
+        drag(page, by, let_go=False)
+        during = shown(page)
+        flag = page.locator(f"{OVERLAYS} .flag").inner_text()
+        slider = page.get_by_test_id("stSliderThumbValue").inner_text()
+        assert during != before
+        assert len(sent) == n_sent  # nothing is sent while the line moves
+        assert float(slider) == pytest.approx(float(flag), abs=0.0006)
+        page.mouse.up()
+        settle(page)
+        assert shown(page) == during, axis
+        assert len(sent) == n_sent + 1  # one rerun
+        assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
+        assert "set=" in page.url
+
+
+def test_the_map_of_a_cascade_is_dragged_likewise(app, page, project):
+    tune(page, app, project, "Cascade")
+    point = page.locator(f"{OVERLAYS} .point").bounding_box()
+    x, y = point["x"] + 22, point["y"] + 22
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y + 80, steps=10)
+    numbers = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
+    page.mouse.up()
+    settle(page)
+    after = [page.locator(f".st-key-tile_{name} [data-testid=stMetricValue]").inner_text() for name in METRICS]
+    assert after == numbers
+    assert "set=" in page.url
+    assert page.locator(OVERLAYS).count() == 2
+
+
+def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page, project):
+    tune(page, app, project)
+    thumb = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()
+    before = page.locator(GRIP).bounding_box()["x"]
+    x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y, steps=8)
+    page.wait_for_timeout(50)
+    during = shown(page)
+    assert page.locator(GRIP).bounding_box()["x"] < before - 50
+    page.mouse.up()
+    settle(page)
+    assert shown(page) == during
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    during = shown(page)
+    page.wait_for_timeout(400)
+    settle(page)
+    assert shown(page) == during
+    page.locator(GRIP).focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(400)
+    settle(page)
+    assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.000"
+    assert tile(page, "Sent to") == "0.0%"
+
+
+def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page, project):
+    tune(page, app, project)
+    drag(page, -90)
+    expected = shown(page)
+    go(page, "Compare")
+    assert page.locator(OVERLAYS).count() == 0
+    go(page, "Tune")
+    page.locator(GRIP).wait_for()
+    assert shown(page) == expected  # the threshold is where it was
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_timeout(800)
+    settle(page)
+    assert page.locator(OVERLAYS).count() == 1
+    value = float(page.locator(f"{OVERLAYS} .flag").inner_text())
+    place = page.evaluate(
+        """value => { const chart = document.querySelector(".st-key-curves .js-plotly-plot")
+          const x = chart._fullLayout.xaxis
+          return chart.getBoundingClientRect().left + x._offset + x._length * value }""",
+        value,
+    )
+    box = page.locator(GRIP).bounding_box()
+    assert box["x"] + box["width"] / 2 == pytest.approx(place, abs=1.5)
+    drag(page, 60, let_go=False)
+    during = shown(page)
+    page.mouse.up()
+    settle(page)
+    assert shown(page) == during != expected
+
+
+def test_a_deep_link_on_a_fresh_server_stands_where_it_says(page, project):
+    with serving() as url:
+        tune(page, url, f"{project}&set={link_to(Triage(0.42), 'classifier', 'llm')}")
+        assert page.locator(f"{OVERLAYS} .flag").inner_text() == "0.420"
+        assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.420"
+        page.close()  # before its server ends
+
+
+def test_two_tabs_with_different_data_do_not_mix(app, browser, project, tmp_path):
+    path = tmp_path / "mine.csv"
+    labelled().to_csv(path, index=False)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    one, two = context.new_page(), context.new_page()
+    tune(one, app, project)
+    before = shown(one)
+    two.goto(app)
+    settle(two)
+    two.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
+    two.get_by_role("button", name="Load and fit").click()
+    two.get_by_text("Fast classifier").wait_for(timeout=60_000)
+    go(two, "Tune")
+    two.locator(GRIP).wait_for()
+    drag(two, -100)
+    assert shown(two) != before
+    assert shown(one) == before
+    drag(one, 0)
+    assert shown(one) == before
+    context.close()
+
+
+def test_without_the_script_the_slider_still_works(app, page, project):
+    page.add_init_script(BREAK_THE_LINE)
+    open_project(page, app, project, "Tune")
+    page.get_by_test_id("stSlider").first.wait_for()
+    assert page.locator(GRIP).count() == 0
+    before = tile(page, "Sent to")
+    page.locator("[data-testid=stSlider] input").first.focus()
+    for _ in range(5):
+        page.keyboard.press("PageDown")
+    expect(number(page, "Sent to")).not_to_have_text(before, timeout=20_000)
+    assert "set=" in page.url
