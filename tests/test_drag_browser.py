@@ -1,12 +1,13 @@
 """The line on the chart in a real browser: what a drag shows is what Python says after it."""
 
 import pytest
-from conftest import labelled
+from conftest import again
 from driving import BREAK_THE_LINE, go, number, open_project, serving, settle, skip_without_chromium, tile
 from playwright.sync_api import expect
 from test_browser import link_to
 
 from hybrid.routing.patterns import Triage
+from hybrid.study.project import folder_of, new_id
 
 skip_without_chromium()
 pytestmark = pytest.mark.browser
@@ -154,21 +155,14 @@ def test_a_deep_link_on_a_fresh_server_stands_where_it_says(page, project):
         page.close()  # before its server ends
 
 
-def test_two_tabs_with_different_data_do_not_mix(app, browser, project, tmp_path):
-    path = tmp_path / "mine.csv"
-    labelled().to_csv(path, index=False)
+def test_two_tabs_with_different_data_do_not_mix(app, browser, project, own_fitted):
+    other = new_id()
+    again(own_fitted).save(folder_of(other))
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     one, two = context.new_page(), context.new_page()
     tune(one, app, project)
     before = shown(one)
-    two.goto(app)
-    settle(two)
-    two.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
-    two.get_by_role("button", name="Load and fit").click()
-    two.get_by_text("Fast classifier").wait_for(timeout=60_000)
-    go(two, "Tune")
-    two.locator(GRIP).wait_for()
-    drag(two, -100)
+    open_project(two, app, f"project={other}", "Tune")
     assert shown(two) != before
     assert shown(one) == before
     drag(one, 0)
