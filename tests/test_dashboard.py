@@ -106,6 +106,14 @@ def test_every_pattern_draws_its_numbers(tune, pattern):
     assert any("simulated" in m.value for m in tune.markdown)
 
 
+def test_key_words_say_why_the_heuristic_gate_is_left_out(tune):
+    tune.segmented_control(key="pattern").set_value("router").run()
+    tune.session_state["key_words_open"] = True
+    tune.run()
+    assert not tune.exception
+    assert any("heuristic gate is left out" in c.value for c in tune.caption)
+
+
 @pytest.mark.parametrize("strategy", ["majority", "cost_aware"])
 def test_the_ensembles_strategies_can_be_chosen(tune, strategy):
     tune.segmented_control(key="pattern").set_value("ensemble").run()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LEVELS, cases, groupings, study_of, table, table_of, tiers_of
+from conftest import LEVELS, again, cases, groupings, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import charts, lessons, tiles, wording
+from hybrid.dashboard import charts, controls, lessons, tiles, wording
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
@@ -26,6 +26,8 @@ from hybrid.routing.table import NEVER, UNKNOWN
 from hybrid.routing.voting import STRATEGIES
 from hybrid.study.graded import Graded
 from hybrid.study.terms import Terms
+from hybrid.tiers.gate import KeyWords
+from hybrid.tiers.rules import Edits
 
 SAYINGS = st.sampled_from(
     (
@@ -421,3 +423,15 @@ def test_the_page_of_small_examples_draws_each():
         assert len(at.info) == 1
         at.segmented_control(key="lesson").set_value(part).run()
     assert "wrong medical advice" in at.dataframe[0].value["Ticket"].iloc[-1]
+
+
+def test_fitting_again_keeps_all_that_is_not_named(own_fitted, monkeypatch):
+    study, taken = again(own_fitted), {}
+    study.key_words = KeyWords(hard=("chargeback",))
+    monkeypatch.setattr(controls, "load_with_progress", lambda work: work(None) is None)
+    monkeypatch.setattr(
+        controls.state, "fit", lambda _, columns, *, progress, **kept: taken.update(kept, columns=columns)
+    )
+    edits = Edits(frozenset(), (("refund", 0),))
+    assert controls.fit_again(study, edits=edits)
+    assert taken == {"columns": study.columns, "embedder": None, "edits": edits, "key_words": study.key_words}

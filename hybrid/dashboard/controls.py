@@ -19,9 +19,10 @@ from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import start as start_of
 from hybrid.dashboard.wording import points, words
+from hybrid.data.columns import Columns
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference
-from hybrid.production.bundle import pattern_name as pattern_name
+from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, answering, defaults
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import NEVER, Tier
@@ -245,6 +246,20 @@ def show_error(error: HybridError) -> None:
         st.caption("The data that was loaded before stays.")
 
 
+def fit_again(study: Study, *, columns: Columns | None = None, **changed: Any) -> bool:
+    """Fit a study's table anew, everything as it was but for what is named; returns whether that was done.
+
+    Parameters
+    ----------
+    columns
+        None: as they are.
+    changed
+        ``embedder``, ``edits`` and ``key_words``, as `state.fit` takes them.
+    """
+    kept = {"embedder": study.embedder, "edits": study.edits, "key_words": study.key_words, **changed}
+    return load_with_progress(lambda report: state.fit(study, columns or study.columns, **kept, progress=report))
+
+
 def sample_button(key: str) -> None:
     """Draw the button that loads the sample, and load it when pressed."""
     if st.button("Use the sample data", type="primary", icon=":material/play_arrow:", key=key):
@@ -283,11 +298,9 @@ def require_policy(study: Study, place: DeltaGenerator) -> Policy:
 def say_missing(study: Study) -> None:
     """Say why there is no policy, or which tiers cannot be in one, and offer what mends it."""
     st.warning(inert(study.late or study.missing), icon=":material/warning:")
-    if study.split.given and st.button("Split the rows again", icon=":material/shuffle:", key="split_again"):
-        columns = replace(study.columns, split=None)
-        small, edits = study.embedder, study.edits
-        if load_with_progress(lambda report: state.fit(study, columns, embedder=small, edits=edits, progress=report)):
-            st.rerun()
+    again = study.split.given and st.button("Split the rows again", icon=":material/shuffle:", key="split_again")
+    if again and fit_again(study, columns=replace(study.columns, split=None)):
+        st.rerun()
 
 
 def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | None:
@@ -429,16 +442,13 @@ def _pick_key_words(study: Study) -> None:
             st.text_input(f"{name}, apart by commas", ", ".join(words), key=f"key_words.{name}")
             for name, words in (("Hard", now.hard), ("Easy", now.easy))
         )
-        for problem in study.evidence.problems:
-            if "euristic gate" in problem:
-                st.caption(inert(problem))
+        for why in study.evidence.left_out:
+            if "euristic gate" in why:
+                st.caption(inert(why))
         wanted = KeyWords(*(tuple(w.strip() for w in said.split(",") if w.strip()) for said in (hard, easy)))
-        if st.button("Fit again with these", key="key_words_fit", disabled=wanted == now):
-            small, edits, columns = study.embedder, study.edits, study.columns
-            if load_with_progress(
-                lambda report: state.fit(study, columns, embedder=small, edits=edits, key_words=wanted, progress=report)
-            ):
-                st.rerun()
+        pressed = st.button("Fit again with these", key="key_words_fit", disabled=wanted == now)
+        if pressed and fit_again(study, key_words=wanted):
+            st.rerun()
 
 
 def _select(label: str, options: list[str], key: str, default: str) -> str:

@@ -118,11 +118,8 @@ def offer_mending(study: Study) -> None:
 
 def _fit_again(study: Study, columns: Columns) -> None:
     """Fit the study's table under other columns, as everything else was."""
-    small, edits = study.embedder, study.edits
     draft = state.drafted()
-    if controls.load_with_progress(
-        lambda report: state.fit(study, columns, embedder=small, edits=edits, progress=report)
-    ):
+    if controls.fit_again(study, columns=columns):
         if draft is not None and draft.study.table is study.table:
             draft.study.columns = columns
             for key in [k for k in st.session_state if str(k).startswith(f"columns.{draft.token}.")]:

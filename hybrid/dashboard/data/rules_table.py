@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import controls, state
+from hybrid.dashboard import controls
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
 from hybrid.study.evidence import RULES
@@ -51,9 +51,7 @@ def edit_rules(study: Study) -> None:
             except HybridError as error:
                 st.error(inert(error), icon=":material/error:")
                 return
-            if controls.load_with_progress(
-                lambda report: state.fit(study, study.columns, edits=edits, embedder=study.embedder, progress=report)
-            ):
+            if controls.fit_again(study, edits=edits):
                 st.rerun()
 
 

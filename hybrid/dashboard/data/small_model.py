@@ -105,9 +105,6 @@ def offer_refit(study: Study) -> None:
     columns = study.columns
     if columns == state.sample_columns(study.embedder):  # the sample has recorded answers where MiniLM does not run
         columns = state.sample_columns(wanted)
-    if st.button(
-        f"Fit again {how}", icon=":material/model_training:", key="refit_small"
-    ) and controls.load_with_progress(
-        lambda report: state.fit(study, columns, edits=study.edits, embedder=wanted, progress=report)
-    ):
+    pressed = st.button(f"Fit again {how}", icon=":material/model_training:", key="refit_small")
+    if pressed and controls.fit_again(study, columns=columns, embedder=wanted):
         st.rerun()

@@ -81,10 +81,7 @@ def _label_in_place(study: Study, policy: Policy, found: NextLabels) -> None:
 def _take_over(study: Study, policy: Policy, labels: dict[int, str], known_before: float) -> None:
     """Fit with the labels; what is assumed, pinned and chosen stays."""
     more = with_labels(study, labels, known_before=known_before)
-    small, edits = study.embedder, study.edits
-    if controls.load_with_progress(
-        lambda report: state.fit(more, more.columns, embedder=small, edits=edits, progress=report)
-    ):
+    if controls.fit_again(more, embedder=study.embedder, edits=study.edits, key_words=study.key_words):
         now = state.study()
         assert now is not None
         now.terms, now.pins = study.terms, study.pins
