@@ -12,6 +12,7 @@ from conftest import again, study_of
 from test_dashboard import open_page
 
 from hybrid.dashboard import answer as card
+from hybrid.dashboard.compare import frontier
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
@@ -137,7 +138,13 @@ def test_a_search_is_stopped_by_cancel():
             time.sleep(0.01)
         return "the best so far"
 
-    study = SimpleNamespace(token="t", terms=None, suggested=None, aside=lambda: SimpleNamespace(recommend=recommend))
+    study = SimpleNamespace(
+        token="t",
+        terms=None,
+        suggested=None,
+        usual_goal=lambda: None,
+        aside=lambda: SimpleNamespace(recommend=recommend),
+    )
     job = card.Job(study)
     assert job.running
     job.cancelled.set()
@@ -182,6 +189,13 @@ def test_the_card_says_what_the_study_says(sample_fitted, monkeypatch):
     at.button(key="answer_show").click().run()
     assert not at.exception
     assert study.policy == said.policy
+
+
+def test_compare_takes_over_what_the_card_has_found(searched):
+    study, found = searched
+    study.suggested = Suggested(study.terms, found)
+    assert not found.effort.left
+    assert frontier.found_for(study, found.goal) is found
 
 
 def test_what_a_project_keeps_is_not_searched_for_again(searched):

@@ -16,11 +16,11 @@ from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
 from hybrid.study import answer as answers
+from hybrid.study import promises
 from hybrid.study.answer import Answer, answer_of
 from hybrid.study.naming import named
-from hybrid.study.promises import Suggested
 from hybrid.study.study import Study
-from hybrid.tuning import Progress, Recommendation
+from hybrid.tuning import Progress
 
 POLL = 0.5  # seconds
 WAIT = False  # whether a page waits for the search, as tests do
@@ -41,26 +41,24 @@ class Job:
     """A search for the best policy, in a thread that works on a copy and knows no screen; over where it is kept."""
 
     def __init__(self, study: Study) -> None:
-        kept = study.suggested
         self.token = study.token
         self.terms = study.terms
         self.cancelled = threading.Event()
         self.progress: Progress | None = None
-        self.found: Recommendation | None = None
-        if kept is not None and kept.terms.routing == study.terms.routing and _is_answer(kept.found, study):
-            self.found = kept.found
         self.problem: str | None = None
-        self._thread = threading.Thread(target=self._run, args=(study.aside(),), daemon=True)
+        self.found = promises.suggestion(study, study.usual_goal())
+        self._thread: threading.Thread | None = None
         if self.found is None:
+            self._thread = threading.Thread(target=self._run, args=(study.aside(),), daemon=True)
             self._thread.start()
 
     @property
     def running(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
         """Return when the search is over."""
-        if self.found is None:
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self, study: Study) -> None:
@@ -73,11 +71,6 @@ class Job:
 
     def _report(self, progress: Progress) -> None:
         self.progress = progress
-
-
-def _is_answer(found: Recommendation, study: Study) -> bool:
-    """Whether what was searched for is what the card asks: the usual goal, over more than one pattern."""
-    return found.goal == study.usual_goal() and len(found.fronts or ()) > 1
 
 
 def draw(study: Study) -> None:
@@ -99,9 +92,10 @@ def draw(study: Study) -> None:
         if job.problem is not None:
             st.info(inert(job.problem), icon=":material/search_off:")
         return
-    if study.suggested is None or study.suggested.terms.routing != job.terms.routing:
-        study.suggested = Suggested(job.terms, job.found)
+    if promises.suggestion(study) is None:
+        study.suggested = promises.Suggested(job.terms, job.found)
         start.begin(study)
+        state.save()  # a reload does not search again
     try:
         said = answer_of(study, job.found, st.session_state.get(AT))
     except HybridError as error:

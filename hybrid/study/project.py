@@ -31,7 +31,7 @@ from hybrid.routing.table import Answers, Predictions, Tier
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Recording
 from hybrid.study.plain import columns_from, plain_columns, plain_policy, policy_from
-from hybrid.study.promises import certified_from, plain_promise, suggested_from
+from hybrid.study.promises import Certified, Suggested, plain_promise, promise_from
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import KINDS, LocalModel
@@ -337,10 +337,10 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
                 study.pins.append(Pin(str(name), policy_from(plain, study.tiers, study.classes)))
         with contextlib.suppress(StudyError):  # of another version: it can be searched again
             if stored.get("suggested") is not None:
-                study.suggested = suggested_from(study, stored["suggested"])
+                study.suggested = promise_from(Suggested, study, stored["suggested"])
         with contextlib.suppress(StudyError):
             if stored.get("certified") is not None:
-                study.certified = certified_from(study, stored["certified"])
+                study.certified = promise_from(Certified, study, stored["certified"])
     return study
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surp
 from hybrid.routing.engine import Policy
 from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
-from hybrid.tuning import SELECTIVE, Certificate, Recommendation, covers
+from hybrid.tuning import SELECTIVE, Certificate, Goal, Recommendation, covers
 
 if TYPE_CHECKING:
     from hybrid.study.study import Study
@@ -35,41 +35,45 @@ class Certified:
     found: Certificate
 
 
+_P = TypeVar("_P", Suggested, Certified)
+
+
 def plain_promise(kept: Suggested | Certified | None, classes: Sequence[str]) -> dict[str, Any] | None:
     """Return what was suggested or certified as JSON values."""
     return None if kept is None else {"terms": kept.terms.plain(), "found": plain(kept.found, classes)}
 
 
-def suggested_from(study: Study, stored: Mapping[str, Any]) -> Suggested:
-    """Return the suggestion that `plain_promise` wrote.
+def promise_from(kind: type[_P], study: Study, stored: Mapping[str, Any]) -> _P:
+    """Return the suggestion or the certificate that `plain_promise` wrote.
 
     Raises
     ------
     StudyError
         If it cannot be read here.
     """
-    terms = Terms.from_plain(stored["terms"])
-    return Suggested(terms, from_plain(Recommendation, stored["found"], study.tiers_under(terms), study.classes))
+    terms, what = Terms.from_plain(stored["terms"]), get_type_hints(kind)["found"]
+    return kind(terms, from_plain(what, stored["found"], study.tiers_under(terms), study.classes))
 
 
-def certified_from(study: Study, stored: Mapping[str, Any]) -> Certified:
-    """Return the certificate that `plain_promise` wrote.
+def suggestion(study: Study, goal: Goal | None = None) -> Recommendation | None:
+    """Return what was suggested under the terms of now; None where nothing was.
 
-    Raises
-    ------
-    StudyError
-        If it cannot be read here.
+    Parameters
+    ----------
+    goal
+        Only what was searched for with this goal over more than one pattern: then it need not be searched for again.
     """
-    terms = Terms.from_plain(stored["terms"])
-    return Certified(terms, from_plain(Certificate, stored["found"], study.tiers_under(terms), study.classes))
+    kept = study.suggested
+    if kept is None or kept.terms.routing != study.terms.routing:
+        return None
+    found = kept.found
+    return found if goal is None or (found.goal == goal and len(found.fronts or ()) > 1) else None
 
 
 def suggestion_for(study: Study, policy: Policy) -> Recommendation | None:
     """Return the suggestion that a policy is, under the same terms; None where it is not."""
-    kept = study.suggested
-    if kept is None or kept.terms.routing != study.terms.routing or study.bind(kept.found.policy) != policy:
-        return None
-    return kept.found
+    found = suggestion(study)
+    return found if found is not None and study.bind(found.policy) == policy else None
 
 
 def certificate_for(study: Study, policy: Policy) -> Certificate | None:

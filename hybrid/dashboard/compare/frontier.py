@@ -17,6 +17,7 @@ from hybrid.errors import HybridError
 from hybrid.metrics.summary import Baselines
 from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
+from hybrid.study import promises
 from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
@@ -38,7 +39,7 @@ def pick_goal(study: Study) -> Goal:
         floor = st.number_input(
             "Right answers at least, %", 0.0, 100.0, start, step=0.5, key="compare_floor", width=210, format="%.1f"
         )
-        return Goal(CHEAPEST, floor=float(floor) / 100)
+        return usual if floor == start else Goal(CHEAPEST, floor=float(floor) / 100)
     if kind == MOST_ACCURATE:
         llm = study.llm_alone
         on = None if llm is None else views.summary(study, llm, "tune")
@@ -65,6 +66,9 @@ def pick_goal(study: Study) -> Goal:
 
 def found_for(study: Study, goal: Goal) -> Recommendation | None:
     """Return what the search found, kept for the session; None where it was cancelled, or nothing can be found."""
+    known = promises.suggestion(study, goal)  # as by the card on the Data page
+    if known is not None and known.effort is not None and not known.effort.left:
+        return known
     session, key = st.session_state, (study.token, goal)
     kept: dict[tuple[str, Goal], Recommendation] = session.setdefault("compare_found", {})
     if key in kept:

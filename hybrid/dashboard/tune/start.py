@@ -15,6 +15,7 @@ from hybrid.routing.table import Tier
 from hybrid.study.defaults import cheap_of
 from hybrid.study.evidence import gate_for
 from hybrid.study.graded import held
+from hybrid.study.promises import suggestion, suggestion_for
 from hybrid.study.study import Study
 from hybrid.tuning import Goal
 from hybrid.tuning.search import search, with_classes
@@ -25,8 +26,8 @@ LEFT = "tune.left"  # in the session: a study's key, and each pattern's policy a
 
 def goal_of(study: Study) -> Goal:
     """Return the goal that the star stands for: that of the last suggestion under these terms, else the usual one."""
-    kept = study.suggested
-    return kept.found.goal if kept is not None and kept.terms.routing == study.terms.routing else study.usual_goal()
+    found = suggestion(study)
+    return study.usual_goal() if found is None else found.goal
 
 
 def recommended(study: Study, policy: Policy) -> Policy | None:
@@ -34,10 +35,9 @@ def recommended(study: Study, policy: Policy) -> Policy | None:
 
     That is the suggestion itself where the policy differs from it in thresholds only.
     """
-    goal, bare = goal_of(study), _bare(policy)
-    kept = study.suggested
-    if kept is not None and kept.found.goal == goal:
-        found = study.bind(kept.found.policy)
+    goal, bare, kept = goal_of(study), _bare(policy), suggestion(study)
+    if kept is not None:
+        found = study.bind(kept.policy)
         if found is not None and _bare(found) == bare and _classes(found) == _classes(policy):
             return found
     return _searched(study.token, repr((bare, goal)), study, bare, goal)
@@ -75,11 +75,10 @@ def star_of(found: Policy | None, line: Threshold) -> float | None:
 
 def first(study: Study) -> Policy | None:
     """Return the policy that tuning starts with: what was suggested, else a pattern at its recommended point."""
-    kept = study.suggested
-    if kept is not None and kept.terms.routing == study.terms.routing:
-        found = study.bind(kept.found.policy)
-        if found is not None and len(found.tiers) > 1:
-            return found
+    kept = suggestion(study)
+    found = None if kept is None else study.bind(kept.policy)
+    if found is not None and len(found.tiers) > 1:
+        return found
     policy = study.start("triage") or study.start("cascade")
     return None if policy is None else recommended(study, policy) or policy
 
@@ -109,8 +108,8 @@ def switched(study: Study, policy: Policy, pattern: str, before: Policy | None) 
     if before is not None and holds and (untouched or before != recommended(study, before)):
         return before
     if untouched:
-        kept, usual = study.suggested, study.start(pattern)
-        if kept is not None and study.bind(kept.found.policy) == policy and (point := kept.found.best_of(pattern)):
+        kept, usual = suggestion_for(study, policy), study.start(pattern)
+        if kept is not None and (point := kept.best_of(pattern)):
             return study.bind(point.policy)
         now = study.start(pattern_name(policy.pattern))
         if usual is not None and now is not None and now.tiers == policy.tiers:  # nobody picked tiers either
