@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import answer, charts, controls, state, wording
+from hybrid.dashboard import answer, charts, controls, state, views, wording
 from hybrid.dashboard.data import (
     asking,
     columns_panel,
@@ -27,7 +27,9 @@ from hybrid.data.read import Read
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study import gallery
+from hybrid.study.answer import unpriced
 from hybrid.study.evidence import CLASSIFIER
+from hybrid.study.graded import alone
 from hybrid.study.naming import named
 from hybrid.study.study import Study
 
@@ -185,8 +187,7 @@ def show_alone(study: Study) -> None:
             answers = study.column(tier.name)[1]
             asked = ~np.isnan(answers.confidence)
             accuracy = share(answers.label[asked] == truth[asked], group[asked])
-            waited, known = float(np.nanmean(answers.latency)), tier.kind != "recorded"
-            unpriced = not (known or tier.price or tier.name in dict(study.terms.prices))
+            recorded = tier.kind == "recorded"
             rows.append(
                 {
                     "Tier alone": tier.name,
@@ -194,8 +195,12 @@ def show_alone(study: Study) -> None:
                     "Rows": int(asked.sum()),
                     named("Accuracy", study.dataset.agreement_with): wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
-                    "USD per 1,000": "unknown" if unpriced else wording.dollars(1000 * tier.price),
-                    "Seconds": wording.seconds(waited) if waited or known else "unknown",
+                    "USD per 1,000": "unknown"
+                    if recorded and unpriced(study, alone(tier))
+                    else wording.dollars(1000 * tier.price),
+                    "Seconds": "unknown"
+                    if views.is_untimed(study, tier)
+                    else wording.seconds(float(np.nanmean(answers.latency))),
                 }
             )
     st.dataframe(pd.DataFrame(rows), hide_index=True, width="content")

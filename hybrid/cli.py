@@ -142,6 +142,8 @@ def _fit(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hybrid.study import project
+    from hybrid.study.answer import unpriced
+    from hybrid.study.graded import alone as alone_of
     from hybrid.tiers.embedders import MiniLM
 
     folder = Path(options.project)
@@ -165,8 +167,7 @@ def _fit(options: argparse.Namespace) -> int:
     accuracy = study.accuracy("test")
     for tier in study.tiers:
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
-        unsaid = tier.kind == "recorded" and not tier.price and tier.name not in prices
-        price = "price unknown" if unsaid else f"${1000 * tier.price:.4g} per 1,000"
+        price = "price unknown" if unpriced(study, alone_of(tier)) else f"${1000 * tier.price:.4g} per 1,000"
         print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS

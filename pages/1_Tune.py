@@ -17,6 +17,7 @@ from hybrid.dashboard.tune import (
     threshold_line,
 )
 from hybrid.dashboard.tune.axes import Axis
+from hybrid.production.bundle import pattern_name
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
 
@@ -31,9 +32,9 @@ def switch() -> None:
     before, pattern, left = study.policy, st.session_state["pattern"], start.left(study)
     if before is None:
         return
-    left[controls.pattern_name(before.pattern)] = before
+    left[pattern_name(before.pattern)] = before
     after = start.switched(study, before, pattern, left.get(pattern))
-    if after is not None and controls.pattern_name(after.pattern) == pattern:
+    if after is not None and pattern_name(after.pattern) == pattern:
         controls.show(after, study.classes)
         state.use(after)
         st.session_state["shown_policy"] = study.policy
@@ -74,7 +75,7 @@ if policy is None:
     st.stop()
 state.use(policy)
 st.session_state["shown_policy"] = study.policy
-terms, side = study.terms, views.headline(study, policy)
+terms, side = study.terms, study.headline(policy).side
 
 chosen = views.summary(study, policy, "tune")
 if chosen is None:
@@ -183,9 +184,10 @@ keys = {
 }
 key_of = {x: key for key, x in keys.items()}
 parts = {}
-moving = flow.flow_of(study.headline(policy).graded, policy)
 at = 0
-if line.value is not None:
+if line.value is None:
+    moving = flow.flow_of(study.headline(policy).graded, policy)
+else:
     shown, said, moving = views.along(study, policy, line, terms, beside)
     at = int(np.searchsorted(shown.threshold, line.value))
     parts["line"] = threshold_line.line(

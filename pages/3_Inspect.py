@@ -28,7 +28,7 @@ study = controls.require_study()
 st.title("Inspect")
 policy = controls.require_policy(study, place)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    usual = views.headline(study, policy)  # the side of the numbers on every page
+    usual = study.headline(policy).side  # the side of the numbers on every page
     side = st.segmented_control("Rows", ["tune", "test"], default=usual, required=True, key="inspect_rows")
 if views.summary(study, policy, side) is None:
     st.warning(f"No {side} row has an answer from every tier of this policy. Pick the other side, or other tiers.")

@@ -8,6 +8,8 @@ from test_browser import link_to
 
 from hybrid.routing.patterns import Triage
 from hybrid.study.project import folder_of, new_id
+from hybrid.study.terms import Terms
+from hybrid.tiers.whatif import WhatIf
 
 skip_without_chromium()
 pytestmark = pytest.mark.browser
@@ -156,13 +158,15 @@ def test_a_deep_link_on_a_fresh_server_stands_where_it_says(page, project):
 
 
 def test_two_tabs_with_different_data_do_not_mix(app, browser, project, own_fitted):
-    other = new_id()
-    again(own_fitted).save(folder_of(other))
+    other, study = new_id(), again(own_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    study.save(folder_of(other))
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     one, two = context.new_page(), context.new_page()
     tune(one, app, project)
     before = shown(one)
-    open_project(two, app, f"project={other}", "Tune")
+    tune(two, app, f"project={other}")
+    drag(two, -100)
     assert shown(two) != before
     assert shown(one) == before
     drag(one, 0)

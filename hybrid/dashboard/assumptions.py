@@ -149,23 +149,14 @@ def _pick_prices(study: Study) -> tuple[Pairs, Pairs]:
     for tier in _measured(study):
         cost, latency = _typed(study, tier)
         left, right = st.columns(2)
-        typed = left.number_input(
-            f"{inert(tier)}, USD per 1,000",
-            0.0,
-            1e7,
-            step=0.1,
-            format=_form(cost),
-            key=f"price.{tier}",
-            placeholder="unknown",
-        )
-        waited = right.number_input(
-            f"{inert(tier)}, seconds",
-            0.0,
-            1e5,
-            step=0.1,
-            format=_form(latency),
-            key=f"latency.{tier}",
-            placeholder="unknown",
+        typed, waited = (
+            place.number_input(
+                f"{inert(tier)}, {unit}", 0.0, most, step=0.1, format=_form(now), key=key, placeholder="unknown"
+            )
+            for place, unit, most, now, key in (
+                (left, "USD per 1,000", 1e7, cost, f"price.{tier}"),
+                (right, "seconds", 1e5, latency, f"latency.{tier}"),
+            )
         )
         if typed is not None and typed != cost:
             prices[tier] = typed / 1000

@@ -97,11 +97,6 @@ def _figure(
     return charts.renamed(figure, _study.dataset.agreement_with)
 
 
-def headline(study: Study, policy: Policy) -> str:
-    """Return the side that the large numbers of every page are of: test, or tune where no test row has every answer."""
-    return study.headline(policy).side
-
-
 def is_untimed(study: Study, tier: Tier) -> bool:
     """Whether nobody said how long a recorded tier takes: no column, no latency that was typed."""
     said = {r.name for r in study.columns.recorded if r.latency is not None or r.default_latency > 0}

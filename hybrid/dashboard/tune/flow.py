@@ -11,6 +11,8 @@ import streamlit as st
 
 from hybrid.dashboard.charts import BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
 from hybrid.metrics.curve import with_threshold
+from hybrid.metrics.groups import Steps
+from hybrid.metrics.lattice import locate
 from hybrid.routing.engine import Outcomes, Policy, Threshold
 from hybrid.routing.patterns import Ensemble, TriageEnsemble
 from hybrid.routing.table import NEVER, Floats, Rows
@@ -86,16 +88,15 @@ def over(on: Graded, policy: Policy, lines: Sequence[Threshold], levels: Sequenc
         for a in (0, 1)
         for b in (0, 1)
     }
-    x, y = (np.searchsorted(ls, _gauge(on, policy, line), side="right") for ls, line in zip(levels, lines, strict=True))
+    x, y = (locate(ls, _gauge(on, policy, line)) for ls, line in zip(levels, lines, strict=True))
     n, m = len(levels[0]), len(levels[1])
     codes, share = _codes(*at.values()), []
     for c in codes:
         end = {corner: (ways == c).astype(float) for corner, ways in at.items()}
         first, second = end[1, 0] - end[0, 0], end[0, 1] - end[0, 0]
-        moved = np.zeros((m + 1, n + 1))
-        for rows, columns, by in ((y * 0, x, first), (y, x * 0, second), (y, x, end[1, 1] - end[1, 0] - second)):
-            np.add.at(moved, (rows, columns), by)
-        share.append((end[0, 0].sum() + moved.cumsum(axis=0).cumsum(axis=1)[:m, :n].ravel()) / len(x))
+        steps = Steps((end[0, 0], first, second, end[1, 1] - end[1, 0] - second), (x, y), (m, n))
+        tables = [steps.table(*added) for added in steps.events(np.arange(len(x)))]
+        share.append(np.sum(tables, axis=0).ravel() / len(x))
     return Flow(tuple(_words(policy, c) for c in codes), np.array(share))
 
 

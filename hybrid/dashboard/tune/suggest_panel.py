@@ -9,7 +9,7 @@ import streamlit as st
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
-from hybrid.metrics.summary import Interval, PairedDifference, paired_difference
+from hybrid.metrics.summary import PairedDifference, paired_difference
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
 from hybrid.study import promises
@@ -164,7 +164,7 @@ def result(study: Study, policy: Policy) -> None:
     if found.totals[0] is not None:
         said += f" With wrong answers {wording.dollars(found.totals[0].value)} per 1,000 on tune"
         test = found.totals[1]
-        said += f", {_money(test)} on test." if test is not None else "."
+        said += f", {wording.money(test)} on test." if test is not None else "."
     with st.container(border=True, key="suggestion"):
         st.markdown(said.replace("$", r"\$"))
         if found.contradiction is not None:
@@ -210,18 +210,14 @@ def sides(found: Recommendation, terms: Terms) -> pd.DataFrame:
             columns[name] = {
                 "Accuracy (95% CI)": f"{wording.percent(s.accuracy.value)} ({wording.interval_text(s.accuracy)})",
                 f"Sent to {found.policy.names[-1]}": wording.percent(s.escalation_rate.value),
-                "Per 1,000 (95% CI)": _money(cost),
+                "Per 1,000 (95% CI)": wording.money(cost),
                 "Per month": wording.dollars(terms.month(cost.value)),
                 "Latency p50 / p95": f"{wording.seconds(s.latency_p50)} / {wording.seconds(s.latency_p95)}",
                 "Rows": f"{s.n_rows:,}",
             }
             if total is not None:
-                columns[name]["Per 1,000 with wrong answers (95% CI)"] = _money(total)
+                columns[name]["Per 1,000 with wrong answers (95% CI)"] = wording.money(total)
     return pd.DataFrame(columns)
-
-
-def _money(i: Interval) -> str:
-    return wording.money(i)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Choosing again on 200 resamples …")
