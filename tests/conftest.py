@@ -64,6 +64,8 @@ def policies(draw, names=tuple(PATTERNS)):
     kind = PATTERNS[draw(st.sampled_from(names))]
     n = draw(st.integers(max(2, kind.min_tiers), kind.max_tiers or 4))
     tiers = tiers_of(n, gate=kind.gate_first)
+    if kind.gate_first and draw(st.booleans()):  # a gate for each tier but the last
+        tiers = (Tier("gate", "gate"), Tier("gate 2", "gate"), *tiers_of(4)[1:])
     values = {}
     for p in kind.params():
         if p.choices:
@@ -77,7 +79,7 @@ def policies(draw, names=tuple(PATTERNS)):
             own = st.none() | st.sampled_from((*LEVELS, NEVER))
             values[p.name] = tuple(draw(st.lists(own, max_size=len(CLASSES))))
             continue
-        count = len(kind.gated([t.name for t in tiers]))
+        count = len(kind.gated(tiers))
         values[p.name] = tuple(draw(one) for _ in range(count)) if p.per_tier else draw(one)
     return Policy(kind(**values), tiers)
 

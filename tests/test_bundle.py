@@ -35,7 +35,7 @@ def policy_of(recording, name, **chosen):
         "router": ["trained gate", "classifier", "llm"],
     }.get(name, ["rules", "classifier", "llm"])
     tiers = recording.predictions.select(names).tiers
-    return Policy(defaults(kind, names, **chosen), tiers)
+    return Policy(defaults(kind, tiers, **chosen), tiers)
 
 
 def export(recording, policy, rows=None):
@@ -253,7 +253,7 @@ def test_a_missing_confidence_is_no_answer_wherever_it_decides(recording, name, 
     """The LLM stands first; in production its function forgets the confidence."""
     names = {"router": ["trained gate", "llm", "classifier"], "triage": ["llm", "classifier"]}
     tiers = recording.predictions.select(names.get(name, ["llm", "rules", "classifier"])).tiers
-    policy = Policy(defaults(PATTERNS[name], [t.name for t in tiers], **chosen), tiers)
+    policy = Policy(defaults(PATTERNS[name], tiers, **chosen), tiers)
     table = recording.predictions
     column = table.index("llm")
     varied = replace(table, confidence=table.confidence.copy())
@@ -282,7 +282,7 @@ def test_prices_of_what_if_hold_in_production(recording):
     test = recording.split.test
     for strategy in ("cost_aware", "majority"):
         tiers = table.select(["rules", "classifier", "llm"]).tiers
-        policy = Policy(defaults(PATTERNS["ensemble"], [t.name for t in tiers], strategy=strategy), tiers)
+        policy = Policy(defaults(PATTERNS["ensemble"], tiers, strategy=strategy), tiers)
         shown = replay(policy, table.take(test))
         content = save_bundle(
             policy=policy,
@@ -477,7 +477,8 @@ def test_the_lines_that_run_a_bundle_stand_as_they_are(recording, tmp_path):
     test = recording.split.test
     lines = []
     for number, (name, predictions, tiers, llms) in enumerate(cases):
-        policy = Policy(defaults(PATTERNS[name], tiers), predictions.select(tiers).tiers)
+        picked = predictions.select(tiers).tiers
+        policy = Policy(defaults(PATTERNS[name], picked), picked)
         content = save_bundle(
             policy=policy,
             classes=classes,

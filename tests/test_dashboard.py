@@ -106,12 +106,26 @@ def test_every_pattern_draws_its_numbers(tune, pattern):
     assert any("simulated" in m.value for m in tune.markdown)
 
 
-def test_key_words_say_why_the_heuristic_gate_is_left_out(tune):
+def test_a_router_takes_a_gate_for_each_tier_and_says_how_well_each_tells_and_why_one_is_left_out(tune):
     tune.segmented_control(key="pattern").set_value("router").run()
-    tune.session_state["key_words_open"] = True
-    tune.run()
+    tune.multiselect(key="router.tiers").set_value(["classifier", "minilm", "llm"])
+    tune.session_state["gates_open"] = True
+    tune.selectbox(key="router.gate").set_value("One for each tier").run()
     assert not tune.exception
+    study = tune.session_state["study"]
+    names = ("trained gate", "trained gate for minilm", "classifier", "minilm", "llm")
+    assert study.policy.names == names
+    assert [tune.slider(key=f"router.thresholds.{i}").label for i in (0, 1)] == [
+        "Gate score for classifier",
+        "Gate score for minilm",
+    ]
+    worth = next(d.value for d in tune.dataframe if "Gate" in d.value)
+    own = worth[(worth["Gate"] == names[1]) & (worth.iloc[:, 1] == "minilm")].iloc[0]
+    assert own["Test"].startswith(f"{study.gate_auroc(names[1], 'minilm').value:.2f} (")
     assert any("heuristic gate is left out" in c.value for c in tune.caption)
+    assert study.bind(study.policy) == study.policy
+    tune.selectbox(key="router.gate").set_value("trained gate").run()
+    assert study.policy.names == names[:1] + names[2:]
 
 
 @pytest.mark.parametrize("strategy", ["majority", "cost_aware"])

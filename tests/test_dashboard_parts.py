@@ -306,7 +306,7 @@ def test_every_setting_of_a_pattern_is_described(pattern):
     tiers = tiers_of(max(3, kind.min_tiers) if not kind.max_tiers else kind.max_tiers, gate=kind.gate_first)
     from hybrid.routing.engine import defaults
 
-    policy = Policy(defaults(kind, [t.name for t in tiers]), tiers)
+    policy = Policy(defaults(kind, tiers), tiers)
     titles = [title for _, title, _ in wording.settings(policy)]
     assert {t.title for t in policy.thresholds() if t.value is not None} <= set(titles)
     assert "{" not in "".join(titles)

@@ -141,6 +141,21 @@ def test_router_asks_the_gate_and_one_tier():
     assert o.asked[:, 0].all()  # the gate's cost counts on every row
 
 
+def test_of_several_gates_each_tells_of_its_own_tier_and_looks_where_those_before_it_passed_on():
+    gates = (Tier("of t1", "gate", price=0.001), Tier("of t2", "gate", price=0.01))
+    tiers = (*gates, *tiers_of(4)[1:])
+    rows = [
+        [(UNKNOWN, first), (UNKNOWN, second), (A, 0.1), (B, 0.2), (C, 0.3)]
+        for first, second in ((0.8, 0.0), (0.79, 0.6), (0.79, 0.59), (0.8, 1.0))
+    ]
+    o = replay(Policy(Router((0.8, 0.6)), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, B, C, A]
+    assert o.asked[:, :2].tolist() == [[True, False], [True, True], [True, True], [True, False]]
+    np.testing.assert_allclose(o.cost, [0.0015, 0.012, 0.0125, 0.0015])
+    with pytest.raises(TierError, match="one gate, or one for each tier but the last"):
+        Policy(Router((0.5, 0.5, 0.5)), (*gates, *tiers_of(5)[1:]))
+
+
 def test_the_gates_own_cost_counts_on_every_row():
     tiers = (Tier("gate", "gate", price=0.0003), *tiers_of(3)[1:])
     o = replay(Policy(Router((0.5,)), tiers), table(tiers, [[(UNKNOWN, 1.0), (A, 1.0), (B, 1.0)]]))

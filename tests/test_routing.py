@@ -139,7 +139,7 @@ def test_no_rows_are_decided_without_fuss():
     tiers = tiers_of(3)
     for kind in PATTERNS.values():
         few = tiers[: kind.max_tiers or 3]
-        o = replay(Policy(defaults(kind, [t.name for t in few]), few), Predictions.unasked(few, CLASSES, 0))
+        o = replay(Policy(defaults(kind, few), few), Predictions.unasked(few, CLASSES, 0))
         assert len(o.label) == 0
 
 

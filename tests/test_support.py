@@ -479,7 +479,7 @@ def test_any_pattern_decides_the_depth(recording, name):
     table = recording.predictions
     names = [*(["trained gate"] if kind.gate_first else []), "classifier", "llm"]
     tiers = table.select(names).tiers
-    policy = Policy(defaults(kind, names), tiers)
+    policy = Policy(defaults(kind, tiers), tiers)
     test = recording.split.test
     texts = list(recording.dataset.texts[test])
     bundle = save_bundle(

@@ -449,15 +449,18 @@ def test_where_rows_end_is_where_the_replay_ends_them(case):
 
 
 def small(seed, n_tiers=3, n=30):
-    """Make up a small problem with ties: tiers of rising skill and price, the first of them rules, and a gate."""
+    """Make up a small problem with ties: tiers of rising skill and price, the first of them rules, and three gates."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, n)
-    tiers = (Tier("rules", "rules"), *tiers_of(n_tiers)[1:], Tier("gate", "gate"))
-    confidence = np.round(rng.random((n, n_tiers + 1)) * 5) / 5
-    right = rng.random((n, n_tiers + 1)) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, n_tiers + 1)
-    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, (n, n_tiers + 1))) % 3)
-    label[:, -1] = UNKNOWN
-    cost = np.array([*(0.001 * rng.integers(0, 6, n_tiers)), 0.0]) * rng.choice([1.0, 1.5], (n, n_tiers + 1))
+    gates = (Tier("gate", "gate"), Tier("of rules", "gate", guards="rules"), Tier("of t1", "gate", guards="t1"))
+    tiers = (Tier("rules", "rules"), *tiers_of(n_tiers)[1:], *gates)
+    shape = n, len(tiers)
+    confidence = np.round(rng.random(shape) * 5) / 5
+    right = rng.random(shape) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, len(tiers))
+    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, shape)) % 3)
+    label[:, n_tiers:] = UNKNOWN
+    prices = [*(0.001 * rng.integers(0, 6, n_tiers)), 0.0, 0.0, 0.0001]
+    cost = np.array(prices) * rng.choice([1.0, 1.5], shape)
     return Predictions(tiers, CLASSES, label, confidence, cost, np.zeros(cost.shape)), truth
 
 

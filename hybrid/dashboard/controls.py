@@ -17,7 +17,9 @@ from streamlit.delta_generator import DeltaGenerator
 from hybrid.dashboard import class_table, state, views, wording
 from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.tune import gates_panel
 from hybrid.dashboard.tune import start as start_of
+from hybrid.dashboard.tune.gates_panel import EACH
 from hybrid.dashboard.wording import points, words
 from hybrid.data.columns import Columns
 from hybrid.errors import HybridError
@@ -308,13 +310,12 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
     tiers = _pick_tiers(pattern, kind, study)
     if tiers is None:
         return None
-    names = [t.name for t in tiers]
     chosen: dict[str, Any] = {}
     for p in kind.params():
         if p.per_class:  # drawn below the charts: see class_table
             chosen[p.name] = class_table.values(pattern, p.name, study.classes)
             continue
-        gated = kind.gated(names) if p.per_tier else (None,)
+        gated = kind.gated(tiers) if p.per_tier else (None,)
         values = []
         for i, tier in enumerate(gated):
             key = f"{pattern}.{p.name}" + (f".{i}" if p.per_tier else "")
@@ -327,7 +328,7 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
                 values.append(_draw(p, key, p.label.format(tier=inert(tier))))
         chosen[p.name] = tuple(values) if p.per_tier else values[0]
     try:
-        return Policy(defaults(kind, names, **chosen), tiers)
+        return Policy(defaults(kind, tiers, **chosen), tiers)
     except HybridError as error:
         st.error(inert(error), icon=":material/error:")
         return None
@@ -339,8 +340,9 @@ def show(policy: Policy, classes: Sequence[str]) -> None:
     kind, names, session = type(policy.pattern), list(policy.names), st.session_state
     session["pattern"] = pattern
     if kind.gate_first:
-        session[f"{pattern}.gate"] = names[0]
-        names = names[1:]
+        gates = len(names) - len(answering(policy.tiers))
+        session[f"{pattern}.gate"] = names[0] if gates == 1 else EACH
+        names = names[gates:]
     if kind.max_tiers == 2:
         session[f"{pattern}.cheap"], session[f"{pattern}.strong"] = names
     else:
@@ -403,10 +405,14 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
             "file with recorded answers."
         )
         return None
-    picked: list[str] = []
+    gate, own_gates = "", gates_panel.own_gates(study)
     if kind.gate_first:
-        picked.append(_select("Gate", gates, f"{pattern}.gate", usual[0]))
-        _pick_key_words(study)
+        offered = [*gates, EACH] if len(own_gates) > 1 else gates
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            gate = _select("Gate", offered, f"{pattern}.gate", usual[0], help=gates_panel.HELP)
+            gates_panel.draw(study)
+            _pick_key_words(study)
+    picked: list[str] = []
     with st.container(horizontal=True, gap="small"):
         if kind.max_tiers == 2:
             picked.append(_select("Cheap tier", able, f"{pattern}.cheap", usual[0]))
@@ -422,10 +428,14 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
             now = study.policy
             own = [n for n in now.names if n in able] if now and isinstance(now.pattern, kind) else []
             picked += own if set(own) == set(chosen) else [n for n in able if n in chosen]
-            if len(picked) < kind.min_tiers:
-                st.info(f"{kind.title} needs at least {least} tiers: pick {kind.min_tiers - len(picked)} more.")
+            if len(picked) < least:
+                st.info(f"{kind.title} needs at least {least} tiers: pick {least - len(picked)} more.")
                 return None
-    return tuple(by_name[n] for n in picked)
+    before = [own_gates.get(n, "") for n in picked[:-1]] if gate == EACH else [gate] if gate else []
+    if "" in before:
+        st.info(gates_panel.why_none(study, picked[before.index("")]))
+        return None
+    return tuple(by_name[n] for n in (*before, *picked))
 
 
 def _pick_key_words(study: Study) -> None:
@@ -451,11 +461,11 @@ def _pick_key_words(study: Study) -> None:
             st.rerun()
 
 
-def _select(label: str, options: list[str], key: str, default: str) -> str:
+def _select(label: str, options: list[str], key: str, default: str, *, help: str | None = None) -> str:
     session = st.session_state
     if session.get(key) not in options:  # the tier is gone, or nothing was picked yet
         session[key] = default
-    return st.selectbox(label, options, key=key)
+    return st.selectbox(label, options, key=key, help=help)
 
 
 def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:

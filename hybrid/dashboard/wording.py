@@ -180,7 +180,7 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
             continue  # every class has its own
         if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
             continue
-        tiers = pattern.gated(policy.names) if p.per_tier else ("",)
+        tiers = pattern.gated(policy.tiers) if p.per_tier else ("",)
         for tier, each in zip(tiers, value if p.per_tier else (value,), strict=True):
             found.append((p.name, p.label.format(tier=tier), words(each) if isinstance(each, str) else threshold(each)))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -235,7 +235,10 @@ def save_bundle(
         classes=list(classes),
         tiers=[
             TierConfig(
-                **asdict(t),
+                name=t.name,
+                kind=t.kind,
+                price=t.price,
+                simulated=t.simulated,
                 model=LLM if t.name in packed else models[t.name].kind if t.name in models else EXTERNAL,
                 default_confidence=_constant(recorded, t.name),
                 llm=packed[t.name][0] if t.name in packed else None,

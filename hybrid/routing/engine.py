@@ -84,7 +84,7 @@ class Pattern(ABC):
     summary: ClassVar[str]  # one sentence
     min_tiers: ClassVar[int] = 2
     max_tiers: ClassVar[int | None] = None
-    gate_first: ClassVar[bool] = False  # True: the first tier is a gate, whose answers are scores, not labels
+    gate_first: ClassVar[bool] = False  # True: gates come first, one or several; their answers are scores, not labels
 
     @abstractmethod
     def wants(self, seen: Predictions) -> Bools:
@@ -147,20 +147,21 @@ class Pattern(ABC):
                 yield from variants(cls, (*gate, *chosen))
 
     @classmethod
-    def gated(cls, tiers: Sequence[str]) -> tuple[str, ...]:
-        """Return the tiers that have a threshold of their own: all but the last."""
-        return tuple(tiers[:-1])
+    def gated(cls, tiers: Sequence[Tier]) -> tuple[str, ...]:
+        """Return the names of the tiers that have a threshold of their own: all but the last."""
+        return tuple(t.name for t in tiers[:-1])
 
     @classmethod
     def params(cls) -> tuple[Param, ...]:
         """Return the parameters, in the order in which they are declared."""
         return tuple(Param(name=f.name, **f.metadata["param"]) for f in fields(cls) if "param" in f.metadata)
 
-    def check(self, n_tiers: int) -> None:
-        """Raise `TierError` where the parameters do not fit this number of tiers."""
+    def check(self, tiers: Sequence[Tier]) -> None:
+        """Raise `TierError` where the parameters do not fit these tiers."""
+        n_tiers = len(tiers)
         if n_tiers < self.min_tiers or (self.max_tiers is not None and n_tiers > self.max_tiers):
             raise TierError(f"{self.title} takes {self._tier_range()} tiers, not {n_tiers}: choose other tiers.")
-        gated = len(self.gated(("",) * n_tiers))
+        gated = len(self.gated(tiers))
         for p in self.params():
             value = getattr(self, p.name)
             if p.per_tier and len(value) != gated:
@@ -208,7 +209,7 @@ class Policy:
     tiers: tuple[Tier, ...]
 
     def __post_init__(self) -> None:
-        self.pattern.check(len(self.tiers))
+        self.pattern.check(self.tiers)
         names = self.names
         if len(set(names)) < len(names):
             raise TierError(
@@ -230,7 +231,7 @@ class Policy:
         for p in self.pattern.params():
             value = getattr(self.pattern, p.name)
             if p.threshold and p.per_tier:
-                gated = self.pattern.gated(self.names)
+                gated = self.pattern.gated(self.tiers)
                 found += [Threshold(p.name, i, p.label.format(tier=t), value[i]) for i, t in enumerate(gated)]
             elif p.threshold:
                 found.append(Threshold(p.name, None, p.label, value))
@@ -393,7 +394,7 @@ def _check_answers(name: str, rows: Rows, answers: Answers) -> None:
             raise TierError(f"Row {rows[bad][0] + 1}, {name}.{what} = {values[bad][0]}: {hint}")
 
 
-def defaults(pattern: type[Pattern], tiers: Sequence[str], **chosen: Any) -> Pattern:
+def defaults(pattern: type[Pattern], tiers: Sequence[Tier], **chosen: Any) -> Pattern:
     """Build a pattern for these tiers: what is chosen, and the declared default of every other parameter."""
     values: dict[str, Any] = {}
     for p in pattern.params():
@@ -434,11 +435,10 @@ def arranged(tiers: Sequence[Tier], least: int, most: int | None = None) -> Iter
 
 def variants(pattern: type[Pattern], tiers: Sequence[Tier], **chosen: Any) -> Iterator[Policy]:
     """Yield the policies over these tiers with every choice of what is not a threshold, save what is chosen."""
-    names = [t.name for t in tiers]
     options = {p.name: p.choices for p in pattern.params() if p.choices and p.name not in chosen}
     for values in product(*options.values()):
         picked = dict(zip(options, values, strict=True))
-        yield Policy(defaults(pattern, names, **picked, **chosen), tuple(tiers))
+        yield Policy(defaults(pattern, tiers, **picked, **chosen), tuple(tiers))
 
 
 def parameters(pattern: Pattern) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,16 @@ class Tier:
         What a row really cost stands in `Predictions.cost`.
     simulated
         True where the answers were made up from the truth; shown wherever the numbers appear.
+    guards
+        Of a gate: the tier whose rightness its score tells; empty where it tells of no tier in particular. It decides
+        nothing: it says which gate stands before which tier when a router is put together.
     """
 
     name: str
     kind: str
     price: float = 0.0
     simulated: bool = False
+    guards: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,4 +87,4 @@ def start(name: str, tiers: Sequence[Tier], accuracy: Mapping[str, float]) -> Po
     least = max(kind.min_tiers, 2)  # one tier is a policy, but not one to start with
     if len(chosen) < least or (kind.gate_first and chosen[0].kind != "gate"):
         return None
-    return Policy(defaults(kind, [t.name for t in chosen]), chosen)
+    return Policy(defaults(kind, chosen), chosen)

@@ -209,7 +209,7 @@ def record(
             if tier.name != CLASSIFIER:  # that one stays whatever it is worth: the router needs a gate to start with
                 _check_gate(dataset, split, tier.name, trained.answers, said)
             models[name], again[name] = trained.model, trained.again
-            gates.append((Tier(name, "gate"), trained.answers))
+            gates.append((Tier(name, "gate", guards=tier.name), trained.answers))
         except TierError as error:
             left_out.append(str(error))
     rated = heuristic.answer(list(texts))

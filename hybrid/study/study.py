@@ -18,7 +18,7 @@ from hybrid.data.notes import Note
 from hybrid.data.read import Read, read
 from hybrid.data.split import SIDES, Split, split
 from hybrid.errors import DatasetError, StudyError
-from hybrid.metrics.summary import PairedDifference, Summary, paired_difference
+from hybrid.metrics.summary import Interval, PairedDifference, Summary, paired_difference
 from hybrid.production.bundle import OnFailure, save_bundle
 from hybrid.production.snippet import snippet
 from hybrid.routing.engine import Policy, answering
@@ -382,6 +382,16 @@ class Study:
     def learned(self, name: str) -> LearnedConfidence | None:
         """Return what replaces a tier's own confidence under the terms; None where its own counts."""
         return self.answers.learned(name)
+
+    def gate_auroc(self, gate: str, tier: str, side: str = "test") -> Interval:
+        """Return how well a gate's scores tell whether a tier's answers are right; 0.5 is chance.
+
+        Raises
+        ------
+        TierError
+            If there is no such tier.
+        """
+        return self.answers.gate_auroc(gate, tier, side)
 
     def side(self, side: str) -> Rows:
         """Return the rows of "tune" or of "test"."""

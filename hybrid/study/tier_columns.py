@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid.errors import StudyError, TierError
+from hybrid.metrics.summary import Interval
 from hybrid.routing.engine import answering
 from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_for
+from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_auroc, gate_for
 from hybrid.study.graded import Graded, Memo, in_mix
 from hybrid.study.terms import OWN, Terms
 from hybrid.tiers.confidence import LearnedConfidence
@@ -21,8 +22,9 @@ from hybrid.tuning import Labelled
 
 
 class Gate(NamedTuple):
-    """A gate for an LLM tier, and the key of the answers that it was trained on."""
+    """A gate for an LLM tier, that tier's name, and the key of the answers that it was trained on."""
 
+    guards: str
     of: str
     model: TrainedGate
     answers: Answers
@@ -68,7 +70,9 @@ class TierColumns:
                 other.gates[name] = self.gates[name]
             elif one.tier.kind != "gate":
                 try:
-                    other.gates[name] = Gate(one.key, *self.fitted.train_gate(one.tier.name, one.answers))
+                    other.gates[name] = Gate(
+                        one.tier.name, one.key, *self.fitted.train_gate(one.tier.name, one.answers)
+                    )
                 except TierError as error:
                     other.no_gate[one.tier.name] = str(error)
         return other
@@ -128,7 +132,7 @@ class TierColumns:
             if one.tier.name == name:
                 return one.tier, one.answers
         if name in self.gates:
-            return Tier(name, "gate"), self.gates[name].answers
+            return Tier(name, "gate", guards=self.gates[name].guards), self.gates[name].answers
         table = self.fitted.predictions
         j = table.index(name)
         return table.tiers[j], table.answers(j)
@@ -158,6 +162,11 @@ class TierColumns:
         if found is None or whose == OWN or (whose is None and not found.fitted.better):
             return None
         return found.fitted.model
+
+    def gate_auroc(self, gate: str, tier: str, side: str) -> Interval:
+        """Return how well a gate's scores tell whether a tier's answers are right, on a side."""
+        dataset, rows = self.fitted.dataset, self.fitted.split.side(side)
+        return gate_auroc(dataset, rows, self.column(gate)[1], self.column(tier)[1])
 
     def table_of(self, names: Sequence[str], rows: Rows | Bools) -> Predictions:
         """Return the answers of these tiers about these rows."""

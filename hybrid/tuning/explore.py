@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from hybrid.metrics.tally import bit_code
-from hybrid.routing.engine import Policy, parameters
+from hybrid.routing.engine import Policy, answering, parameters
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows, Tier
 from hybrid.tuning.fronts import Front
@@ -199,9 +199,9 @@ class Explorer:
         size = 0
         for way in ways:
             self.ways += 1
-            if len(way.tiers) != size:
+            if size_of(way) != size:
                 self._try_all(by_size)
-                by_size, size = {}, len(way.tiers)
+                by_size, size = {}, size_of(way)
             by_size.setdefault((name_of(way), size), []).append(way)
         self._try_all(by_size)
         self._settle()
@@ -235,9 +235,9 @@ class Explorer:
         """Return the ways of a size that are tried; the others are counted as left out."""
         if size <= FREE or len(ways) <= MANY:
             return ways
-        before = sorted((t for t in self.tries if t.pattern == name and len(t.policy.tiers) == size - 1), key=_key)
-        parents = {frozenset(t.policy.names) for t in before[:BEAM]}
-        chosen = [w for w in ways if any(frozenset(w.names) - {n} in parents for n in w.names)]
+        before = sorted((t for t in self.tries if t.pattern == name and size_of(t.policy) == size - 1), key=_key)
+        parents = {frozenset(answering(t.policy.tiers)) for t in before[:BEAM]}
+        chosen = [w for w in ways if any(frozenset(answering(w.tiers)) - {t} in parents for t in w.tiers)]
         self.left += len(ways) - len(chosen)
         return chosen
 
@@ -265,7 +265,8 @@ class Explorer:
         first = way.pattern.wants(unasked)[0]
         columns = [on.predictions.index(n) for n in way.names]
         now = [j for j, asked in zip(columns, first, strict=True) if asked]
-        later = [j for j, asked in zip(columns, first, strict=True) if not asked]
+        gates = [t.kind == "gate" for t in way.tiers]  # that are asked later gain nothing by themselves
+        later = [j for j, asked, gate in zip(columns, first, gates, strict=True) if not asked and not gate]
         price = float(on.least[later].min()) if later else 0.0
         return front.may_take(float(on.mean[now].sum()), on.right(now), price, on.right(columns))
 
@@ -348,6 +349,11 @@ def name_of(policy: Policy) -> str:
     return next(name for name, kind in PATTERNS.items() if kind is type(policy.pattern))
 
 
+def size_of(policy: Policy) -> int:
+    """Return how many tiers a policy has, its gates counted as one."""
+    return len(answering(policy.tiers)) + policy.pattern.gate_first
+
+
 def from_cheap(table: Predictions, order: Sequence[str] | None) -> tuple[Tier, ...]:
     """Return the tiers that answered some row from cheap to dear, by what they cost there; or in the order given."""
     asked = table.asked
@@ -369,7 +375,7 @@ def every_way(tiers: Sequence[Tier]) -> Iterator[Policy]:
     tiers
         From cheap to dear, gates among them.
     """
-    yield from merge(*(kind.ways(tiers) for kind in PATTERNS.values()), key=lambda p: len(p.tiers))
+    yield from merge(*(kind.ways(tiers) for kind in PATTERNS.values()), key=size_of)
 
 
 def one_way(policy: Policy) -> Iterator[Policy]:

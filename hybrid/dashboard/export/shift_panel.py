@@ -18,7 +18,7 @@ from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
 from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
-from hybrid.routing.engine import Outcomes, Policy, replay, route
+from hybrid.routing.engine import Outcomes, Policy, answering, replay, route
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
 from hybrid.study.study import Study
 from hybrid.tiers import LocalModel
@@ -120,7 +120,7 @@ def check(study: Study, policy: Policy, texts: list[str]) -> Checked:
 
 def watched(policy: Policy) -> str:
     """Return the tier whose confidence is compared: the first that gives labels, for a gate tells little of a text."""
-    return policy.names[1 if policy.pattern.gate_first else 0]
+    return answering(policy.tiers)[0].name
 
 
 def _labelled(study: Study, policy: Policy) -> tuple[tuple[Floats, Bools, Labels], Rows]:

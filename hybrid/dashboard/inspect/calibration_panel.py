@@ -24,7 +24,7 @@ from hybrid.metrics.ranking import (
     routing_gain,
 )
 from hybrid.metrics.summary import Interval, break_even_share, share
-from hybrid.routing.engine import Outcomes, Policy, replay
+from hybrid.routing.engine import Outcomes, Policy, answering, replay
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import Bools, Tier
 from hybrid.study.defaults import cheap_of
@@ -188,12 +188,13 @@ def _of_policy(policy: Policy, outcomes: Outcomes, on: Graded, strong: str) -> l
         _share("Selective accuracy of the policy", selective, "right among the rows that are not sent"),
         _number("Macro-F1 of the policy", f1, "mean F1 of the classes"),
     ]
-    gate, kept = policy.tiers[0], policy.tiers[1]
     if policy.pattern.gate_first:
-        price = float(np.mean(outcomes.seen.cost[:, 0]))
+        kept = answering(policy.tiers)[0]
+        gates = policy.names[: policy.tiers.index(kept)]
+        price = float(np.nansum(outcomes.seen.cost[:, : len(gates)], axis=1).mean())
         least = break_even_share(price, kept.price, policy.tiers[-1].price)
-        said = "never" if least is None else wording.percent(least)
-        rows.append(("Break-even of the gate", said, NONE, f"share that must go to {kept.name} to pay for {gate.name}"))
+        said, what = "never" if least is None else wording.percent(least), " and ".join(gates)
+        rows.append(("Break-even of the gate", said, NONE, f"share that must go to {kept.name} to pay for {what}"))
     return rows
 
 

@@ -117,7 +117,7 @@ def switched(study: Study, policy: Policy, pattern: str, before: Policy | None) 
     tiers = _tiers(study, policy, PATTERNS[pattern])
     if tiers is None:
         return study.start(pattern)
-    fresh = Policy(defaults(PATTERNS[pattern], [t.name for t in tiers]), tiers)
+    fresh = Policy(defaults(PATTERNS[pattern], tiers), tiers)
     best = recommended(study, fresh) or fresh
     return best if untouched else _with(best, _cuts(policy))
 
@@ -131,8 +131,10 @@ def _tiers(study: Study, policy: Policy, kind: type[Pattern]) -> tuple[Tier, ...
         return None
     if kind.gate_first:
         gates = {t.name: t for t in (*policy.tiers, *study.tiers) if t.kind == "gate"}
-        own = gates.get(gate_for(mine[0].name))
-        return (own or next(iter(gates.values())), *mine) if gates else None
+        own = [gates.get(gate_for(t.name)) for t in mine[:-1]]
+        if all(own):
+            return (*(t for t in own if t is not None), *mine)
+        return (own[0] or next(iter(gates.values())), *mine) if gates else None
     if kind.max_tiers == 2:
         return cheap_of(mine), mine[-1]
     return tuple(mine)
