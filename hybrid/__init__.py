@@ -17,7 +17,7 @@ From labelled data to that bundle::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hybrid.errors import BundleError, DatasetError, HybridError, StudyError, SupportError, TierError
+from hybrid.errors import BundleError, DatasetError, HybridError, StoreError, StudyError, SupportError, TierError
 from hybrid.production.binding import Server
 from hybrid.production.runtime import Answer, Decision, Runtime, Step, load
 from hybrid.routing.engine import Policy
@@ -43,6 +43,7 @@ __all__ = [
     "Runtime",
     "Server",
     "Step",
+    "StoreError",
     "Study",
     "StudyError",
     "SupportError",

@@ -23,3 +23,7 @@ class SupportError(HybridError):
 
 class StudyError(HybridError):
     """A study that cannot be kept, opened or asked for what it does not hold."""
+
+
+class StoreError(HybridError):
+    """A store of answers and projects that cannot be opened, trusted or written."""

@@ -8,6 +8,7 @@ import driving
 import llm_server
 import numpy as np
 import pandas as pd
+import postgres_server
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -140,6 +141,7 @@ def own_cache_folder(tmp_path_factory):
         patch.setenv("HYBRID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HYBRID_MAX_SEARCH_SECONDS", "1")  # a search beside every page of data would take long
         patch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path_factory.mktemp("projects")))
+        patch.delenv("HYBRID_STORE", raising=False)
         yield
 
 
@@ -231,6 +233,23 @@ def server(llm_process, monkeypatch):
 def path(tmp_path):
     """Of a store of answers that does not exist yet."""
     return tmp_path / "answers.sqlite"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a PostgreSQL of the tests' own."""
+    with postgres_server.running() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    """Of a store that does not exist yet, embedded and on a server."""
+    if request.param == "sqlite":
+        yield tmp_path / "answers.sqlite"
+        return
+    with postgres_server.fresh(request.getfixturevalue("postgres")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")  # while it lives this thread has a running event loop, which other tests must not see

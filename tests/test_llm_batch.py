@@ -11,10 +11,10 @@ from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.errors import TierError
+from hybrid.store.answers import AnswerStore
 from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, record
 from hybrid.tiers.llm import batch as batches
-from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import CallError
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions, replies

@@ -13,9 +13,9 @@ from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.metrics.summary import break_even_share
+from hybrid.store import database
 from hybrid.study.evidence import record as fit
 from hybrid.study.study import Study
-from hybrid.tiers.llm import answer_store
 
 N = 60  # rows that are asked about
 
@@ -23,7 +23,7 @@ N = 60  # rows that are asked about
 @pytest.fixture
 def server(server, monkeypatch, tmp_path):
     # a store of its own; the cache folder stays, as embedding the sample takes long
-    monkeypatch.setattr(answer_store, "default_path", lambda: tmp_path / answer_store.FILE)
+    monkeypatch.setattr(database, "default_path", lambda: tmp_path / database.FILE)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
     return server
@@ -389,7 +389,7 @@ def test_damaged_answers_are_said_and_can_be_asked_again(server, filled):
     import sqlite3
 
     at = record(press(filled, "Connect"))
-    with sqlite3.connect(answer_store.default_path()) as db:
+    with sqlite3.connect(database.default_path()) as db:
         db.execute("UPDATE answers SET reply = 'x' WHERE key IN (SELECT key FROM answers LIMIT 3)")
     at = at.run()
     assert not at.exception

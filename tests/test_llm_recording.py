@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,12 +21,11 @@ from llm_server import KEY, completion
 from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
-from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, answered_by, replay
 from hybrid.routing.table import UNKNOWN
+from hybrid.store.answers import AnswerStore
 from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, record
-from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, SPENT, VERSION, AnswerStore, default_path
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, estimate, forget_damaged, questions, replies, sample
 from hybrid.tiers.llm.replies import Reply
@@ -204,28 +202,6 @@ def test_what_a_model_refuses_is_said_and_goes_into_the_tier(server, parts, path
     assert found.model.without == ("logprobs",)
 
 
-def test_on_a_full_disk_what_was_paid_is_held_and_written_later(server, parts, path, monkeypatch):
-    server.control(delay=0.05)
-    settle, n = AnswerStore.settle, []
-
-    def full(self, *given, **more):
-        n.append(1)
-        if len(n) == 3:
-            raise TierError("the disk is full")
-        settle(self, *given, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(AnswerStore, "settle", full)
-        progress = job(server, parts, path, concurrency=4).run()
-    assert progress.state == "stopped"
-    assert "the disk is full" in progress.message
-    assert 4 <= server.served()["calls"] <= 8  # those in flight were finished and kept
-    progress = job(server, parts, path).run()
-    assert (progress.state, progress.done, progress.spending.in_flight) == ("done", 40, 0)
-    assert server.served()["calls"] == 40
-    assert progress.spending.paid == pytest.approx(40 * 110 / 1e6)
-
-
 def test_a_call_that_may_have_been_charged_counts_towards_the_cap(server, parts, path):
     server.control(always="not_json")
     progress = job(server, parts, path, retries=0, concurrency=1).run()
@@ -303,25 +279,6 @@ def test_equal_questions_are_one_question(server, path):
     assert one.run().total == 30
     assert server.served()["calls"] == 30
     assert all(r is not None for r in kept(one.questions, path))
-
-
-def test_two_processes_at_once_pay_once(server, parts, path):
-    server.control(delay=0.01)
-    jobs = [job(server, parts, path, n=60) for _ in range(2)]
-    for one in jobs:
-        one.start()
-    assert all(one.wait(20) for one in jobs)
-    assert [one.progress().done for one in jobs] == [60, 60]
-    assert set(server.served()["served"].values()) == {1}
-
-
-def test_a_store_that_is_being_opened_elsewhere_is_waited_for(path):
-    AnswerStore(path).close()
-    busy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    busy.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.3, busy.commit).start()
-    with AnswerStore(path) as store:
-        assert store.get(["a"]) == {}
 
 
 CHILD = """
@@ -451,117 +408,6 @@ def test_the_key_is_in_no_file_log_or_message(server, parts, path, caplog, capfd
     assert any(b"label" in file.read_bytes() for file in path.parent.iterdir())  # the search can find something
 
 
-# the store
-
-
-def claim(store, key="k", *, run="r", cost=1.0, cap=10.0, lease=60.0):
-    return store.claim(key, run, cost=cost, cap=cap, lease=lease)
-
-
-def test_a_claimed_question_is_busy_until_it_is_settled(path):
-    with AnswerStore(path) as one, AnswerStore(path) as two:
-        assert claim(one) == ASK
-        assert claim(two) == BUSY
-        assert two.spending("r").in_flight == 1.0
-        one.settle("k", "r", "{}", cost=0.25)
-        assert claim(two) == ANSWERED
-        assert (two.spending("r").paid, two.spending("r").total) == (0.25, 0.25)
-        assert two.get(["k", "other"]) == {"k": "{}"}
-
-
-def test_a_released_question_can_be_asked(path):
-    with AnswerStore(path) as store:
-        claim(store)
-        store.release("k", "r", lost=0.5)
-        assert claim(store) == ASK
-        assert store.spending("r").lost == 0.5
-
-
-def test_the_cap_counts_what_is_in_flight(path):
-    with AnswerStore(path) as store:
-        assert claim(store, "a", cap=2.5) == ASK
-        assert claim(store, "b", cap=2.5) == ASK
-        assert claim(store, "c", cap=2.5) == SPENT
-        assert claim(store, "c", run="another", cap=2.5) == ASK
-
-
-def test_an_overdue_claim_is_lost_money_and_free_again(path):
-    with AnswerStore(path) as store:
-        claim(store, lease=-1.0)
-        assert claim(store) == ASK
-        assert store.spending("r").lost == 1.0
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_claim_of_a_dead_process_is_lost_money_and_free_again(path):
-    pid = os.fork()
-    if not pid:
-        claim(AnswerStore(path))
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
-    with AnswerStore(path) as store:
-        assert store.spending("r").in_flight == 1.0
-        assert claim(store) == ASK
-        assert (store.spending("r").lost, store.spending("r").in_flight) == (1.0, 1.0)
-
-
-def newer(path):
-    AnswerStore(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {VERSION + 1}")
-
-
-def another_kind(path):
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE songs (x)")
-
-
-def torn(path):
-    with AnswerStore(path) as store:
-        for i in range(200):
-            store.settle(f"k{i}", "r", "{}" * 200, cost=0.0)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"not a database, but long enough to be taken for one" * 100),
-        newer,
-        another_kind,
-        torn,
-    ],
-)
-def test_a_store_that_cannot_be_used_is_left_as_it_is_and_says_how_to_mend_it(path, damage):
-    damage(path)
-    before = path.read_bytes()
-    with pytest.raises(TierError, match="HYBRID_CACHE_DIR"), AnswerStore(path) as store:
-        store.get([f"k{i}" for i in range(200)])
-    assert path.read_bytes() == before
-
-
-def test_a_store_of_the_first_version_is_read_and_goes_on(path):
-    with sqlite3.connect(path) as db:
-        for table in (
-            "answers (key TEXT PRIMARY KEY, run TEXT NOT NULL, reply TEXT NOT NULL, cost REAL NOT NULL, "
-            "at REAL NOT NULL)",
-            "claims (key TEXT PRIMARY KEY, run TEXT NOT NULL, cost REAL NOT NULL, host TEXT NOT NULL, "
-            "pid INTEGER NOT NULL, until REAL NOT NULL)",
-            "batches (token TEXT PRIMARY KEY, run TEXT NOT NULL, id TEXT, at REAL NOT NULL)",
-            "runs (run TEXT PRIMARY KEY, paid REAL NOT NULL, lost REAL NOT NULL)",
-        ):
-            db.execute(f"CREATE TABLE {table} WITHOUT ROWID")
-        db.execute("INSERT INTO answers VALUES ('k', 'r', ?, 0.5, 0.0)", ('{"kind": "ok", "content": "x"}',))
-        db.execute("INSERT INTO runs VALUES ('r', 0.5, 0.0)")
-    with AnswerStore(path) as store:
-        assert Reply.from_json(store.get(["k"])["k"]) == Reply("ok", "x")
-        assert store.spending("r").paid == 0.5
-        store.fail("other", "r", "{}")
-        assert store.failed(["other", "k"]) == {"other": ("{}", 1)}
-
-
 @pytest.mark.parametrize(
     "row",
     [
@@ -594,13 +440,6 @@ def test_a_damaged_answer_is_one_failed_row_that_can_be_asked_again(server, part
 
 def test_a_newer_answer_is_read_as_far_as_it_is_known():
     assert Reply.from_json('{"kind": "ok", "content": "x", "mood": "good"}') == Reply("ok", "x")
-
-
-def test_the_place_of_the_store_can_be_set(monkeypatch, tmp_path):
-    monkeypatch.setenv("HYBRID_CACHE_DIR", str(tmp_path / "mine"))
-    assert default_path() == tmp_path / "mine" / "answers.sqlite"
-    monkeypatch.delenv("HYBRID_CACHE_DIR")
-    assert default_path().name == "answers.sqlite"
 
 
 def test_the_store_holds_no_text(server, parts, path):

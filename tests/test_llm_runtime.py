@@ -27,9 +27,9 @@ from hybrid.routing.patterns.cascade import Cascade
 from hybrid.routing.patterns.router import Router
 from hybrid.routing.patterns.triage import Triage
 from hybrid.routing.table import Predictions
+from hybrid.store.answers import AnswerStore
 from hybrid.study.answers import answered
 from hybrid.study.evidence import CLASSIFIER, Recording, record
-from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.recording import RecordingJob, questions, replies
 from hybrid.tiers.llm.replies import Reply

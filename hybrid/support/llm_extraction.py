@@ -15,7 +15,6 @@ from pydantic import Field as Setting
 from hybrid.support.config import SupportConfig
 from hybrid.support.extraction import Extraction, FieldName, Insight, RuleExtractor, Urgency
 from hybrid.support.fields import FIELDS, LLM, Field, without_overlaps
-from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import FATAL, MAYBE_PAID, MEANING, CallError, LLMClient
 from hybrid.tiers.llm.questions import LLMSettings, delimited, schema_format, settings_from
 from hybrid.tiers.llm.replies import OK, Reply, read_object
@@ -177,12 +176,16 @@ class LLMExtractor:
             self._spent += cost_of(self.settings, reply) - most
         self._kept[key] = reply
         if self._store is not None:
+            from hybrid.store.answers import AnswerStore  # a bundle at work keeps nothing, and does without its library
+
             with AnswerStore(self._store) as store:
                 store.settle(key, self._run, reply.to_json(), cost=cost_of(self.settings, reply))
         return None
 
     def _recall(self, keys: list[str]) -> None:
         if self._store is not None and keys:
+            from hybrid.store.answers import AnswerStore
+
             with AnswerStore(self._store) as store:
                 self._kept |= {k: Reply.from_json(v) for k, v in store.get(keys).items()}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.tiers.cache_folder import folder
+from hybrid.store.cache_folder import folder
 
 FILE = "embeddings.sqlite"
 WAIT = 10.0  # seconds for another process to finish writing

@@ -15,8 +15,8 @@ import random
 from pathlib import Path
 
 from hybrid.dashboard.support.quality import LLM_WORDS, gold_of, gold_texts, llm_scores
+from hybrid.store.database import default_path
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
-from hybrid.tiers.llm.answer_store import default_path
 
 
 def main():

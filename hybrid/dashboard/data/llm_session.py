@@ -16,10 +16,10 @@ from hybrid.dashboard.data import local_panel
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError, TierError
 from hybrid.production.binding import is_allowed, operators_key
+from hybrid.store.answers import AnswerStore
 from hybrid.study.answers import AnsweredLLM, answered
 from hybrid.study.evidence import CLASSIFIER, Recording
 from hybrid.study.study import Study
-from hybrid.tiers.llm.answer_store import AnswerStore
 from hybrid.tiers.llm.client import LLMClient
 from hybrid.tiers.llm.prices import ModelPrice, price
 from hybrid.tiers.llm.questions import LLMSettings, settings_from

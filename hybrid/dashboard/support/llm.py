@@ -9,9 +9,9 @@ import streamlit as st
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
 from hybrid.production.binding import operators_key
+from hybrid.store.database import default_place
 from hybrid.support import Extraction, RuleExtractor, SupportConfig
 from hybrid.support.llm_extraction import LLMExtractor, reader_settings
-from hybrid.tiers.llm.answer_store import default_path
 from hybrid.tiers.llm.prices import price as price_of
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL
 
@@ -67,7 +67,7 @@ def edit(config: SupportConfig) -> tuple[SupportConfig, LLMExtractor | None]:
     config = config.model_copy(update={"llm": asdict(settings)})
     rules = RuleExtractor(config.extraction)
     given = key or operators_key(settings.base_url)  # never what a variable holds that was typed here
-    return config, LLMExtractor(settings, given, rules=rules, store=default_path(), budget=budget)
+    return config, LLMExtractor(settings, given, rules=rules, store=default_place(), budget=budget)
 
 
 def kept(extractor: LLMExtractor) -> dict[str, Extraction]:

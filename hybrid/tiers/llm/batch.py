@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hybrid.errors import TierError
+from hybrid.store.answers import ASK, SPENT, AnswerStore
 from hybrid.tiers.llm import foreign
-from hybrid.tiers.llm.answer_store import ASK, SPENT, AnswerStore
 from hybrid.tiers.llm.client import OF_THE_ROW, CallError, LLMClient
 from hybrid.tiers.llm.recording import Questions, failed_reply, open_questions
 
@@ -149,14 +149,9 @@ def _parts(requests: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
 async def _send(asked: Questions, part: dict[str, str], client: LLMClient, cap: float, path: str | Path | None) -> int:
     token = uuid.uuid4().hex
     with AnswerStore(path, holder=token) as store:
-        lines = []
-        for key, line in part.items():
-            most = SHARE_OF_PRICE * asked.settings.most(json.loads(line)["body"])
-            verdict = store.claim(key, asked.run, cost=most, cap=cap, lease=LEASE)
-            if verdict == ASK:
-                lines.append(line)
-            elif verdict == SPENT:
-                break
+        most = {k: SHARE_OF_PRICE * asked.settings.most(json.loads(line)["body"]) for k, line in part.items()}
+        verdicts = store.claim_all(most, asked.run, cap=cap, lease=LEASE)
+        lines = [line for k, line in part.items() if verdicts[k] == ASK]
         if not lines:
             return 0
         store.begin_batch(token, asked.run)

@@ -16,9 +16,9 @@ import numpy as np
 
 from hybrid.data.dataset import Dataset
 from hybrid.data.split import Split
-from hybrid.errors import TierError
+from hybrid.errors import HybridError, TierError
 from hybrid.routing.table import Rows
-from hybrid.tiers.llm.answer_store import ANSWERED, ASK, BUSY, MOST_TRIES, AnswerStore, Spending
+from hybrid.store.answers import ANSWERED, ASK, BUSY, MOST_TRIES, AnswerStore, Spending
 from hybrid.tiers.llm.client import ABOUT_THE_TEXT, FATAL, LONGEST_WAIT, MAYBE_PAID, OF_THE_ROW, CallError, LLMClient
 from hybrid.tiers.llm.examples import examples_for_rows
 from hybrid.tiers.llm.questions import LLMSettings, guess_tokens
@@ -148,17 +148,6 @@ def open_questions(asked: Questions, store: AnswerStore) -> dict[str, dict[str, 
     spent = {key for key, (_, tries) in failed.items() if tries >= MOST_TRIES}
     pairs = zip(asked.keys, asked.requests, strict=True)
     return {key: request for key, request in pairs if key not in kept and key not in spent}
-
-
-_HELD: dict[str, dict[str, tuple[str, str, float]]] = {}  # by store and key: run, reply, USD; not written yet
-
-
-def _write_held(store: AnswerStore) -> None:
-    """Write the answers that were paid for when the disk took none; their questions stayed claimed."""
-    held = _HELD.get(str(store.path), {})
-    for key, (run, reply, cost) in list(held.items()):
-        store.settle(key, run, reply, cost=cost)
-        held.pop(key, None)
 
 
 def failed_reply(error: CallError, request: Mapping[str, Any]) -> Reply:
@@ -296,7 +285,7 @@ class RecordingJob:
         try:
             with AnswerStore(self._path) as store:
                 asyncio.run(self._record(store))
-        except TierError as error:
+        except HybridError as error:
             self._end(STOPPED, str(error))
         except Exception as error:  # a thread has nobody above it: say it on the page instead of dying silently
             logging.getLogger(__name__).exception("The recording ended by a fault")
@@ -318,7 +307,6 @@ class RecordingJob:
 
     async def _record(self, store: AnswerStore) -> None:
         asked = self.questions
-        _write_held(store)
         todo = deque(open_questions(asked, store).items())
         with self._lock:
             self._before = self._total - len(todo)
@@ -392,25 +380,12 @@ class RecordingJob:
             raise
         else:
             cost = settings.cost(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
-            self._settle(key, reply.to_json(), cost, store)
+            store.settle(key, run, reply.to_json(), cost=cost)
             self._note_failures(store)
             self._without = client.without
             self._count(reply, store)
         finally:
             self._flying -= 1
-
-    def _settle(self, key: str, reply: str, cost: float, store: AnswerStore) -> None:
-        """Keep an answer; where the disk does not take it, in memory, for the next recording in this process."""
-        held = _HELD.setdefault(str(store.path), {})
-        held[key] = self.questions.run, reply, cost
-        try:
-            store.settle(key, self.questions.run, reply, cost=cost)
-        except TierError as error:
-            raise TierError(
-                f"{error} Answers that were paid for and not written are held in memory: start again when there is "
-                "room."
-            ) from error
-        del held[key]
 
     def _count(self, reply: Reply, store: AnswerStore, *, before: bool = False) -> None:
         spending = store.spending(self.questions.run)
