@@ -187,7 +187,6 @@ def show_alone(study: Study) -> None:
             answers = study.column(tier.name)[1]
             asked = ~np.isnan(answers.confidence)
             accuracy = share(answers.label[asked] == truth[asked], group[asked])
-            recorded = tier.kind == "recorded"
             rows.append(
                 {
                     "Tier alone": tier.name,
@@ -195,9 +194,7 @@ def show_alone(study: Study) -> None:
                     "Rows": int(asked.sum()),
                     named("Accuracy", study.dataset.agreement_with): wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
-                    "USD per 1,000": "unknown"
-                    if recorded and unpriced(study, alone(tier))
-                    else wording.dollars(1000 * tier.price),
+                    "USD per 1,000": "unknown" if unpriced(study, alone(tier)) else wording.dollars(1000 * tier.price),
                     "Seconds": "unknown"
                     if views.is_untimed(study, tier)
                     else wording.seconds(float(np.nanmean(answers.latency))),

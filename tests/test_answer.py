@@ -16,8 +16,10 @@ from hybrid.dashboard.compare import frontier
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
-from hybrid.study.answer import answer_of, better, cheaper
+from hybrid.routing.table import Tier
+from hybrid.study.answer import answer_of, better, cheaper, unpriced
 from hybrid.study.gallery import BANKING77, SETS, YELP
+from hybrid.study.graded import alone
 from hybrid.study.promises import Suggested
 from hybrid.study.study import Study
 from hybrid.tiers.whatif import WhatIf
@@ -89,6 +91,7 @@ def test_what_an_unpriced_llm_costs_is_never_said():
     words = card.headline(study, said) + card.against(said) + "".join(card.details(said))
     assert "$" not in words
     assert "price unknown" in words
+    assert unpriced(study, alone(Tier("asked here", "llm"))) == ()  # its price was typed, 0 where it runs here
     study.terms = replace(study.terms, prices=(("big", 0.003),))
     assert answer_of(study, found_for(study.bind(said.policy))).kind == "saves"
 

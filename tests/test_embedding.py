@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import labelled
 from test_bundle import part, rewrite
 
 import hybrid
+from hybrid.dashboard import state
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
@@ -142,6 +144,22 @@ def test_embeddings_are_kept_on_disk_by_model_and_text(endpoint):
     assert np.linalg.norm(first[0]) == pytest.approx(1.0, abs=1e-6)
     embed(other, texts, cache=EmbeddingCache(other.identity))
     assert told(endpoint)["texts"] == before + 6
+
+
+@needs_minilm
+def test_shipped_vectors_are_lent_only_where_this_machine_computes_the_very_same(monkeypatch):
+    here, sample = MiniLM.installed(), state.sample()
+    texts = sample.table["text"].tolist()[:3]
+    own = embed(here, texts)
+    lent = state.lend_vectors(sample, here)
+    known = EmbeddingCache(here.identity).get(texts)
+    assert len(known) == (3 if lent else 0)
+    for text, vector in zip(texts, own, strict=True):
+        np.testing.assert_allclose(known.get(text, vector), vector, atol=1e-5)
+    assert not state.lend_vectors(sample, replace(here, sha256="another model"))
+    assert not state.lend_vectors(sample, None)
+    monkeypatch.setattr(state, "embed", lambda embedder, texts: embed(embedder, texts) + 1e-6)  # another processor
+    assert not state.lend_vectors(sample, here)
 
 
 def test_texts_are_not_in_the_cache_file(endpoint, tmp_path):

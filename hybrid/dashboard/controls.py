@@ -268,7 +268,12 @@ def sample_button(key: str) -> None:
         drawn = state.sample()
         small = state.wanted_embedder(len(drawn.table))
         columns = state.sample_columns(small)
-        if load_with_progress(lambda report: state.fit(drawn, columns, embedder=small, progress=report)):
+
+        def load(report: Progress) -> Study:
+            state.lend_vectors(drawn, small)
+            return state.fit(drawn, columns, embedder=small, progress=report)
+
+        if load_with_progress(load):
             st.rerun()
 
 

@@ -129,9 +129,12 @@ def _measured(
 
 
 def unpriced(study: Study, policy: Policy) -> tuple[str, ...]:
-    """Return the tiers of a policy whose answers were paid for by somebody, while nobody has said how much."""
+    """Return the tiers of a policy whose answers somebody brought along, while nobody has said what they cost.
+
+    An LLM that is asked from here has a price: its list price, or what was typed, 0 included.
+    """
     said = dict(study.terms.prices)
-    return tuple(t.name for t in policy.tiers if t.kind in ("recorded", "llm") and not t.price and t.name not in said)
+    return tuple(t.name for t in policy.tiers if t.kind == "recorded" and not t.price and t.name not in said)
 
 
 def asks_llm(policy: Policy) -> bool:
