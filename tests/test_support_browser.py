@@ -58,7 +58,7 @@ def test_a_cell_of_the_action_table_is_edited_in_place(app, page, project):
     box = table.bounding_box()
     row = box["height"] / 10  # a head, eight rows, and one to add to
     page.mouse.dblclick(box["x"] + box["width"] * 0.68, box["y"] + row * 3.5)  # the action of the third row
-    page.wait_for_timeout(300)  # until the cell's own box has the focus
+    page.locator(".gdg-input:focus").wait_for()  # the cell's own box
     page.keyboard.press("Control+a")
     page.keyboard.type("pay_it_back", delay=30)  # as fast as a person
     page.keyboard.press("Enter")
