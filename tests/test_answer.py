@@ -41,7 +41,7 @@ def gallery_studies():
     return {one.name: one.study().fit() for one in SETS}
 
 
-def two_models(n, *, price, cheap=0.8, dear=0.9):
+def two_models(n, *, price, cheap=0.8, dear=0.9, **big):
     """Return a fitted study without texts, of a model that knows when it is right, and a dearer one."""
     rng = np.random.default_rng(3)
     truth, right = rng.integers(0, 2, n), rng.random((2, n)) < [[cheap], [dear]]
@@ -51,7 +51,7 @@ def two_models(n, *, price, cheap=0.8, dear=0.9):
     frame["sure"] = np.where(right[0], "0.9", "0.6")
     models = (
         RecordedColumns("small", "small", confidence="sure", price=1e-6),
-        RecordedColumns("big", "big", price=price),
+        RecordedColumns("big", "big", price=price, **big),
     )
     return Study("two models", frame, Columns("label", recorded=models)).fit()
 
@@ -92,6 +92,8 @@ def test_what_an_unpriced_llm_costs_is_never_said():
     assert "$" not in words
     assert "price unknown" in words
     assert unpriced(study, alone(Tier("asked here", "llm"))) == ()  # its price was typed, 0 where it runs here
+    free = two_models(60, price=0.0, free=True)
+    assert unpriced(free, free.llm_alone) == ()
     study.terms = replace(study.terms, prices=(("big", 0.003),))
     assert answer_of(study, found_for(study.bind(said.policy))).kind == "saves"
 

@@ -71,7 +71,9 @@ class RecordedColumns:
     label, confidence, cost, prompt_tokens, completion_tokens, latency
         Column names; cost in USD and latency in seconds per row.
     price
-        USD per answer where neither a cost nor a token column is given.
+        USD per answer where neither a cost nor a token column is given; 0 where that is not known.
+    free
+        Whether it was said that an answer costs nothing.
     prompt_price, completion_price
         USD per million tokens.
     default_latency
@@ -90,6 +92,7 @@ class RecordedColumns:
     completion_tokens: str | None = None
     latency: str | None = None
     price: float = 0.0
+    free: bool = False
     prompt_price: float = 0.0
     completion_price: float = 0.0
     default_latency: float = 0.0

@@ -195,7 +195,7 @@ def _cost(table: pd.DataFrame, r: RecordedColumns, row: NDArray[np.int64], blank
     if r.cost is not None:
         return _read_numbers(table, r.cost, row, blank, "cost", r.name, notes)
     if r.prompt_tokens is None and r.completion_tokens is None:
-        if r.price == 0:
+        if r.price == 0 and not r.free:
             notes.append(
                 Note(
                     f"{r.name} has neither a cost column nor a price.", "Its answers count $0: set a price.", "warning"

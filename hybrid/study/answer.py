@@ -133,7 +133,7 @@ def unpriced(study: Study, policy: Policy) -> tuple[str, ...]:
 
     An LLM that is asked from here has a price: its list price, or what was typed, 0 included.
     """
-    said = dict(study.terms.prices)
+    said = {r.name for r in study.columns.recorded if r.free or r.cost is not None} | set(dict(study.terms.prices))
     return tuple(t.name for t in policy.tiers if t.kind == "recorded" and not t.price and t.name not in said)
 
 

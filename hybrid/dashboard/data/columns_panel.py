@@ -152,11 +152,10 @@ def _draw_model(draft: state.Draft, r: RecordedColumns) -> RecordedColumns:
         values: dict[str, Any] = {"name": name.strip() or r.label}
         values |= _draw_price(draft, r, start, name)
         if r.latency is None:
-            values["default_latency"] = float(
-                st.number_input(
-                    "Seconds per answer", 0.0, 1e5, **_typed(start, "seconds", r.default_latency), format="%g"
-                )
-            )
+            usual = r.default_latency or None  # 0 stands for what nobody said
+            typed = _typed(start, "seconds", usual)
+            seconds = st.number_input("Seconds per answer", 0.0, 1e5, **typed, format="%g", placeholder="unknown")
+            values["default_latency"] = float(seconds or 0.0)
         else:
             usual = is_milliseconds(r.latency) if r.milliseconds is None else r.milliseconds
             values["milliseconds"] = st.toggle(f"{inert(r.latency)} is in milliseconds", **_typed(start, "ms", usual))
@@ -169,7 +168,7 @@ def _draw_model(draft: state.Draft, r: RecordedColumns) -> RecordedColumns:
     return replace(r, **values)
 
 
-def _draw_price(draft: state.Draft, r: RecordedColumns, start: str, name: str) -> dict[str, float]:
+def _draw_price(draft: state.Draft, r: RecordedColumns, start: str, name: str) -> dict[str, Any]:
     """Draw what answers cost, with a picker that fills in a list price; nothing where a column says it."""
     if r.cost is not None:
         return {}
@@ -180,11 +179,11 @@ def _draw_price(draft: state.Draft, r: RecordedColumns, start: str, name: str) -
             got = st.number_input("out", 0.0, 1e6, **_typed(start, "out", r.completion_price), format="%g")
             values = {"prompt_price": float(paid), "completion_price": float(got)}
         else:
-            usual = 1000 * r.price if r.price else None  # unknown, not nothing
+            usual = 1000 * r.price if r.price or r.free else None  # unknown, not nothing
             said = st.number_input(
                 "USD per 1,000 answers", 0.0, 1e7, **_typed(start, "price", usual), format="%g", placeholder="unknown"
             )
-            values = {"price": (said or 0.0) / 1000}
+            values = {"price": (said or 0.0) / 1000, "free": said == 0}
         picker = st.popover("List price", icon=":material/sell:", key=f"{start}.open", on_change="rerun")
         if picker.open:
             with picker:
