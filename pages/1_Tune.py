@@ -18,8 +18,10 @@ from hybrid.dashboard.tune import (
 )
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.production.bundle import pattern_name
+from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
+from hybrid.study.study import Study
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
 HEIGHT = 440  # pixels of the charts: with the tiles above they fit on one screen
@@ -38,6 +40,20 @@ def switch() -> None:
         controls.show(after, study.classes)
         state.use(after)
         st.session_state["shown_policy"] = study.policy
+
+
+def say_alone(study: Study, policy: Policy) -> None:
+    """Say that one tier answers everything, and offer a pattern that has something to drag."""
+    st.info(
+        f"**{inert(policy.names[0])}** answers every text, so there is no threshold to drag. "
+        "Pick another tier beside it, or another pattern.",
+        icon=":material/looks_one:",
+    )
+    usual = study.start("triage")
+    if usual is not None:
+        cheap, strong = map(inert, usual.names)
+        best = start.recommended(study, usual) or usual
+        st.button(f"Try {cheap} before {strong}", icon=":material/tune:", key="try", on_click=state.use, args=(best,))
 
 
 place = controls.open_page("Tune")
@@ -124,7 +140,10 @@ with stage:
             "What if."
         )
     with st.container(key="verdict"):
-        controls.show_gain(study, policy, simulated=bool(simulated))
+        if len(policy.tiers) > 1:
+            controls.show_gain(study, policy, simulated=bool(simulated))
+        else:
+            say_alone(study, policy)
     human_panel.show_load(study, policy)
     mixed = views.mix_note(study, policy)
     if mixed:
@@ -142,7 +161,7 @@ own = class_sliders.lines(policy, study.classes)
 if own and len(own) == len(study.classes):
     lines = []  # the common threshold decides about nothing
 lines += own
-if not lines:  # one tier alone
+if not lines:
     with flow_here:
         flow.draw(flow.flow_of(study.headline(policy).graded, policy))
     st.stop()

@@ -142,7 +142,8 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Show me", type="primary", icon=":material/tune:", key="answer_show"):
                 state.use(said.policy)
-                st.switch_page("pages/1_Tune.py")
+                # one tier alone has nothing to tune: what shows that it is best is all the others beside it
+                st.switch_page("pages/2_Compare.py" if len(said.policy.tiers) == 1 else "pages/1_Tune.py")
             steps = (
                 ("Cheaper", ":material/south:", answers.cheaper(job.found, said.policy)),
                 ("More accurate", ":material/north:", answers.better(job.found, said.policy)),

@@ -126,7 +126,9 @@ def p_value(value: float) -> str:
 
 
 def describe(policy: Policy) -> str:
-    """Return a policy in a line: pattern, tiers, parameters."""
+    """Return a policy in a line: pattern, tiers, parameters; one tier alone by its name."""
+    if len(policy.tiers) == 1:
+        return short(policy)
     values = []
     for _, group in groupby(settings(policy), key=lambda setting: setting[0]):
         values.append(" / ".join(value for _, _, value in group))

@@ -77,7 +77,7 @@ def first(study: Study) -> Policy | None:
     """Return the policy that tuning starts with: what was suggested, else a pattern at its recommended point."""
     kept = suggestion(study)
     found = None if kept is None else study.bind(kept.policy)
-    if found is not None and len(found.tiers) > 1:
+    if found is not None:
         return found
     policy = study.start("triage") or study.start("cascade")
     return None if policy is None else recommended(study, policy) or policy
