@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import answer, charts, controls, state, views, wording
+from hybrid.dashboard import answer, charts, controls, login, state, views, wording
 from hybrid.dashboard.data import (
     asking,
     columns_panel,
@@ -272,7 +272,7 @@ with looked_at:
 privacy.draw(len(draft.study.table) if draft else 0)
 if is_first:
     first_screen.draw_lessons()
-if is_first and state.is_local() and state.keeping() != "never":
+if is_first and (state.is_local() or login.user() is not None) and state.keeping() != "never":
     first_screen.draw_recent()
 show_settings(len(draft.study.table) if draft else 0)
 if draft is not None and not is_new:

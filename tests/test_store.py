@@ -6,17 +6,21 @@ import signal
 import sqlite3
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import postgres_server
 import pytest
+from conftest import again
 from llm_server import KEY
 from test_llm_recording import job, kept, parts, settings  # noqa: F401 (a fixture)
 
 import hybrid
-from hybrid.errors import StoreError
-from hybrid.store import database
+from hybrid.errors import HybridError, StoreError, StudyError
+from hybrid.store import database, projects
 from hybrid.store.answers import ANSWERED, ASK, BUSY, SPENT, AnswerStore
 from hybrid.store.database import VERSION, default_path, named
+from hybrid.study import keeping
+from hybrid.study.project import folder_of, new_id
 from hybrid.tiers.llm.recording import RecordingJob, questions
 from hybrid.tiers.llm.replies import Reply
 
@@ -364,3 +368,96 @@ def test_who_only_classifies_does_without_the_store_s_library():
     words = "import sys, hybrid, hybrid.support; hybrid.SupportPipeline; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
     assert hybrid.StoreError is StoreError
+
+
+# projects
+
+
+@pytest.fixture
+def team(place, monkeypatch):
+    """A team's store, by the operator's word."""
+    monkeypatch.setenv("HYBRID_STORE", str(place) if "://" in str(place) else f"sqlite:///{place}")
+    return place
+
+
+def count(place, table):
+    return say(place, f"SELECT count(*) FROM {table}")[0][0]
+
+
+def test_a_project_in_a_store_comes_back_whole_and_its_data_are_kept_once(team, own_fitted, monkeypatch):
+    monkeypatch.setattr(projects, "PIECE", 10_000)  # so that some files are several pieces
+    study, name, other = again(own_fitted), new_id(), new_id()
+    study.use(study.headline().policy if study.policy is None else study.policy)
+    study.pin()
+    keeping.keep(study, name)
+    before = count(team, "pieces")
+    assert before > count(team, "(SELECT DISTINCT name FROM files) AS named") > 3
+    found, own = keeping.bring(name)
+    assert own
+    assert (found.policy, found.pins, found.key, found.terms) == (study.policy, study.pins, study.key, study.terms)
+    assert (found.evidence.predictions.label == study.evidence.predictions.label).all()
+    keeping.keep(found, other)
+    assert count(team, "pieces") == before  # the same data
+    assert [k.id for k in keeping.recent()] == [other, name]
+    keeping.forget(name)
+    assert (count(team, "pieces"), [k.id for k in keeping.recent()]) == (before, [other])
+    keeping.forget(other)
+    assert [count(team, t) for t in ("projects", "files", "pieces")] == [0, 0, 0]
+    with pytest.raises(StudyError, match="deleted"):
+        keeping.bring(name)
+
+
+def test_what_did_not_change_is_not_written_again(team, own_fitted, monkeypatch):
+    study, name = again(own_fitted), new_id()
+    keeping.keep(study, name)
+    written = []
+    write = projects.ProjectStore.write
+    monkeypatch.setattr(
+        projects.ProjectStore, "write", lambda self, row, data=None: written.append(data) or write(self, row, data)
+    )
+    keeping.keep(study, name)
+    assert written == []
+    study.terms = replace(study.terms, mix=(("billing", 0.5),))
+    keeping.keep(study, name)
+    assert written == [None]  # its data stay
+
+
+def test_a_project_is_its_owners_and_what_is_shared_is_only_read(team, own_fitted):
+    study, name = again(own_fitted), new_id()
+    keeping.keep(study, name, user="ann")
+    for stranger in ("bob", None):
+        with pytest.raises(StudyError, match="somebody else"):
+            keeping.bring(name, user=stranger)
+        with pytest.raises(StudyError, match="somebody else"):
+            keeping.keep(study, name, user=stranger)
+        with pytest.raises(StudyError, match="somebody else"):
+            keeping.forget(name, user=stranger)
+        with pytest.raises(StudyError, match="somebody else"):
+            keeping.share(name, user=stranger, shared=True)
+        assert keeping.recent(user=stranger) == []
+    keeping.share(name, user="ann", shared=True)
+    keeping.keep(study, name, user="ann")
+    assert keeping.is_open(name)  # keeping it again does not close it
+    assert keeping.bring(name, user="bob")[1] is False
+    with pytest.raises(StudyError, match="somebody else"):
+        keeping.bring(name, user=None)  # sharing is among those who sign in
+    with pytest.raises(StudyError, match="somebody else"):
+        keeping.keep(study, name, user="bob")
+    keeping.share(name, user="ann", shared=False)
+    with pytest.raises(StudyError, match="somebody else"):
+        keeping.bring(name, user="bob")
+    assert [k.id for k in keeping.recent(user="ann")] == [name]
+    assert keeping.bring(name, user="ann")[1] is True
+
+
+def test_damage_to_a_kept_project_is_said_and_an_older_folder_still_opens(team, own_fitted):
+    study, name, older = again(own_fitted), new_id(), new_id()
+    study.save(folder_of(older))
+    assert keeping.bring(older)[0].key == study.key
+    keeping.keep(study, name)
+    say(team, "UPDATE pieces SET content = substr(content, 2)")
+    with pytest.raises(StoreError, match="is damaged in the store"):
+        keeping.bring(name)
+    say(team, "UPDATE projects SET state = '['")
+    with pytest.raises(HybridError, match="damaged"):
+        keeping.bring(name)

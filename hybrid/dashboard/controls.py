@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import class_table, state, views, wording
+from hybrid.dashboard import class_table, login, state, views, wording
 from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import gates_panel
@@ -99,12 +99,14 @@ def open_page(title: str) -> DeltaGenerator:
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
     st.html(STYLE)
     only_public(None if state.is_local() else is_operators)  # else strangers name the servers that are asked
+    login.require(is_keeping=state.keeping() != "never")
     problem = state.read_address()
     # the project alone: the policy of this moment is what it was before the controls below are read
     address = {name: value for name, value in state.parameters().items() if name == state.PROJECT}
     with st.container(horizontal=True, gap="medium", key="navigation"):
         for path, name, icon in PAGES:
             st.page_link(path, label=name, icon=icon, query_params=address)
+        login.draw()
     for said in (problem, st.session_state.get("save_problem")):
         if said:
             st.error(said, icon=":material/error:")

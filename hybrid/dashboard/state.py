@@ -11,13 +11,15 @@ from typing import Literal
 import numpy as np
 import streamlit as st
 
+from hybrid.dashboard import login
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.guess import Guess
 from hybrid.data.join import join
 from hybrid.data.read import read
-from hybrid.errors import HybridError, StudyError
+from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
 from hybrid.study import app, project
+from hybrid.study import keeping as projects
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.study.evidence import Progress
 from hybrid.study.plain import from_link, link, policy_from
@@ -148,9 +150,9 @@ def save() -> None:
         return
     name = st.session_state.setdefault(PROJECT, project.new_id())
     try:
-        now.save(project.folder_of(name))
+        projects.keep(now, name, user=login.user())
         st.session_state.pop("save_problem", None)
-    except StudyError as error:
+    except HybridError as error:
         st.session_state["save_problem"] = str(error)
 
 
@@ -159,7 +161,10 @@ def forget() -> None:
     name = st.session_state.pop(PROJECT, None)
     st.session_state["keep_project"] = False
     if name is not None:
-        project.forget(name)
+        try:
+            projects.forget(name, user=login.user())
+        except HybridError as error:
+            st.session_state["save_problem"] = str(error)
 
 
 def use(policy: Policy) -> None:
@@ -187,11 +192,13 @@ def read_address() -> str | None:
     problem = None
     if name and name != st.session_state.get(PROJECT):
         try:
-            opened = Study.open(project.folder_of(name))
+            opened, own = projects.bring(name, user=login.user())
             st.session_state["study"] = opened
             draft(Draft(name, _unfitted(opened)))  # so that its columns can be changed as after an upload
-            st.session_state[PROJECT] = name
+            st.session_state[PROJECT] = name if own else project.new_id()  # of what others shared, a copy of one's own
             st.session_state["keep_project"] = True
+            if not own:
+                save()
             st.session_state[SETTINGS] = address_of(st.session_state["study"])
             if settings == st.session_state[SETTINGS]:
                 settings = None

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hybrid.errors import StoreError
-from hybrid.store.database import INSERT, Database, among, answers, batches, claims, failures, in_parts, runs
+from hybrid.store.database import CLAIMING, INSERT, Database, among, answers, batches, claims, failures, in_parts, runs
 
 ASK, ANSWERED, BUSY, SPENT = "ask", "answered", "busy", "spent"
 MOST_TRIES = 3  # runs in which a question may fail before it is no longer asked
@@ -135,7 +135,7 @@ class AnswerStore(Database):
         """Take questions on, in their order, as far as the money goes; see `claim`."""
         self._write_held()
         now = time.time()
-        with self.alone():
+        with self.alone(CLAIMING):
             if not self._swept:
                 self._drop_dead(now)
             found = self._verdicts(costs, run, cap)

@@ -31,7 +31,7 @@ from hybrid.store.cache_folder import folder
 VARIABLE = "HYBRID_STORE"  # the URL of a team's store; unset: a SQLite file of this user
 FILE = "answers.sqlite"
 VERSION = 3  # of the tables; 1 had no failures and is not numbered in the file, 2 had no projects
-ONE_WRITER = 0x48594252  # the name of the lock on PostgreSQL
+CLAIMING, KEEPING = 0x48594252, 0x48594253  # names of the locks on PostgreSQL: who asks, and who keeps projects
 _PATIENCE = 30  # seconds to wait for another process that writes
 
 _HOW = f"{VARIABLE} is sqlite:////folder/store.sqlite or postgresql://user:password@host/database"
@@ -118,8 +118,9 @@ pieces = sa.Table(
 _version = sa.Table("hybrid_store", sa.MetaData(), sa.Column("version", sa.BigInteger, nullable=False))
 
 _FIRST = {"answers", "claims", "runs"}  # tables of every version
-INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}
+_BEGIN_READING = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
 
 def default_path() -> Path:
@@ -244,7 +245,7 @@ class Database:
         if self.kind == "sqlite":
             self._refuse(version)
             self._write_ahead()
-        with self.alone():  # whoever was first has done it
+        with self.alone(CLAIMING):  # whoever was first has done it
             version = self._version()
             if version != VERSION:
                 self._refuse(version)
@@ -338,9 +339,20 @@ class Database:
             raise self.unusable(_first_line(error)) from error
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read all of it as it is at one moment."""
+        with self._transaction(_BEGIN_READING[self.kind]):
+            yield
+
+    @contextmanager
     def writing(self) -> Iterator[None]:
         """Do all of it or nothing."""
-        self._say(_BEGIN[self.kind])
+        with self._transaction(_BEGIN[self.kind]):
+            yield
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._say(begin)
         try:
             yield
         except BaseException:
@@ -355,11 +367,11 @@ class Database:
             raise
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Do all of it or nothing, while no other does something alone."""
+    def alone(self, lock: int) -> Iterator[None]:
+        """Do all of it or nothing, while no other does something alone under the same lock."""
         with self.writing():
             if self.kind == "postgresql":  # SQLite has one writer at a time anyway
-                self._say(f"SELECT pg_advisory_xact_lock({ONE_WRITER})")
+                self._say(f"SELECT pg_advisory_xact_lock({lock})")
             yield
 
     def _say(self, words: str) -> None:

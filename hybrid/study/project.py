@@ -44,6 +44,7 @@ from hybrid.tiers.rules import Edits
 
 FORMAT = 1
 FILE, ROWS, COLUMNS, ANSWERS = "project.json", "rows.parquet", "columns.json", "answers.npz"
+NONE = "There is no such project here: it was deleted, or it is kept on another machine."
 YOUNG = 600.0  # seconds that nobody takes to write a project
 VARIABLE = "HYBRID_PROJECTS_DIR"  # names the folder of all projects; unset: the user's data folder of this system
 ID = re.compile(r"[0-9a-f]{32}")  # 128 random bits: who does not know it does not find it
@@ -64,17 +65,22 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def folder_of(project: str) -> Path:
-    """Return a project's folder.
+def checked(project: str) -> str:
+    """Return a project's name.
 
     Raises
     ------
     StudyError
-        If the name is not one that `new_id` makes: it comes out of a link.
+        If it is not one that `new_id` makes: it comes out of a link.
     """
     if not ID.fullmatch(project):
         raise StudyError("The link names no project: 32 digits and letters from a to f are needed. Copy it again.")
-    return projects_folder() / project
+    return project
+
+
+def folder_of(project: str) -> Path:
+    """Return a project's folder; see `checked`."""
+    return projects_folder() / checked(project)
 
 
 def holds_one(folder: Path) -> bool:
@@ -159,10 +165,10 @@ def save(study: Study, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data = _data_name(study)
+        data = data_name(study)
         if not (folder / data).is_dir():
-            _write_data(study, folder, data)
-        stored = json.loads(json.dumps(_plain(study, data)))  # as it is read again: lists, no tuples
+            write_data(study, folder, data)
+        stored = json.loads(json.dumps(plain_study(study, data)))  # as it is read again: lists, no tuples
         before = _stored(folder)
         if before is None or {k: v for k, v in before.items() if k != "saved"} != stored:
             _replace(folder / FILE, json.dumps({**stored, "saved": time.time()}, indent=1).encode())
@@ -181,14 +187,19 @@ def open_folder(folder: Path) -> Study:
     """
     stored = _stored(folder)
     if stored is None:
-        raise StudyError("There is no such project here: it was deleted, or it is kept on another machine.")
+        raise StudyError(NONE)
+    return opened(stored, folder / str(stored.get("data")))
+
+
+def opened(stored: Mapping[str, Any], data: Path) -> Study:
+    """Return the study of a state and a folder of data; see `open_folder`."""
     if stored.get("format") != FORMAT:
         raise StudyError(
             f"The project has the format {stored.get('format')!r}, and this version reads {FORMAT}: open it with the "
             "version of hybrid-tuner that wrote it."
         )
     try:
-        return _read(stored, folder / str(stored["data"]))
+        return _read(stored, data)
     except HybridError as error:
         raise StudyError(f"The project {stored.get('name')!r} cannot be opened: {error}") from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -218,7 +229,8 @@ def _clean(folder: Path, data: str, before: Mapping[str, Any] | None) -> None:
                 old.unlink() if half else shutil.rmtree(old, ignore_errors=True)
 
 
-def _plain(study: Study, data: str) -> dict[str, Any]:
+def plain_study(study: Study, data: str) -> dict[str, Any]:
+    """Return a study without its data, as JSON takes it; `data` names those."""
     fitted = study.fitted is not None
     classes = study.classes if fitted else ()
     return {
@@ -236,7 +248,7 @@ def _plain(study: Study, data: str) -> dict[str, Any]:
     }
 
 
-def _data_name(study: Study) -> str:
+def data_name(study: Study) -> str:
     """Return a name that tells these rows and answers from any other."""
     if study.fitted is not None:
         told = study.key
@@ -246,7 +258,8 @@ def _data_name(study: Study) -> str:
     return f"data-{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
-def _write_data(study: Study, folder: Path, name: str) -> None:
+def write_data(study: Study, folder: Path, name: str) -> None:
+    """Write a study's data into a folder of that name, whole or not at all."""
     half = folder / f"data-{secrets.token_hex(8)}.part"
     half.mkdir(mode=0o700)
     study.table.to_parquet(half / ROWS, index=False)

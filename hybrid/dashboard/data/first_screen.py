@@ -9,8 +9,10 @@ from datetime import datetime
 
 import streamlit as st
 
+from hybrid.dashboard import controls, login
 from hybrid.dashboard.inert import inert
-from hybrid.study import project
+from hybrid.errors import HybridError
+from hybrid.study import keeping
 
 PROMISE = "How much of your LLM bill you can save, at which accuracy, and whether to believe it."
 STEPS = (
@@ -58,8 +60,12 @@ def draw_lessons() -> None:
 
 
 def draw_recent() -> None:
-    """Draw links to the projects that were kept on this machine, the latest first; nothing where there are none."""
-    kept = project.recent()
+    """Draw links to the user's projects that were kept, the latest first; nothing where there are none."""
+    try:
+        kept = keeping.recent(user=login.user())
+    except HybridError as error:
+        controls.show_error(error)
+        return
     if not kept:
         return
     st.markdown("**Recent projects**")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from hybrid.dashboard import state
+from hybrid.dashboard import controls, login, state
 from hybrid.dashboard.data import llm_panel, small_model
 from hybrid.dashboard.inert import inert
-from hybrid.study import project
+from hybrid.errors import HybridError
+from hybrid.store.database import is_shared
+from hybrid.study import keeping, project
 
-_TOGGLE = "privacy.keep"
+_TOGGLE, _SHARING = "privacy.keep", "privacy.share"
 
 
 def draw(n_rows: int) -> None:
@@ -31,7 +33,7 @@ def draw(n_rows: int) -> None:
                 "Keep this project on the server",
                 key=_TOGGLE,
                 on_change=_keep_clicked,
-                help="Then a reload or a link brings it back, for whoever has the link. Off again: it is deleted.",
+                help=f"Then a reload or a link brings it back, {_for_whom()}. Off again: it is deleted.",
             )
         if st.session_state.get(state.PROJECT):
             st.button(
@@ -41,6 +43,36 @@ def draw(n_rows: int) -> None:
                 on_click=_forget,
                 help="Deletes what is kept of it, and ends the session's work on it.",
             )
+
+        if st.session_state.get(state.PROJECT) and login.user() is not None and state.is_kept():
+            _draw_sharing(st.session_state[state.PROJECT])
+
+
+def _for_whom() -> str:
+    return "for whoever has the link" if login.user() is None else "for you"
+
+
+def _draw_sharing(name: str) -> None:
+    """Draw the switch that lets others open a copy."""
+    try:
+        st.session_state[_SHARING] = keeping.is_open(name)
+    except HybridError as error:
+        controls.show_error(error)
+        return
+    st.toggle(
+        "Share by link",
+        key=_SHARING,
+        on_change=_sharing_clicked,
+        args=(name,),
+        help="Whoever signs in and has the link gets a copy of their own; yours stays as you leave it.",
+    )
+
+
+def _sharing_clicked(name: str) -> None:
+    try:
+        keeping.share(name, user=login.user(), shared=st.session_state[_SHARING])
+    except HybridError as error:
+        st.session_state["save_problem"] = str(error)
 
 
 def _kept() -> str:
@@ -56,7 +88,7 @@ def _where() -> str:
     """Return where projects are kept; empty where they are not, or where the folder is nobody's business."""
     if not state.is_kept():
         return ""
-    where = f" in the folder {inert(project.projects_folder())}" if state.is_local() else ""
+    where = f" in the folder {inert(project.projects_folder())}" if state.is_local() and not is_shared() else ""
     return f"A project is kept{where}, so that a reload brings it back."
 
 
