@@ -18,15 +18,14 @@ from hybrid.dashboard.data import (
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import inert
 from hybrid.data.apart import read_apart
-from hybrid.data.guess import guess
-from hybrid.data.join import join
+from hybrid.data.join import join as join_tables
 from hybrid.data.limits import UPLOAD
 from hybrid.data.notes import Note
 from hybrid.data.opening import SUFFIXES
-from hybrid.data.read import Read
+from hybrid.data.read import Read, joined
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
-from hybrid.study import gallery
+from hybrid.study import gallery, reading
 from hybrid.study.answer import unpriced
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.graded import alone
@@ -88,13 +87,13 @@ def show_draft(draft: state.Draft) -> None:
     second = upload("Second file", "upload_second")
     if second is not None and st.button("Join it", icon=":material/join_inner:"):
         try:
-            joined = join(drawn.table, second[2].table, first_columns=columns)
+            both = join_tables(drawn.table, second[2].table, first_columns=columns)
         except HybridError as error:
             controls.show_error(error)
         else:
-            notes = (*drawn.joined, *second[2].notes, *joined.notes)
-            both = Study(f"{drawn.name} + {second[1]}", joined.table, joined.columns, notes=notes)
-            state.draft(state.Draft(draft.token, both))
+            notes = (*drawn.joined, *second[2].notes, *both.notes)
+            study = Study(f"{drawn.name} + {second[1]}", both.table, both.columns, notes=notes)
+            state.draft(state.Draft(draft.token, study))
             st.rerun()
     for note in drawn.joined:
         st.caption(inert(f"{note.what} {note.done}"))
@@ -210,11 +209,33 @@ def show_settings(n_rows: int) -> None:
         local_panel.draw()
 
 
+def whole_log(half: tuple[str, str, Read]) -> tuple[str, str, Read] | None:
+    """Return an upload as it is; of half a log, with the other half once that is there, for which it draws a place."""
+    if half[2].log is None or half[2].log.half is None:
+        return half
+    other = "replies" if half[2].log.half == "requests" else "requests"
+    st.info(
+        f"{inert(half[1])} holds the {half[2].log.half} of {half[2].log.n_calls:,} calls. Add the file with the {other}: "
+        "the two are joined by the id of each call.",
+        icon=":material/join_inner:",
+    )
+    second = upload(f"The {other} of this log", "upload_half")
+    if second is None:
+        return None
+    try:
+        return f"{half[0]} {second[0]}", f"{half[1]} + {second[1]}", joined(half[2], second[2])
+    except HybridError as error:
+        controls.show_error(error)
+        return None
+
+
 def draw_ways(*, is_first: bool) -> tuple[str, str, Read] | None:
     """Draw the ways to begin: one's own file, the sample, and public sets; returns what was uploaded."""
     columns = st.columns([5, 4, 4, 4] if is_first else [4, 3, 3, 3], gap="small")
     with columns[0].container(border=True, height="stretch"):
-        st.markdown("**Your own texts**  \nWith the right class of each; a model's recorded answers if you have them.")
+        st.markdown(
+            "**Your own texts**  \nWith the right class of each, or an LLM's log; recorded answers if you have them."
+        )
         uploaded = upload("Labelled texts", "upload")
     with columns[1].container(border=True, height="stretch", vertical_alignment="distribute"):
         gallery_panel.draw_words(
@@ -253,12 +274,16 @@ else:
     with st.expander("**Other data**: a file of yours, the sample, public sets", icon=":material/folder_open:"):
         uploaded = draw_ways(is_first=False)
 
+if uploaded is not None:
+    with looked_at:
+        uploaded = whole_log(uploaded)
 if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0]:
     st.session_state["upload.drafted"] = uploaded[0]
     with looked_at, st.spinner("Looking at the columns …"):
-        guessed = guess(uploaded[2].table)
-    fresh = Study(uploaded[1], uploaded[2].table, guessed.columns, notes=uploaded[2].notes)
-    state.draft(state.Draft(uploaded[0], fresh, guessed))
+        guessed = reading.guessed(uploaded[2])
+    fresh = reading.studied(uploaded[1], uploaded[2], guessed.columns)
+    sure = {} if uploaded[2].log is None else {"label": guessed.columns.label, "text": guessed.columns.text}
+    state.draft(state.Draft(uploaded[0], fresh, guessed, picked=sure))
     if is_first:
         st.rerun()  # what was drawn is the screen of who has nothing yet
 draft = state.drafted()

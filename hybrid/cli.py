@@ -41,8 +41,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hybrid", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    look = commands.add_parser("scan", help="how much of an LLM's log can be answered without it? exit code 1: nothing")
+    look.add_argument("data", nargs="+", help="a log (OpenAI, LiteLLM, Langfuse, Phoenix, …), or texts and answers")
+    look.add_argument("--min-agreement", type=float, default=0.95, help="share of answers to agree; default: 0.95")
+    look.add_argument("--of", choices=("all", "answered"), default="all", help="all answers, or those without the LLM")
+    look.add_argument("--delta", type=float, default=0.1, help="the promise may fail with; default: 0.1")
+    look.add_argument("--volume", type=int, help="texts a month; default: as the log's times say, else 100,000")
+    look.add_argument("--price", type=float, metavar="USD", help="of one answer, where the log does not say it")
+    look.add_argument("--label", help="column of the LLM's answers, of a file that is no log; default: guessed")
+    look.add_argument("--text", help="column of the texts, likewise")
+    look.add_argument("--model", help="what the LLM is called; default: as the log or the column says")
+    look.add_argument("--embedding", action="store_true", help="try the small model too; needs the extra 'embedding'")
+    look.add_argument("--project", metavar="FOLDER", help="keep what was fitted there, for 'hybrid app'")
+    look.set_defaults(run=_scan)
+
     fit = commands.add_parser("fit", help="read labelled texts, fit what runs here, and keep it all as a project")
-    fit.add_argument("data", help="CSV, TSV, JSON, JSONL, Parquet or .xlsx: texts, labels and models' answers")
+    fit.add_argument("data", nargs="+", help="CSV, JSONL, Parquet, .xlsx or an LLM's log; further files are joined")
     fit.add_argument("--project", required=True, metavar="FOLDER", help="where to keep it")
     fit.add_argument("--replace", action="store_true", help="a project that is in the folder already is lost")
     fit.add_argument("--label", help="column of the true label; default: guessed")
@@ -133,9 +147,37 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
     for command in (tune, route):
         command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
-    for command in (best, tune, route, check):
+    for command in (look, best, tune, route, check):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _scan(options: argparse.Namespace) -> int:
+    from hybrid.study import project
+    from hybrid.study.scan import lines, open_log, plain_scan, scan
+    from hybrid.tiers.embedders import MiniLM
+
+    if options.project is not None and project.holds_one(Path(options.project)):
+        raise StudyError(f"{options.project!r} holds a project already: name another folder.")
+    study = open_log(
+        options.data,
+        label=options.label,
+        text=options.text,
+        model=options.model,
+        price=options.price,
+        volume=options.volume,
+    )
+    study.fit(embedder=MiniLM.installed() if options.embedding else None)
+    _say(study.notes)
+    found = scan(study, min_agreement=options.min_agreement, delta=options.delta, of=options.of)
+    how = f"hybrid fit {' '.join(options.data)} --project FOLDER, then hybrid app FOLDER."
+    if options.project is not None:
+        if found.policy is not None:
+            study.use(found.policy)
+        study.save(options.project)
+        how = f"hybrid app {options.project}, or hybrid export {options.project} policy.zip."
+    print(json.dumps(plain_scan(study, found), indent=2) if options.json else "\n".join(lines(study, found, how=how)))
+    return HOLDS if found.certified else BROKEN
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -144,6 +186,7 @@ def _fit(options: argparse.Namespace) -> int:
     from hybrid.study import project
     from hybrid.study.answer import unpriced
     from hybrid.study.graded import alone as alone_of
+    from hybrid.study.reading import open_files
     from hybrid.tiers.embedders import MiniLM
 
     folder = Path(options.project)
@@ -151,7 +194,8 @@ def _fit(options: argparse.Namespace) -> int:
         raise StudyError(f"{options.project!r} holds a project already: name another folder, or add --replace.")
     embedder = MiniLM.installed() if options.embedding else None
     prices = _prices(options.price)
-    study = _labelled(options).fit(embedder=embedder)
+    picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
+    study = open_files(options.data, picked=picked, needed=ROLES).fit(embedder=embedder)
     unknown = sorted(set(prices) - {t.name for t in study.tiers})
     if unknown:
         here = ", ".join(t.name for t in study.tiers)
@@ -171,21 +215,6 @@ def _fit(options: argparse.Namespace) -> int:
         print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
-
-
-def _labelled(options: argparse.Namespace) -> Study:
-    """Read labelled texts; where a page would ask what a column is, say how to name it."""
-    from hybrid.data.guess import guess
-    from hybrid.data.read import read
-    from hybrid.study.study import Study
-
-    path = Path(options.data)
-    try:
-        found = read(path.name, path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"{options.data!r} cannot be read: {error.strerror}.") from error
-    picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
-    return Study(path.name, found.table, guess(found.table, picked=picked).settled(*ROLES), notes=found.notes)
 
 
 def _recommend(options: argparse.Namespace) -> int:

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llm_server import KEY
 
+from hybrid.data.said import label_probability
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN
 from hybrid.tiers import public, servers
 from hybrid.tiers.llm.client import CallError, LLMClient
 from hybrid.tiers.llm.examples import Examples, examples_for_rows
 from hybrid.tiers.llm.questions import LLMSettings, delimited, request_key, settings_from
-from hybrid.tiers.llm.replies import Reply, check_label, label_probability, read_gate, read_label
+from hybrid.tiers.llm.replies import Reply, check_label, read_gate, read_label
 from hybrid.tiers.llm.tier import LLMTier
 
 CLASSES = ["billing", "shipping", "technical"]

@@ -23,6 +23,7 @@ from hybrid.study import keeping as projects
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.study.evidence import Progress
 from hybrid.study.plain import from_link, link, policy_from
+from hybrid.study.reading import pace
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
@@ -109,6 +110,9 @@ def keep(now: Study) -> None:
             now.restore(policy)
     else:
         st.session_state.pop(PROJECT, None)
+        texts = pace(now.table)
+        if texts is not None:
+            now.terms = replace(now.terms, volume=texts)
         if not any(t.kind in LLM_KINDS for t in now.tiers):
             now.terms = replace(now.terms, whatif=WhatIf())
     st.session_state["study"] = now

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hybrid.data.chat_log import ChatLog
 from hybrid.data.limits import MEMORY, SECONDS
 from hybrid.data.notes import Note
 from hybrid.data.opening import suffix_of
@@ -62,7 +63,8 @@ def read_apart(name: str, content: bytes, *, header: bool | None = None, sheet: 
             table = stream.read_all()
     about = json.loads(table.schema.metadata[b"hybrid"])
     notes = tuple(Note(**note) for note in about.pop("notes"))
-    return table_of(Contents(table, notes, about["headed"], about["sheet"], tuple(about["sheets"])))
+    log = None if about["log"] is None else ChatLog(**about["log"])
+    return table_of(Contents(table, notes, about["headed"], about["sheet"], tuple(about["sheets"]), log))
 
 
 def _took_too_much(name: str) -> DatasetError:
@@ -90,6 +92,7 @@ def _main(wanted: str) -> int:
         print(" ".join(str(error).split()), file=sys.stderr)
         return _REFUSED
     about = {"notes": [asdict(n) for n in found.notes], "headed": found.headed, "sheet": found.sheet}
+    about["log"] = None if found.log is None else asdict(found.log)
     table = found.table.replace_schema_metadata({"hybrid": json.dumps({**about, "sheets": found.sheets})})
     with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as stream:
         stream.write_table(table)

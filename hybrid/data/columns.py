@@ -162,6 +162,21 @@ class Columns:
         """The model whose answers are taken for the truth; None where people labelled."""
         return model_behind(self.label) if self.reference is None else self.reference or None
 
+    @property
+    def teacher(self) -> RecordedColumns | None:
+        """The model whose answers are the truth, as a tier that costs; None where people labelled, or it is none."""
+        own = (r for r in self.recorded if r.label == self.label)
+        return None if self.agreement_with is None else next(own, None)
+
+    def by_people(self) -> Columns:
+        """Return the columns as they are where people wrote the labels, whatever the column is called."""
+        return replace(self, reference="", recorded=tuple(r for r in self.recorded if r.label != self.label))
+
+    def taught_by(self, model: str) -> Columns:
+        """Return the columns where the labels are this model's answers."""
+        own = tuple(replace(r, name=model) if r.label == self.label else r for r in self.recorded)
+        return replace(self, reference=model, recorded=own)
+
     def used(self) -> list[str]:
         """Return every column that is read, with repetitions."""
         own = [c for c in (self.label, self.text, self.id, self.group, self.split) if c]

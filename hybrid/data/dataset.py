@@ -67,6 +67,8 @@ class Dataset:
     agreement_with
         The model whose answers the labels are: what is measured is agreement with it, and never called accuracy; None
         where people labelled.
+    teacher
+        The recorded tier that is this model, always right by construction; None where it is no tier.
     """
 
     texts: Strings | None
@@ -85,6 +87,7 @@ class Dataset:
     fingerprint: str
     folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     agreement_with: str | None = None
+    teacher: str | None = None
 
     @property
     def n_rows(self) -> int:
@@ -137,7 +140,9 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     on_test = np.zeros(len(row), dtype=bool) if given is None else given == "test"
     recorded = read_recorded(table, named_apart(columns.recorded), found.classes, row, truth, on_test, notes)
     notes += leaks(table, columns.label, columns.used(), columns.text, truth, found.classes)
-    notes += perfect_tiers(recorded, truth)
+    apart = named_apart(columns.recorded)
+    teacher = next((r.name for r in apart if columns.teacher is not None and r.label == columns.label), None)
+    notes += perfect_tiers(recorded, truth, but=teacher)
     keys = texts if texts is not None else ids
     return Dataset(
         texts,
@@ -156,6 +161,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
         _fingerprint(keys, classes[truth], recorded),
         found.folded,
         columns.agreement_with,
+        teacher,
     )
 
 
@@ -165,6 +171,8 @@ def _check_columns(table: pd.DataFrame, columns: Columns) -> None:
         if name not in table.columns:
             raise DatasetError(f"There is no column {name!r}. {here}")
     used = columns.used()
+    if columns.teacher is not None:
+        used.remove(columns.label)  # it is the truth, and a tier's answers
     twice = sorted({c for c in used if used.count(c) > 1})
     if twice:
         raise DatasetError(f"The column {twice[0]!r} is picked for two things: pick another for one of them. {here}")

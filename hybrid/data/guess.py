@@ -260,6 +260,9 @@ def guess(
         asks.append(Ask("group", question, tuple(perhaps)))
     answers = [c for c in names if said.get(c) == ANSWERS]
     recorded = _recorded(table, looks, label, free, split, answers) if label in looks else ()
+    if label in looks and model_behind(label) is not None:  # the truth is a model's: it is a tier as well
+        parts = {part: _sibling(free, label, pattern) for part, pattern in _PARTS.items()}
+        recorded = (*recorded, RecordedColumns(stem(label), label, **parts))  # type: ignore[arg-type]
     for column, part in said.items():
         if part in PARTS:
             recorded = _attached(recorded, column, part)

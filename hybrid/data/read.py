@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybrid.data import chat_log
+from hybrid.data.calls import may_be_call
+from hybrid.data.chat_log import ChatLog
+from hybrid.data.columns import Columns
 from hybrid.data.delimited import Delimited
 from hybrid.data.found import Found
+from hybrid.data.json_rows import JSONRows
 from hybrid.data.limits import CELLS, COLUMNS, FIELD, ROWS, UNPACKED
 from hybrid.data.notes import Note
 from hybrid.data.opening import Form, form_of, mended_errors
@@ -34,6 +41,8 @@ class Read:
         Whether the names were read from the file; False: its columns are called "column 1", "column 2" and so on.
     sheet, sheets
         The one that was read of a workbook, and all that it has.
+    log
+        Of a log of an LLM's calls, what is known of it; None: the file is a table.
     """
 
     table: pd.DataFrame
@@ -41,6 +50,12 @@ class Read:
     headed: bool = True
     sheet: str | None = None
     sheets: tuple[str, ...] = ()
+    log: ChatLog | None = None
+
+    @property
+    def columns(self) -> Columns | None:
+        """What the columns are, where that need not be guessed: of a log."""
+        return None if self.log is None or self.log.half else self.log.columns(self.table)
 
     def is_with(self, *, header: bool | None, sheet: str | None) -> bool:
         """Whether reading again with these, where they are not None, would give the same."""
@@ -83,12 +98,17 @@ class Contents:
     headed: bool = True
     sheet: str | None = None
     sheets: tuple[str, ...] = ()
+    log: ChatLog | None = None
 
 
 def collected(source: Source, *, header: bool | None = None, sheet: str | None = None) -> Contents:
     """Read all of a source at once, within the limits."""
     form = form_of(source, header=header, sheet_name=sheet)
     found = Found()
+    if isinstance(form, JSONRows):
+        with mended_errors(source.name):
+            if chat_log.is_log(list(islice(form.rows(source), chat_log.LOOKED_AT))):
+                return _log(source.name, form.rows(source), form.notes)
     with mended_errors(source.name):
         batches = list(_bounded(source, form, found))
         left_out = found.nested_only()
@@ -104,10 +124,35 @@ def collected(source: Source, *, header: bool | None = None, sheet: str | None =
             pa.Table.from_batches([b]).drop_columns([n for n in b.schema.names if n in left_out]) for b in batches
         ]
         table = pa.concat_tables(tables, promote_options="default").select(names)
+    if may_be_call(names) and chat_log.is_log(table.slice(0, chat_log.LOOKED_AT).to_pylist()):
+        return _log(source.name, (row for b in table.to_batches() for row in b.to_pylist()), form.notes)
     notes = (*form.notes, *found.notes())
     if isinstance(form, Sheet):
         return Contents(table, notes, form.headed, form.sheet, form.sheets)
     return Contents(table, notes, form.headed if isinstance(form, Delimited) else True)
+
+
+def _log(name: str, records: Iterable[dict[str, Any]], notes: tuple[Note, ...]) -> Contents:
+    """Read a log of an LLM's calls as a table of texts and answers."""
+    with mended_errors(name):
+        table, log, said = chat_log.read_log(name, records)
+        for column in table:
+            FIELD.check(f"{name}, {column}", max(map(len, table[column])))
+    return Contents(pa.Table.from_pandas(table, preserve_index=False), (*said, *notes), log=log)
+
+
+def joined(first: Read, second: Read) -> Read:
+    """Join the two halves of a log, requests and replies, that lie in a file each.
+
+    Raises
+    ------
+    DatasetError
+        If they are no two halves, or do not belong together.
+    """
+    if first.log is None or second.log is None:
+        raise DatasetError("One of the files is a table, and no half of a log: join the two by id or text instead.")
+    table, log, notes = chat_log.together((first.table, first.log), (second.table, second.log))
+    return Read(table, (*notes, *first.notes, *second.notes), log=log)
 
 
 def table_of(found: Contents) -> Read:
@@ -117,7 +162,8 @@ def table_of(found: Contents) -> Read:
         values = _objects(found.table.column(name))
         if not name.startswith("column ") or (values != "").any():
             columns[name] = values
-    return Read(pd.DataFrame(columns, dtype=object), found.notes, found.headed, found.sheet, found.sheets)
+    table = pd.DataFrame(columns, dtype=object)
+    return Read(table, found.notes, found.headed, found.sheet, found.sheets, found.log)
 
 
 def _bounded(source: Source, form: Form, found: Found) -> Iterator[pa.RecordBatch]:

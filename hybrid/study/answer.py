@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import StudyError
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy
-from hybrid.study.defaults import LLM_KINDS
+from hybrid.study.defaults import LLM_KINDS, MIN_AGREEMENT
 from hybrid.tuning import Point, Recommendation, rows_to_tell
 
 if TYPE_CHECKING:
@@ -175,7 +175,11 @@ def _kind(
     if more:
         return TOO_FEW
     cheaper = difference.cost_per_1000.high < 0
-    if cheaper and not (change.high < 0 and change.value < -AS_GOOD):
+    if study.dataset.teacher is not None:  # its own answers are the truth: what it is asked for less is not as good
+        as_good = change.high >= MIN_AGREEMENT - 1
+    else:
+        as_good = not (change.high < 0 and change.value < -AS_GOOD)
+    if cheaper and as_good:
         return SAVES
     return KEEP if own else POINT
 

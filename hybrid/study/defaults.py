@@ -10,6 +10,7 @@ from hybrid.routing.table import Tier
 from hybrid.study.evidence import CLASSIFIER, TRAINED_GATE, gate_for
 
 MAX_CASCADE = 5  # tiers that a cascade starts with: each has a slider
+MIN_AGREEMENT = 0.95  # with the LLM whose answers are the truth: as accurate as it is would mean asking it always
 LLM_KINDS = ("llm", "recorded", "whatif")  # what asking everything about everything is compared with
 
 

@@ -201,7 +201,7 @@ def record(
             problems = (*problems, f"The small-model tiers are left out. {error}")
     gates: list[tuple[Tier, Answers]] = []
     left_out = []
-    guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules"]
+    guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules" and t.name != dataset.teacher]
     for k, (tier, said) in enumerate(guarded):
         report(0.8 + 0.14 * k / len(guarded), f"Training the gate for {tier.name}")
         try:

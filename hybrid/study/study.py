@@ -161,6 +161,7 @@ class Study:
         """
         name, found = _read(source, name)
         asks: tuple[Ask, ...] = ()
+        columns = found.columns if columns is None and not picked else columns
         if columns is None:  # the rest is guessed around what is known
             roles: dict[str, str | None] = {
                 role: picked.pop(role) for role in ("label", "text", "id", "group", "split") if role in picked
@@ -171,7 +172,9 @@ class Study:
             Note(ask.question, f"Taken: {getattr(columns, ask.about)!r}. If it is another: {ask.about}=….", "warning")
             for ask in asks
         ]
-        return cls(name, found.table, replace(columns, **picked), notes=(*found.notes, *unsure))
+        columns = replace(columns, **picked)
+        columns = columns.by_people() if columns.reference == "" else columns
+        return cls(name, found.table, columns, notes=(*found.notes, *unsure))
 
     def join(self, source: str | Path | bytes, *, name: str | None = None) -> Study:
         """Return a study, to be fitted, with a second file's answers for some of the rows, or with its labelled rows.
@@ -661,7 +664,12 @@ class Study:
         return found
 
     def usual_goal(self) -> Goal:
-        """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier."""
+        """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier.
+
+        Where the LLM's own answers are the truth: the cheapest that agrees with most of them.
+        """
+        if self.dataset.teacher is not None:
+            return Goal(CHEAPEST, floor=defaults.MIN_AGREEMENT)
         accuracy = self.accuracy()
         best = accuracy[self.llm.name] if self.llm is not None else max(accuracy.values())
         return Goal(CHEAPEST, floor=float(np.floor(1000 * best) / 1000))

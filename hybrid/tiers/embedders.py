@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.data import foreign
 from hybrid.errors import BundleError, TierError
-from hybrid.tiers.llm import foreign
 from hybrid.tiers.llm.client import MEANING
 from hybrid.tiers.llm.refusals import read_refusal
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, URL_VARIABLE, check_url, connect_blocking, key_for

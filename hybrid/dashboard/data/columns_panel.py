@@ -100,6 +100,8 @@ def _say(column: str, key: str) -> None:
     said = {**{c: r for c, r in said.items() if c != column}, column: role}
     again = guess(before.table, picked=draft.picked, said=said)
     columns = replace(again.columns, fold_labels=before.columns.fold_labels)
+    if columns.label == before.columns.label and before.columns.reference:
+        columns = columns.taught_by(before.columns.reference)
     study = Study(before.name, before.table, columns, notes=before.joined)
     state.draft(replace(draft, study=study, guess=again, said=said))
 
@@ -108,6 +110,11 @@ def draw_models(draft: state.Draft) -> Columns:
     """Draw who labelled, and a card for each model: its name and what it costs; returns the columns with that."""
     columns = draft.study.columns
     reference = _ask_who_labelled(draft, columns)
+    teacher = None if draft.guess is None else draft.guess.columns.teacher
+    if reference == "":
+        columns = columns.by_people()
+    elif columns.teacher is None and teacher is not None and teacher.label == columns.label:
+        columns = replace(columns, recorded=(*columns.recorded, teacher))  # people did not write them after all
     recorded: list[RecordedColumns] = []
     if columns.recorded:
         with st.container(horizontal=True, gap="small", key="models"):
@@ -117,7 +124,8 @@ def draw_models(draft: state.Draft) -> Columns:
 
 def _ask_who_labelled(draft: state.Draft, columns: Columns) -> str | None:
     """Ask whether people labelled, where a name says that a model did; returns the model, or "" for people."""
-    model = model_behind(columns.label)
+    guessed = None if draft.guess is None else draft.guess.columns.reference
+    model = columns.reference or guessed or model_behind(columns.label)
     if model is None:
         return columns.reference
     key = f"columns.{draft.token}.people.{columns.label}"
@@ -129,7 +137,7 @@ def _ask_who_labelled(draft: state.Draft, columns: Columns) -> str | None:
         f"{inert(model)}**, not accuracy, and every page says so.",
         icon=":material/smart_toy:",
     )
-    return None
+    return columns.reference or guessed
 
 
 def _typed(start: str, field: str, usual: Any) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from hybrid.dashboard.data import llm_session
 from hybrid.dashboard.data.llm_form import Form, draw_along, draw_prices, draw_prompt, preset
 from hybrid.dashboard.data.llm_progress import draw_recording
 from hybrid.dashboard.inert import inert
+from hybrid.data.foreign import shown
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import break_even_share
 from hybrid.routing.table import UNKNOWN
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.study import Study
 from hybrid.tiers.llm.client import MEANING
-from hybrid.tiers.llm.foreign import shown
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
 from hybrid.tiers.llm.questions import GATE, LLMSettings
 from hybrid.tiers.llm.replies import OK, Reply, read_gate, read_label

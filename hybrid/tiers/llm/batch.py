@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from hybrid.data import foreign
 from hybrid.errors import TierError
 from hybrid.store.answers import ASK, SPENT, AnswerStore
-from hybrid.tiers.llm import foreign
 from hybrid.tiers.llm.client import OF_THE_ROW, CallError, LLMClient
 from hybrid.tiers.llm.recording import Questions, failed_reply, open_questions
 

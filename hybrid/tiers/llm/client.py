@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hybrid.data import foreign
 from hybrid.errors import TierError
-from hybrid.tiers.llm import foreign
 from hybrid.tiers.llm.completions import read_body, read_reply
 from hybrid.tiers.llm.questions import LLMSettings, guess_tokens
 from hybrid.tiers.llm.refusals import Refusal, error_in, read_refusal, status_in

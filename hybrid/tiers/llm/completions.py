@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from hybrid.tiers.llm import foreign
+from hybrid.data import foreign
+from hybrid.data.said import label_probability, without_thoughts
 from hybrid.tiers.llm.questions import guess_tokens
-from hybrid.tiers.llm.replies import OK, Reply, label_probability, without_thoughts
+from hybrid.tiers.llm.replies import OK, Reply
 
 FILTERED = (  # as finish reasons; the last six are other servers' words for the first
     "content_filter", "safety", "prohibited_content", "blocklist", "spii", "recitation", "sensitive", "refusal",

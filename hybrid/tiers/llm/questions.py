@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hybrid.data import foreign
 from hybrid.errors import TierError
-from hybrid.tiers.llm import foreign
 from hybrid.tiers.llm.prices import ModelPrice
 from hybrid.tiers.llm.replies import CHEAP, DEAR, OK, check_label, read_gate
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, check_url, key_for

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid.tiers.llm import foreign
+from hybrid.data import foreign
 
 _WORDS = ("message", "msg", "detail", "details", "error", "errors", "error_description", "title", "description", "raw")
 _CODES = ("code", "type", "status", "param", "loc", "reason", "reasons", "innererror")
