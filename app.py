@@ -213,10 +213,12 @@ def whole_log(half: tuple[str, str, Read]) -> tuple[str, str, Read] | None:
     """Return an upload as it is; of half a log, with the other half once that is there, for which it draws a place."""
     if half[2].log is None or half[2].log.half is None:
         return half
+    if str(st.session_state.get("upload.drafted", "")).startswith(half[0]):
+        return None  # both are there
     other = "replies" if half[2].log.half == "requests" else "requests"
     st.info(
-        f"{inert(half[1])} holds the {half[2].log.half} of {half[2].log.n_calls:,} calls. Add the file with the {other}: "
-        "the two are joined by the id of each call.",
+        f"{inert(half[1])} holds the {half[2].log.half} of {half[2].log.n_calls:,} calls. Add the file with the "
+        f"{other}: the two are joined by the id of each call.",
         icon=":material/join_inner:",
     )
     second = upload(f"The {other} of this log", "upload_half")
@@ -234,7 +236,7 @@ def draw_ways(*, is_first: bool) -> tuple[str, str, Read] | None:
     columns = st.columns([5, 4, 4, 4] if is_first else [4, 3, 3, 3], gap="small")
     with columns[0].container(border=True, height="stretch"):
         st.markdown(
-            "**Your own texts**  \nWith the right class of each, or an LLM's log; recorded answers if you have them."
+            "**Your own texts**  \nWith the right class of each; or an LLM's log: its answers are the classes then."
         )
         uploaded = upload("Labelled texts", "upload")
     with columns[1].container(border=True, height="stretch", vertical_alignment="distribute"):

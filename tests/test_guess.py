@@ -49,7 +49,7 @@ SHOWN = {
         ),
         ("Anliegen", "Kategorie", ["Antwort GPT (v3)", "KI_Vorschlag#2"], []),
     ),
-    "a model alone": (table(prompt=None, gpt4_label=of("a", "b")), ("prompt", "gpt4_label", [], ["label"])),
+    "a model alone": (table(prompt=None, gpt4_label=of("a", "b")), ("prompt", "gpt4_label", ["gpt4_label"], ["label"])),
     "truth values": (
         table(text=None, label=of("0", "1"), llm_label=of("False", "1.0")),
         ("text", "label", ["llm_label"], []),

@@ -19,6 +19,7 @@ from hybrid.study import answer as answers
 from hybrid.study import promises
 from hybrid.study.answer import Answer, answer_of
 from hybrid.study.naming import named
+from hybrid.study.scan import scan
 from hybrid.study.study import Study
 from hybrid.tuning import Progress
 
@@ -130,12 +131,15 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
             st.markdown(named(f"#### {ICONS[said.kind]} {headline(study, said)}{mark}", model))
             st.markdown(named(against(said), model))
             st.caption(named(" · ".join((flow(said.policy, said.measured.reach), *details(said))), model))
+            if study.dataset.teacher is not None:
+                st.caption(f":material/verified: {inert(_certified(study.token, study))}")
         with numbers:
             _draw_numbers(said, model)
         if said_of_search := unfinished(job):
             st.caption(said_of_search)
         if said.contradiction is not None:
-            chosen = "Thresholds were chosen to be as right as the LLM on the tune rows, and test says less"
+            wish = "agree with the LLM as often as asked for" if study.dataset.teacher else "be as right as the LLM"
+            chosen = f"Thresholds were chosen to {wish} on the tune rows, and test says less"
             st.warning(f"{chosen}: {inert(said.contradiction)}", icon=":material/warning:")
         if said.kind == answers.UNPRICED:
             _ask_prices(study, said)
@@ -217,6 +221,10 @@ def headline(study: Study, said: Answer) -> str:
     ours = said.measured.accuracy.value
     now, before = inert(_month(said.month)), inert(_month(said.llm_month))
     right = f"{wording.percent(ours)} right"
+    teacher = study.dataset.teacher
+    if said.kind == answers.SAVES and teacher is not None:
+        without = 1 - dict(zip(said.policy.names, said.measured.reach, strict=True)).get(teacher, 0.0)
+        return f"{_share(without)} of this log can be answered without {inert(teacher)}: {before} → {now} a month"
     if said.kind == answers.SAVES:
         return f"Cut the bill by {_share(said.saving)}: {before} → {now} a month"
     if said.kind == answers.KEEP:
@@ -269,6 +277,15 @@ def details(said: Answer) -> list[str]:
     if said.side == "tune":
         lines.append("thresholds were chosen on these very rows: part of this may be luck")
     return lines
+
+
+@st.cache_data(scope="session", max_entries=5, show_spinner="Looking what can be promised …")
+def _certified(key: str, _study: Study) -> str:
+    """Return how much of an LLM's log can be answered without it, as it can be promised."""
+    try:
+        return scan(_study).words
+    except HybridError as error:
+        return str(error)
 
 
 def _month(value: float) -> str:

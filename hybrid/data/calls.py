@@ -283,6 +283,7 @@ def _reply(place: Any, *, whole: bool) -> dict[str, Any] | None:
         said = _message(message) if isinstance(message, Mapping) else {"answer": choice.get("text")}
         ended = choice.get("finish_reason")
         problem = {"length": CUT_OFF, "content_filter": REFUSED}.get(str(ended), said.get("problem", ""))
+        problem = problem or ("" if said.get("answer") else FAILED)
         return {**about, **said, "problem": problem, "sure": _sure(said.get("answer"), choice.get("logprobs"))}
     if isinstance(place.get("output"), list) and not whole:
         parts = [_message(p) for p in place["output"] if isinstance(p, Mapping) and p.get("type") == "message"]

@@ -27,6 +27,7 @@ LEAST_CUT = 12  # characters of a template: fewer may be chance
 HELD = 0.9  # of the answers, that must say a number for the others to get the usual one
 APART = 0.05  # of the calls, from which on a prompt is one of several
 CONFIDENCES = ("confidence", "probability", "score", "certainty", "conf", "confidence_score")
+_STOPS = "\n\"'`<>[]:“”«»"  # signs that a prompt may end with
 REQUESTS, REPLIES = "requests", "replies"  # what half of a log holds
 
 ID, TEXT, LABEL, MODEL, TIME, SESSION = "id", "text", "llm_label", "llm_name", "llm_time", "session"
@@ -488,14 +489,14 @@ def _shared(one: str, other: str) -> str:
 
 
 def _ended(shared: str, *, from_left: bool) -> str:
-    """Return what is shared up to where a prompt may end: a line, a quote, a bracket, a colon, else a word."""
+    """Return what is shared up to where a prompt may end: at a line, quote, bracket or colon, else between words.
+
+    Texts may begin alike, too: "My card", "My parcel".
+    """
     ordered = shared if from_left else shared[::-1]
-    if ordered.strip() and (not ordered[-1].isalnum() or len(ordered) < 1):
-        kept = ordered
-    else:
-        stops = [ordered.rfind(s) + 1 for s in ("\n", '"', "'", "`", ">", "<", ":", "]", "[", "“", "”")]
-        best = max(stops)
-        kept = ordered[:best]
+    at = max(ordered.rfind(sign) for sign in _STOPS)
+    at = max(map(ordered.rfind, " \t")) if at < 0 else at
+    kept = ordered[: at + 1]
     return kept if from_left else kept[::-1]
 
 

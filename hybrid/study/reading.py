@@ -120,7 +120,7 @@ def pace(table: pd.DataFrame) -> int | None:
     Examples
     --------
     >>> pace(pd.DataFrame({TIME: [f"{86_400 * day}" for day in range(61)]}))
-    31
+    30
     """
     if TIME not in table:
         return None

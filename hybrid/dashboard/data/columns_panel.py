@@ -132,9 +132,11 @@ def _ask_who_labelled(draft: state.Draft, columns: Columns) -> str | None:
     people = st.toggle("People wrote these labels, whatever the column is called", columns.reference == "", key=key)
     if people:
         return ""
+    whose = f"These labels are {inert(model)}'s answers"
+    if not guessed:
+        whose = f"{inert(columns.label)} seems to hold {inert(model)}'s answers"
     st.warning(
-        f"{inert(columns.label)} seems to be what {inert(model)} answered. What is measured is then **agreement with "
-        f"{inert(model)}**, not accuracy, and every page says so.",
+        f"{whose}: what is measured is **agreement with {inert(model)}**, not accuracy, and every page says so.",
         icon=":material/smart_toy:",
     )
     return columns.reference or guessed
