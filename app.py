@@ -126,6 +126,7 @@ def show_loaded(study: Study) -> None:
     small_model.offer_refit(study)
     if any(t.kind in ALONE for t in study.tiers):
         show_alone(study)
+    controls.warn_at_chance(study, [t for t in (study.cheap, study.llm) if t is not None])
     llm_panel.show(study)
     show_notes(study)
     with st.expander(f"Class balance ({len(dataset.classes)} classes)"):

@@ -18,7 +18,7 @@ from hybrid.dashboard.tune import (
 )
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.production.bundle import pattern_name
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
 from hybrid.study.study import Study
@@ -144,6 +144,7 @@ with stage:
             controls.show_gain(study, policy, simulated=bool(simulated))
         else:
             say_alone(study, policy)
+    controls.warn_at_chance(study, [t for t in answering(policy.tiers) if t.kind != "rules"])
     human_panel.show_load(study, policy)
     mixed = views.mix_note(study, policy)
     if mixed:

@@ -44,7 +44,7 @@ if rows:
         f"{', in the class mix that you set' if study.terms.mix else ''}. "
         f"Differences are against {inert(first)}, paired on the rows that both answered, with 95% intervals."
     )
-    frontier.table(study, rows, current)
+    frontier.table(study, rows, current, goal)
     with st.expander("All numbers", key="compare_numbers"):
         numbers = views.comparison_table(study, rows, study.terms)
         numbers = numbers.rename(index=lambda what: named(what, study.dataset.agreement_with))

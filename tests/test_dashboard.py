@@ -120,7 +120,7 @@ def test_a_router_takes_a_gate_for_each_tier_and_says_how_well_each_tells_and_wh
         "Gate score for minilm",
     ]
     worth = next(d.value for d in tune.dataframe if "Gate" in d.value)
-    own = worth[(worth["Gate"] == names[1]) & (worth.iloc[:, 1] == "minilm")].iloc[0]
+    own = worth[(worth["Gate"] == names[1]) & (worth.iloc[:, 0] == "minilm")].iloc[0]
     assert own["Test"].startswith(f"{study.gate_auroc(names[1], 'minilm').value:.2f} (")
     assert any("heuristic gate is left out" in c.value for c in tune.caption)
     assert study.bind(study.policy) == study.policy

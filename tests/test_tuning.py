@@ -14,7 +14,7 @@ from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Router, Triage, TriageEnsemble
-from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
 from hybrid.tuning.explore import from_cheap
 from hybrid.tuning.fronts import Group, merge_groups
@@ -565,3 +565,26 @@ def test_a_floor_that_test_misses_is_said_and_a_shift_is_told_from_optimism():
     assert found.contradiction.shifted
     assert found.contradiction.p_value < 0.001
     assert "below the floor of 90.0%" in found.contradiction.words
+
+
+@pytest.mark.parametrize("helps", [False, True])
+def test_a_weaker_tier_has_the_last_word_only_where_that_pays_beyond_chance(helps):
+    rng = np.random.default_rng(0)
+    n = 2000
+    truth, sure = rng.integers(0, 4, n), rng.beta(4, 1.5, n)
+    unsure = rng.random(n) < 0.2
+    # on rows of which the llm is less sure the last tier is as good or better, on all others worse, and so in all
+    knows = [rng.random(n) < sure, rng.random(n) < np.where(unsure & helps, 0.5, 0.9)]
+    knows.append(rng.random(n) < np.where(unsure, 0.9, 0.5))
+    stated = [sure, np.where(unsure, np.round(rng.uniform(0.3, 0.7, n), 2), 0.9), np.ones(n)]
+    tiers = (Tier("classifier", "classifier"), Tier("llm", "recorded", 0.003), Tier("small", "recorded", 0.0001))
+    free = np.zeros(n)
+    answers = [
+        Answers(np.where(right, truth, (truth + 1) % 4), c, np.full(n, t.price), free)
+        for right, c, t in zip(knows, stated, tiers, strict=True)
+    ]
+    table = Predictions.from_answers(tiers, ("a", "b", "c", "d"), answers)
+    way = Policy(Cascade((0.5, 0.5)), tiers)
+    ways = [Policy(Triage(), tiers[:2]), way]
+    found = recommend(table, truth, Goal("most_accurate"), ways=ways)
+    assert (found.policy.names == way.names) == helps

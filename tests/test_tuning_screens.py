@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import again
 from test_dashboard import open_page, press
@@ -10,13 +12,16 @@ from test_dashboard import open_page, press
 from hybrid.dashboard import class_table
 from hybrid.dashboard.compare import telling_apart
 from hybrid.dashboard.export import shift_panel
+from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.study import promises
+from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.whatif import WhatIf
-from hybrid.tuning import rows_for_interval, rows_to_tell
+from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
+from hybrid.tuning.search import search
 
 
 @pytest.fixture
@@ -430,3 +435,32 @@ def test_a_router_is_checked_by_the_confidence_of_the_tier_behind_its_gate(tune)
     assert same.drift.level == "steady"
     other = shift_panel.check(study, policy, [f"zyx wvu {i}" for i in range(300)])
     assert other.drift.level == "alarm"
+
+
+def test_what_test_says_against_is_said_on_compare_and_a_tier_at_chance_on_data_and_tune():
+    rng = np.random.default_rng(0)
+    n, labels = 1000, np.array(["a", "b", "c", "d"])
+    truth, tune = rng.integers(0, 4, n), np.arange(n) < 600
+    good = np.where(rng.random(n) < np.where(tune, 0.9, 0.7), truth, (truth + 1) % 4)
+    frame = pd.DataFrame({"label": labels[truth], "split": np.where(tune, "tune", "test")}, dtype=object)
+    sure = np.round(rng.random(n), 2)
+    for name, answers in (("guesser", rng.integers(0, 4, n)), ("llm", good)):
+        frame[name], frame[f"{name}_confidence"] = labels[answers], sure.astype(str)
+    llms = tuple(
+        RecordedColumns(m, m, confidence=f"{m}_confidence", price=p) for m, p in (("guesser", 0.0), ("llm", 0.01))
+    )
+    study = Study("shifted", frame, Columns("label", split="split", recorded=llms)).fit()
+    goal = Goal("cheapest", floor=0.8)
+    on = study.measure(triage := study.start("triage"), "tune").graded
+    chosen = search(triage, on.predictions, on.truth, goal).policy
+    found = promises.misses(study, chosen, goal)
+    assert found.shifted
+    assert promises.misses(study, chosen, Goal("cheapest", floor=0.99)) is None  # it did not keep that on tune either
+    assert study.at_chance("llm") is None
+    at = open_page("pages/2_Compare.py", study)
+    assert not at.exception
+    assert "below the floor of" in said(at)
+    for page in ("app.py", "pages/1_Tune.py"):
+        at = at.switch_page(page).run()
+        assert not at.exception
+        assert any("guesser is right about" in w.value for w in at.warning)

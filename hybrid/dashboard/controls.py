@@ -475,6 +475,13 @@ def _select(label: str, options: list[str], key: str, default: str, *, help: str
     return st.selectbox(label, options, key=key, help=help)
 
 
+def warn_at_chance(study: Study, tiers: Sequence[Tier]) -> None:
+    """Say which of these tiers are right no more often than one class for all: nothing can be measured by them."""
+    said = [why for t in dict.fromkeys(tiers) if (why := study.at_chance(t.name)) is not None]
+    if said:
+        st.warning(" ".join(map(inert, said)), icon=":material/casino:")
+
+
 def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
     """Say whether a policy gains or loses against its cheap tier alone, or cannot be told from it."""
     cheap = inert(start.cheap_of(policy.tiers).name)

@@ -13,7 +13,8 @@ from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surp
 from hybrid.routing.engine import Policy
 from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
-from hybrid.tuning import SELECTIVE, Certificate, Goal, Recommendation, covers
+from hybrid.tuning import SELECTIVE, Certificate, Goal, Labelled, Recommendation, contradiction, covers
+from hybrid.tuning.goals import TOLERANCE
 
 if TYPE_CHECKING:
     from hybrid.study.study import Study
@@ -104,6 +105,32 @@ def contradicted(study: Study, policy: Policy, certificate: Certificate) -> Cont
     return Contradiction(what, p_value, shift(*alone, groups=(tune.groups, test.groups)))
 
 
+def against(study: Study, policy: Policy) -> list[str]:
+    """Return what test says against a policy that was suggested or certified, in sentences."""
+    found, certificate = suggestion_for(study, policy), certificate_for(study, policy)
+    said = [] if found is None or found.contradiction is None else [found.contradiction.words]
+    broken = None if certificate is None else contradicted(study, policy, certificate)
+    return said if broken is None else [*said, broken.words]
+
+
+def misses(study: Study, policy: Policy, goal: Goal, *, among: int = 1) -> Contradiction | None:
+    """Return what test says against a policy that was chosen on tune for a goal and keeps its limits there.
+
+    Parameters
+    ----------
+    among
+        How many policies are looked at: together they are wrongly accused as rarely as one.
+    """
+    sides = [study.measure(policy, side) for side in ("tune", "test")]
+    on, test = (Labelled(m.graded.predictions, m.graded.truth, m.graded.groups) for m in sides)
+    if not len(on) or not len(test):
+        return None
+    tune = sides[0].summary
+    kept = goal.floor is None or tune.accuracy.value >= goal.floor - TOLERANCE
+    kept &= goal.budget is None or tune.cost_per_1000.value <= goal.budget * (1 + TOLERANCE)
+    return contradiction(policy, goal, on, test, sides[1].summary, level=ALARM / among) if kept else None
+
+
 def evidence(study: Study, policy: Policy) -> dict[str, Any]:
     """Return what a policy rests on, as JSON values: data, split, numbers with intervals, what is simulated."""
     dataset, split = study.dataset, study.split
@@ -136,12 +163,9 @@ def lines(study: Study, policy: Policy) -> list[str]:
     if found is not None:
         kept = "" if found.feasible else " No policy kept this on tune."
         said.append(f"Suggested for the goal: {found.goal.words}. Found {found.method}.{kept}")
-        said += [] if found.contradiction is None else [found.contradiction.words]
     if certificate is not None:
         said.append(f"Certified. {certificate.words}")
-        against = contradicted(study, policy, certificate)
-        said += [] if against is None else [against.words]
-    return said
+    return said + against(study, policy)
 
 
 def _suggestion(found: Recommendation | None) -> dict[str, Any] | None:

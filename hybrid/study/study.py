@@ -386,6 +386,10 @@ class Study:
         """Return what replaces a tier's own confidence under the terms; None where its own counts."""
         return self.answers.learned(name)
 
+    def at_chance(self, name: str) -> str | None:
+        """Return in words that a tier is right no more often than one class for all; None where it is, on tune."""
+        return self.answers.at_chance(name)
+
     def gate_auroc(self, gate: str, tier: str, side: str = "test") -> Interval:
         """Return how well a gate's scores tell whether a tier's answers are right; 0.5 is chance.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid.errors import StudyError, TierError
-from hybrid.metrics.summary import Interval
+from hybrid.metrics.summary import Interval, share
 from hybrid.routing.engine import answering
 from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
 from hybrid.study.answers import AnsweredLLM
@@ -52,6 +52,7 @@ class TierColumns:
         self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
         self._columns: dict[str, tuple[Tier, Answers]] = {}
         self._accuracy: dict[str, dict[str, float]] = {}
+        self._at_chance: dict[str, str | None] = {}
         self._tiers: tuple[Tier, ...] | None = None
         self._graded = Memo(24)
 
@@ -185,6 +186,29 @@ class TierColumns:
                     found[tier.name] = float(np.mean(answers.label[asked] == truth[asked]))
             self._accuracy[side] = found
         return dict(self._accuracy[side])
+
+    def at_chance(self, name: str) -> str | None:
+        """Return what makes a tier worthless on tune, in words: it is right no more often than one class for all is.
+
+        None where it is right more often beyond chance, or was asked about no tune row.
+        """
+        if name not in self._at_chance:
+            dataset, rows = self.fitted.dataset, self.fitted.split.tune
+            answers = self.column(name)[1]
+            asked = rows[~np.isnan(answers.confidence[rows])]
+            said = None
+            if len(asked):
+                truth = dataset.truth[asked]
+                worth, counts = share(answers.label[asked] == truth, dataset.group[asked]), np.bincount(truth)
+                usual = counts.max() / len(asked)
+                if worth.low <= usual:
+                    said = (
+                        f"{name} is right about {worth.value:.1%} of {len(asked):,} tune rows (95% {worth.low:.1%} to "
+                        f"{worth.high:.1%}). Answering {dataset.classes[int(counts.argmax())]!r} every time would be "
+                        f"right about {usual:.1%}: on these rows {name} cannot be told from that."
+                    )
+            self._at_chance[name] = said
+        return self._at_chance[name]
 
     def graded(self, names: Sequence[str], side: str) -> Graded:
         """Return the rows of a side that all of these tiers answered, in the class mix of the terms."""

@@ -11,6 +11,7 @@ from hybrid.tuning.recommend import (
     Progress,
     Recommendation,
     Selection,
+    contradiction,
     recommend,
 )
 from hybrid.tuning.sizes import rows_for_interval
@@ -35,6 +36,7 @@ __all__ = [
     "Stability",
     "certify",
     "certify_by_class",
+    "contradiction",
     "covers",
     "every_way",
     "one_way",

@@ -208,6 +208,15 @@ class Judge:
             off = off if together is None else together.sums(off)
         return bool(mean > sure * np.sqrt(off @ off) / len(gain) + 1e-15)
 
+    def as_good(self, chosen: Finalist, others: Sequence[Finalist]) -> Finalist | None:
+        """Return the best of the others that the chosen one is not better than beyond chance; None where it is."""
+        best: Finalist | None = None
+        for f in others:
+            there = f.held_out is not None and chosen.held_out is not None and common(chosen, f)[0].shape[1] > 0
+            if there and not self.better(chosen, f, sure=SURE) and (best is None or self.better(f, best)):
+                best = f
+        return best
+
     def champion(self, finalists: Sequence[Finalist], rows: Rows | None = None) -> Finalist:
         """Return the best of them on held-out rows; the first stays where no other does better.
 

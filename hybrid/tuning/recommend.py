@@ -11,9 +11,9 @@ from hybrid.errors import TierError
 from hybrid.metrics.paired import dearest
 from hybrid.metrics.summary import Interval, Summary, cheapest, mean_interval, summarize
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
-from hybrid.routing.engine import Policy, answered_by, replay
+from hybrid.routing.engine import Policy, answered_by, answering, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Floats, Labels, Predictions, Rows
+from hybrid.routing.table import Floats, Labels, Predictions, Rows, Tier
 from hybrid.tuning.choosing import (
     PULLS,
     Finalist,
@@ -33,6 +33,7 @@ FINALISTS = 24  # ways that are compared on held-out rows
 FINAL_ROWS = 400_000  # rows, times finalists, that are held out at most
 CLASS_TRIED, CLASS_WAYS = 12, 2  # triages that thresholds per class are tried on, and that are finalists with them
 CANDIDATES = 12  # ways that are named
+LEANER = 6  # ways without a tier that the chosen one is compared with
 POINTS = 120  # of a front that are kept
 RELATED = 0.5  # of the most rows: ways that were measured on fewer are not on the front
 
@@ -324,7 +325,7 @@ def recommend(
         for f in finalists:
             if f is finalists[0] or not explorer.over():
                 hold_out(f, fold, goal)
-        champion = judge.champion(finalists)
+        champion = _leaner(explorer, judge.champion(finalists), judge, fold)
         exact &= champion.tried.key <= finalists[0].tried.key
     tried = champion.tried = _trimmed(explorer, champion)
     exact &= tried.found.exact
@@ -353,7 +354,7 @@ def recommend(
         effort=explorer.effort,
         selection=None if fold is None else _selection(finalists, champion, judge, fold, table, truth),
         n_common=common,
-        contradiction=_contradiction(policy, goal, on, reported, measured) if feasible else None,
+        contradiction=contradiction(policy, goal, on, reported, measured) if feasible else None,
         pull=champion.pull,
     )
 
@@ -390,6 +391,39 @@ def _finalists(explorer: Explorer, goal: Goal) -> list[Finalist]:
                 if own is not None:
                     found.append(Finalist(own, pull))
     return sorted(found, key=lambda f: f.tried.key)
+
+
+def _leaner(explorer: Explorer, champion: Finalist, judge: Judge, fold: Rows) -> Finalist:
+    """Return the champion, or where a tier in it must pay and does not, the best way without that tier.
+
+    What must pay is a tier that is never asked, and one that has the last word though a tier before it is right more
+    often: such a way is kept only where it is better beyond chance on held-out rows.
+    """
+    while True:
+        own = champion.tried
+        tiers, rivals = set(answering(own.policy.tiers)), []
+        for tier in _doubtful(own):
+            fewer = [t for t in explorer.tries if t.whole and set(answering(t.policy.tiers)) == tiers - {tier}]
+            rivals += sorted((t for t in fewer if t.key[0] <= own.key[0] + TOLERANCE), key=lambda t: t.key)[:LEANER]
+        others = [Finalist(t) for t in rivals]
+        for f in others:
+            hold_out(f, fold, judge.goal)
+        found = judge.as_good(champion, others)
+        if found is None:
+            return champion
+        champion = found
+
+
+def _doubtful(tried: Try) -> list[Tier]:
+    """Return the tiers of a way that must pay."""
+    on, tiers = tried.on, answering(tried.policy.tiers)
+    if len(tiers) < 2:
+        return []
+    asked = replay(tried.found.policy, on.predictions).asked
+    idle = [t for j, t in enumerate(tried.policy.tiers) if t in tiers and not asked[:, j].any()]
+    right = [float(np.mean(on.predictions.label[:, on.predictions.index(t.name)] == on.truth)) for t in tiers]
+    last = [tiers[-1]] if right[-1] < max(right[:-1]) else []
+    return list(dict.fromkeys([*idle, *last]))
 
 
 def _trimmed(explorer: Explorer, champion: Finalist) -> Try:
@@ -522,10 +556,20 @@ def _n_common(champion: Finalist, finalists: Sequence[Finalist]) -> int:
     return int(np.isin(champion.on.rows, others[0].on.rows).sum())
 
 
-def _contradiction(
-    policy: Policy, goal: Goal, on: Labelled, test: Labelled | None, measured: Summary | None
+def contradiction(
+    policy: Policy, goal: Goal, on: Labelled, test: Labelled | None, measured: Summary | None, *, level: float = ALARM
 ) -> Contradiction | None:
-    """Return what test says against a policy that keeps its limits on tune."""
+    """Return what test says against a policy that keeps its limits on tune; None where nothing.
+
+    Parameters
+    ----------
+    on, test
+        The rows that every tier of the policy answered: those that it was chosen on, and others.
+    measured
+        What it does on test.
+    level
+        How often a floor may be called missed that is kept.
+    """
     if test is None or measured is None:
         return None
     accuracy, cost = measured.accuracy, measured.cost_per_1000
@@ -533,7 +577,7 @@ def _contradiction(
     if goal.floor is not None:
         right = replay(policy, test.predictions).label == test.truth
         p_value = surprise(right, goal.floor, groups=test.groups)
-        if p_value <= ALARM:
+        if p_value <= level:
             said.append(
                 f"On test it is {accuracy.value:.1%} accurate (95% {accuracy.low:.1%} to {accuracy.high:.1%}), below "
                 f"the floor of {goal.floor:.1%}"

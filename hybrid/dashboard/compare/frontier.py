@@ -205,8 +205,12 @@ def entries(study: Study, best: Mapping[str, Policy], pins: Sequence[Pin]) -> li
     return [Pin(name, policy) for name, policy in (*once.items(), *best.items())] + list(pins)
 
 
-def table(study: Study, lines: Sequence[Line], at_hand: Policy) -> None:
-    """Draw a line for each policy: what it is, how often it is right, what it costs, and a button that takes it."""
+def table(study: Study, lines: Sequence[Line], at_hand: Policy, goal: Goal) -> None:
+    """Draw a line for each policy: what it is, how often it is right, what it costs, and a button that takes it.
+
+    Where test contradicts a pattern's best, beyond chance, it says so: that one was chosen on tune for the goal.
+    """
+    chosen = [x.pin.name for x in lines if x.pin.name in {kind.title for kind in PATTERNS.values()}]
     first, model = lines[0].pin.name, study.dataset.agreement_with
     full = bool(st.session_state.get("statistics"))
     for line in lines:
@@ -226,6 +230,12 @@ def table(study: Study, lines: Sequence[Line], at_hand: Policy) -> None:
             said += f" · {inert(thousand)} per 1,000" if thousand != "unknown" else ""
             known = not unpriced(study, kept.policy) and not unpriced(study, lines[0].pin.policy)
             paid.markdown(f"{said}  \n{_cost_against(line) if known else ':gray[set the price under What if]'}")
+            against = promises.against(study, kept.policy)
+            if kept.name in chosen and not against:
+                found = promises.misses(study, kept.policy, goal, among=len(chosen))
+                against = [] if found is None else [found.words]
+            for words_against in against:
+                st.caption(f":material/report: :orange[{inert(words_against)}]")
             if kept.policy == at_hand:
                 button.markdown(":material/check: in use")
             else:

@@ -9,6 +9,7 @@ from hybrid.dashboard import wording
 from hybrid.dashboard.inert import inert
 from hybrid.metrics.summary import Interval
 from hybrid.routing.engine import answering
+from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.study import Study
 
 EACH = "One for each tier"
@@ -50,16 +51,15 @@ def draw(study: Study) -> None:
 
 @st.cache_data(scope="session", max_entries=10, show_spinner=False)
 def table(key: str, _study: Study) -> pd.DataFrame:
-    """Return what each gate's scores are worth for each tier that it may stand before, its own tier first."""
+    """Return for each tier what its own gate's scores are worth, and those of the gates that tell of no LLM."""
     rows = []
     gates = [t for t in _study.tiers if t.kind == "gate"]
-    for gate in gates:
-        tiers = [t for t in answering(_study.tiers) if t.kind != "rules"]
-        for tier in sorted(tiers, key=lambda t: t.name != gate.guards):
+    for tier in (t for t in answering(_study.tiers) if t.kind != "rules"):
+        before = [g for g in gates if g.guards in ("", tier.name, CLASSIFIER)]
+        for gate in sorted(before, key=lambda g: g.guards != tier.name):
             tune, test = (_study.gate_auroc(gate.name, tier.name, side) for side in ("tune", "test"))
-            own = "its own tier" if tier.name == gate.guards else ""
-            rows.append((gate.name, tier.name, own, _said(tune), _said(test)))
-    return pd.DataFrame(rows, columns=["Gate", "Is the answer of this tier right?", "", "Tune", "Test"])
+            rows.append((tier.name, gate.name, _said(tune), _said(test)))
+    return pd.DataFrame(rows, columns=["Is this tier right?", "Gate", "Tune", "Test"])
 
 
 def _said(found: Interval) -> str:
