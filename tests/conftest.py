@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from hybrid.data.columns import Columns
+from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
 from hybrid.routing.engine import Policy
@@ -148,8 +148,6 @@ def own_cache_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def recording() -> Recording:
     """A fitted recording of the made-up table, with one recorded tier."""
-    from hybrid.data.columns import RecordedColumns
-
     frame = labelled()
     rng = np.random.default_rng(1)
     frame["llm"] = np.where(rng.random(len(frame)) < 0.9, frame["label"], "billing")
@@ -208,6 +206,18 @@ def own_fitted():
 
 
 @pytest.fixture(scope="session")
+def recorded_only():
+    """A table of two models' recorded answers, without texts, so that nothing is fitted."""
+    frame = labelled(60).assign(small=lambda t: t["label"], large=lambda t: t["label"], small_sure="0.8", sure="0.9")
+    frame.loc[::5, "small"] = "billing"
+    tiers = (
+        RecordedColumns("small", "small", confidence="small_sure", price=0.0001),
+        RecordedColumns("large", "large", confidence="sure", price=0.003),
+    )
+    return Study("mine.csv", frame, Columns("label", recorded=tiers)).fit()
+
+
+@pytest.fixture(scope="session")
 def app():
     """The app's address for the browser tests, which share a server; what a test loads stays in its own session."""
     with driving.serving() as url:
@@ -242,14 +252,19 @@ def postgres():
         yield url
 
 
+@pytest.fixture
+def postgres_place(postgres):
+    """Of a store on PostgreSQL that does not exist yet."""
+    with postgres_server.fresh(postgres) as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
     """Of a store that does not exist yet, embedded and on a server."""
     if request.param == "sqlite":
-        yield tmp_path / "answers.sqlite"
-        return
-    with postgres_server.fresh(request.getfixturevalue("postgres")) as url:
-        yield url
+        return tmp_path / "answers.sqlite"
+    return request.getfixturevalue("postgres_place")
 
 
 @pytest.fixture(scope="module")  # while it lives this thread has a running event loop, which other tests must not see

@@ -28,14 +28,25 @@ def skip_without_chromium():
         pytest.skip(f"no Chromium: {HOW}", allow_module_level=True)
 
 
-@contextmanager
-def serving():
-    """Start a fresh server, as the README starts it; yields its address."""
+def free_port():
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+        return s.getsockname()[1]
+
+
+@contextmanager
+def serving(*options, port=None, **environment):
+    """Start a fresh server, as the README starts it; yields its address."""
+    port = port or free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | environment,
+    )
     url = f"http://localhost:{port}"
     try:
         for _ in range(120):
