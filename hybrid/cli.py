@@ -123,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="another than this machine's own needs HYBRID_SERVE_TOKENS")
     serve.add_argument("--port", type=int, default=8000)
     serve.add_argument("--mode", choices=("live", "shadow", "canary"), default="live", help="shadow: the LLM answers")
-    serve.add_argument("--share", type=float, default=0.1, help="of the texts that the policy answers as a canary")
+    serve.add_argument(
+        "--share", type=float, help="of the texts: as a canary, those that the policy answers (0.1); of B (0.5)"
+    )
+    serve.add_argument("--against", metavar="BUNDLE", help="a bundle B to compare with, on a share of the texts")
+    serve.add_argument(
+        "--review-share", type=float, default=0.0, metavar="SHARE", help="of decisions, drawn for a review of the label"
+    )
     serve.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
     serve.add_argument(
         "--server", action="append", default=[], metavar="TIER=URL[=VARIABLE]", help="where a tier is asked"
@@ -138,6 +144,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--deadline", type=float, default=30.0, help="seconds for the LLM calls of a request")
     serve.set_defaults(run=_serve)
 
+    daily = commands.add_parser("watch", help="is production as promised? exit code 1: an alarm, or a broken promise")
+    daily.add_argument("log", help="the log's folder, or a server on this machine, such as http://127.0.0.1:8000")
+    daily.add_argument(
+        "--bundle", action="append", default=[], metavar="BUNDLE", help="that decided; a second one is compared with it"
+    )
+    daily.add_argument("--alarm", type=float, default=0.05, metavar="CHANCE", help="of a false alarm in a year")
+    daily.add_argument("--new-bundle", metavar="OUT", help="write one with the threshold that corrections prove")
+    daily.set_defaults(run=_watch)
+
     sign = commands.add_parser("sign", help="sign a bundle, so that others can tell that it is yours")
     sign.add_argument("bundle")
     sign.add_argument("--key", required=True, help="file of an Ed25519 key: openssl genpkey -algorithm ed25519")
@@ -147,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--models", metavar="MODULE:NAME", help="a dict from external tiers to functions")
     for command in (tune, route):
         command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
-    for command in (look, best, tune, route, check):
+    for command in (look, daily, best, tune, route, check):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -523,7 +538,9 @@ def _serve(options: argparse.Namespace) -> int:
         trust=tuple(options.trust),
         deadline=options.deadline,
         mode=options.mode,
-        share=options.share,
+        share=_part("--share", (0.1 if options.against is None else 0.5) if options.share is None else options.share),
+        against=options.against,
+        review_share=_part("--review-share", options.review_share),
         tokens=serve.tokens_here(),
         upstream=_server(f"={options.upstream}")[1] if options.upstream else None,
         upstream_model=options.upstream_model,
@@ -532,6 +549,51 @@ def _serve(options: argparse.Namespace) -> int:
     )
     serve.run(settings, host=options.host, port=options.port)
     return HOLDS
+
+
+def _watch(options: argparse.Namespace) -> int:
+    import datetime
+
+    from hybrid.metrics.drift import ALARM
+    from hybrid.production.bundle import load_bundle
+    from hybrid.study import corrections
+    from hybrid.study.watching import observe
+
+    found = observe(options.log, options.bundle, alpha=options.alarm)
+    if options.json:
+        print(json.dumps(found.plain(), indent=2, ensure_ascii=False))
+    else:
+        for one in found.bundles:
+            print("\n".join(one.lines))
+        if found.trial is not None:
+            print(found.trial.words)
+        if found.others:
+            print(f"Not looked at: {', '.join(f'{n:,} decisions of {name}' for name, n in found.others.items())}")
+    if options.new_bundle:
+        first = found.bundles[0]
+        content = first.new_bundle(on=datetime.datetime.now(datetime.UTC).date())
+        _written(options.new_bundle, content)
+        for what, before, after in corrections.differences(first.bundle, load_bundle(content)):
+            print(f"{what}: {before} → {after}", file=sys.stderr)
+        print(f"{len(content) / 1024:,.0f} KB → {options.new_bundle}; {first.path} stays", file=sys.stderr)
+    bad = any(w.watch.level == ALARM or w.review.level == corrections.BROKEN for w in found.bundles)
+    return BROKEN if bad else HOLDS
+
+
+def _written(path: str, content: bytes) -> None:
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise DatasetError(f"{path!r} is there already: name another file, so that no bundle is lost.") from None
+    except OSError as error:
+        raise DatasetError(f"{path!r} cannot be written: {error.strerror}.") from error
+
+
+def _part(name: str, share: float) -> float:
+    if not 0 <= share <= 1:
+        raise DatasetError(f"{name} {share:g}: a share is between 0 and 1. Percent? Divide by 100.")
+    return share
 
 
 def _sign(options: argparse.Namespace) -> int:

@@ -318,7 +318,11 @@ def test_the_log_rotates_and_keeps_each_decision_once(recording, bundle, tmp_pat
     assert (row["text"], row["label"], row["fallback"]) == (None, decision.label, False)
     assert text not in (tmp_path / CURRENT).read_bytes().decode("latin-1")
     again = DecisionLog(tmp_path)  # the same salt: equal texts are told as equal
-    assert again.entry(text, decision, id="x", bundle="b", mode="live").text_hash == row["text_hash"]
+    again.put([again.entry(text, decision, id="x", bundle="b", mode="live")])
+    while again.waiting or not again.written:
+        time.sleep(0.01)
+    assert read_log(tmp_path).to_pylist()[-1]["text_hash"] == row["text_hash"]
+    assert [again.holds(id) for id in ("3", "x", "never")] == [True, True, False]  # rotated, just written, neither
     again.close()
 
 

@@ -14,6 +14,7 @@ from hybrid.dashboard.compare import telling_apart
 from hybrid.dashboard.export import shift_panel
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
+from hybrid.production.reference import watched
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.study import promises
@@ -426,7 +427,7 @@ def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_i
 def test_a_router_is_checked_by_the_confidence_of_the_tier_behind_its_gate(tune):
     at = tune.segmented_control(key="pattern").set_value("router").run()
     study, policy = at.session_state["study"], at.session_state["study"].policy
-    assert shift_panel.watched(policy) == policy.names[1]
+    assert watched(policy) == policy.names[1]
     texts = [study.dataset.texts[i] for i in study.evidence.split.test]
     same = shift_panel.check(study, policy, texts)
     told = study.evidence.models[policy.names[1]].answer(texts)

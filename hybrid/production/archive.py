@@ -83,6 +83,11 @@ def read_files(source: str | Path | bytes) -> dict[str, bytes]:
         raise BundleError(f"{str(source)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
+def digest_of(source: str | Path | bytes) -> str:
+    """Return the first digits of the SHA-256 of a bundle's manifest, by which servers and logs name it."""
+    return hashlib.sha256(read_files(source)[MANIFEST]).hexdigest()[:12]
+
+
 def limit() -> int:
     """Return how many bytes a bundle may unpack to."""
     given = os.environ.get(SIZE_VARIABLE, "").strip()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from hybrid.errors import BundleError
 from hybrid.production.archive import AGAIN, MANIFEST, SIGNATURE, pack_files, read_files, read_json
 from hybrid.production.checking import check_confidence, check_llm, check_model, check_names
+from hybrid.production.reference import Reference, packed, read_reference
 from hybrid.production.signature import check_signature
 from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
 from hybrid.routing.patterns import PATTERNS
@@ -26,8 +27,8 @@ from hybrid.tiers.llm.packing import MODEL as LLM
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.tier import LLMTier
 
-SCHEMA_VERSION = 2  # 1 knew no prices of What if
-READABLE = (1, 2)
+SCHEMA_VERSION = 3  # 1 knew no prices of What if, 2 no reference
+READABLE = (1, 2, 3)
 GOLDEN_PER_TIER = 20
 MOST_GOLDEN, MOST_CLASSES, MOST_TIERS = 10_000, 20_000, 100
 EXTRAS = ("support.json",)
@@ -168,6 +169,7 @@ class Bundle:
     llms: dict[str, LLMTier] = field(default_factory=dict)  # by tier name; they are asked over the network
     confidences: dict[str, LearnedConfidence] = field(default_factory=dict)  # by tier name; instead of their own
     extras: dict[str, bytes] = field(default_factory=dict)  # members that belong to what is built on the policy
+    reference: Reference | None = None  # what labelled rows looked like; bundles of before have none
 
     @property
     def external(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ def save_bundle(
     confidences: Mapping[str, LearnedConfidence] | None = None,
     on_failure: OnFailure = "best_so_far",
     measured: Mapping[str, Floats] | None = None,
+    reference: Reference | None = None,
 ) -> bytes:
     """Pack a policy with everything that decides with it.
 
@@ -210,6 +213,8 @@ def save_bundle(
     measured
         By tier whose price was set under What if: what its answers about these rows cost before, while `recorded` is at
         that price. The models that the bundle asks itself then cost in production what they cost in the dashboard.
+    reference
+        What production will be compared with, see `hybrid.production.reference`; None: there is nothing.
 
     Returns
     -------
@@ -221,7 +226,7 @@ def save_bundle(
     BundleError
         If no row was answered by every tier that the bundle cannot ask by itself: nothing would prove it.
     """
-    packed = {
+    asked = {
         n: pack_llm(model, f"examples-{policy.names.index(n)}.json")
         for n, model in (llms or {}).items()
         if n in policy.names
@@ -239,12 +244,12 @@ def save_bundle(
                 kind=t.kind,
                 price=t.price,
                 simulated=t.simulated,
-                model=LLM if t.name in packed else models[t.name].kind if t.name in models else EXTERNAL,
+                model=LLM if t.name in asked else models[t.name].kind if t.name in models else EXTERNAL,
                 default_confidence=_constant(recorded, t.name),
-                llm=packed[t.name][0] if t.name in packed else None,
+                llm=asked[t.name][0] if t.name in asked else None,
                 files=shelf.put(models[t.name]) if t.name in models else None,
                 confidence=_describe(learned[t.name], f"confidence-{j}", shelf) if t.name in learned else None,
-                **_terms(recorded, measured, t.name, held=t.name in packed or t.name in models),
+                **_terms(recorded, measured, t.name, held=t.name in asked or t.name in models),
             )
             for j, t in enumerate(policy.tiers)
         ],
@@ -253,7 +258,7 @@ def save_bundle(
     files: dict[str, bytes] = {"policy.json": config.model_dump_json(indent=2).encode()}
     for tier in config.tiers:
         if tier.model == LLM:
-            files |= packed[tier.name][1]
+            files |= asked[tier.name][1]
         if tier.confidence is not None:
             files |= learned[tier.name].to_files(tier.confidence.file)
     files |= shelf.files()
@@ -261,6 +266,8 @@ def save_bundle(
     golden = _golden_rows(config, policy, local, texts, recorded, learned)
     files["golden.json"] = _Golden(rows=golden).model_dump_json(indent=1).encode()
     files["evidence.json"] = json.dumps({**evidence, "versions": _versions()}, indent=2, allow_nan=False).encode()
+    if reference is not None:
+        files |= packed(reference)
     return pack_files(files)
 
 
@@ -321,7 +328,8 @@ def load_bundle(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bun
         for name, confidence in confidences.items():
             check_confidence(name, confidence, len(config.classes))
         extras = {name: files[name] for name in EXTRAS if name in files}
-        bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, confidences, extras)
+        reference = read_reference(files, len(config.classes))
+        bundle = Bundle(config, policy, models, evidence, tuple(golden), llms, confidences, extras, reference)
         if files.unread:
             raise BundleError(f"The bundle holds {files.unread[0]}, which nothing in it uses. {AGAIN}")
         _check_golden(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import queue
 import secrets
 import sqlite3
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, Literal
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybrid.errors import HybridError
+from hybrid.production.reference import Reference
 from hybrid.production.runtime import Decision
 
 Texts = Literal["hash", "full"]
@@ -31,7 +33,9 @@ AT_ONCE = 500  # decisions in one transaction
 ROWS_PER_FILE = 200_000
 RETRY, LAST_TRIES = 0.5, 4  # seconds between attempts to write, and how many there are once the server stops
 PATIENCE = 1.0  # seconds that a decision waits for room in the queue
+SECOND = "-b"  # ends the id of what a second bundle decided about the same text in shadow mode
 CURRENT, SALT = "current.sqlite", "salt"
+log = logging.getLogger("hybrid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class Entry:
         JSON: every tier that was asked.
     llm_label
         What the LLM said in shadow mode; None where it was not asked.
+    review
+        The chance with which this decision was to be drawn for a review, where it was drawn; 0 where it was not, None
+        in logs of before there were reviews.
+    features
+        What `hybrid.production.reference.Reference.digits` says of the text; None where the bundle has no reference.
     """
 
     at: float
@@ -72,12 +81,29 @@ class Entry:
     fallback: bool
     trace: str
     llm_label: str | None = None
+    review: float | None = None
+    features: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A decision that waits to be written; what is kept of its text is made of it by the thread that writes."""
+
+    at: float
+    id: str
+    bundle: str
+    mode: str
+    text: str
+    decision: Decision
+    llm: str | None
+    review: float
+    reference: Reference | None
 
 
 COLUMNS = tuple(f.name for f in fields(Entry))
 SCHEMA = pa.schema(
     [
-        (name, pa.float64() if name in ("at", "confidence", "cost", "latency") else pa.string())
+        (name, pa.float64() if name in ("at", "confidence", "cost", "latency", "review") else pa.string())
         if name != "fallback"
         else (name, pa.bool_())
         for name in COLUMNS
@@ -121,7 +147,8 @@ class DecisionLog:
         self._full = texts == "full"
         self._redact = redact
         self._rows_per_file = rows_per_file
-        self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Pending | None] = queue.Queue(QUEUE)
+        self._waiting: set[str] = set()  # ids that are not in the file yet
         self._closing = threading.Event()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -139,41 +166,78 @@ class DecisionLog:
         """How many decisions are not written yet."""
         return self._queue.qsize()
 
-    def entry(self, text: str, decision: Decision, *, id: str, bundle: str, mode: str, llm: str | None = None) -> Entry:
+    def entry(
+        self,
+        text: str,
+        decision: Decision,
+        *,
+        id: str,
+        bundle: str,
+        mode: str,
+        llm: str | None = None,
+        review: float = 0.0,
+        reference: Reference | None = None,
+    ) -> Pending:
+        """Return a decision as `put` takes it."""
+        return Pending(time.time(), id, bundle, mode, text, decision, llm, review, reference)
+
+    def _kept(self, one: Pending) -> Entry:
         """Return a decision as it is kept."""
-        said = text if self._redact is None else self._redact(text)
+        said: str | None = None
+        if self._full:
+            try:
+                said = one.text if self._redact is None else self._redact(one.text)
+            except Exception:  # a function of anyone's: what it could not clean is not kept
+                log.exception("a text was not kept, as the redaction failed")
+        d = one.decision
         return Entry(
-            time.time(),
-            id,
-            bundle,
-            mode,
-            hashlib.blake2b(text.encode(errors="replace"), key=self._salt, digest_size=16).hexdigest(),
-            said if self._full else None,
-            decision.label,
-            decision.confidence,
-            decision.tier,
-            decision.cost,
-            decision.latency,
-            decision.fallback,
-            json.dumps([asdict(step) for step in decision.trace], ensure_ascii=False),
-            llm,
+            one.at,
+            one.id,
+            one.bundle,
+            one.mode,
+            hashlib.blake2b(one.text.encode(errors="replace"), key=self._salt, digest_size=16).hexdigest(),
+            said,
+            d.label,
+            d.confidence,
+            d.tier,
+            d.cost,
+            d.latency,
+            d.fallback,
+            json.dumps([asdict(step) for step in d.trace], ensure_ascii=False),
+            one.llm,
+            one.review,
+            one.reference.digits([one.text])[0] if one.reference is not None and one.reference.texts else None,
         )
 
-    def put(self, entries: Sequence[Entry]) -> bool:
+    def holds(self, id: str) -> bool:
+        """Whether a decision was logged, or waits to be; it reads files, so it does not belong on the event loop."""
+        return id in self._waiting or self._is_written(id)
+
+    def _is_written(self, id: str) -> bool:
+        with closing(sqlite3.connect(f"file:{self.folder / CURRENT}?mode=ro", uri=True)) as file:
+            if file.execute("SELECT 1 FROM decisions WHERE id = ?", (id,)).fetchone():
+                return True
+        only = [("id", "=", id)]  # ids rise with time, so most files are passed over by their bounds
+        return any(len(pq.read_table(p, columns=["id"], filters=only)) for p in _rotated(self.folder))
+
+    def put(self, entries: Sequence[Pending]) -> bool:
         """Put decisions into the queue if there is room now; returns whether there was."""
         if self._queue.qsize() + len(entries) > QUEUE:
             return False
         for entry in entries:
+            self._waiting.add(entry.id)
             self._queue.put_nowait(entry)
         return True
 
-    def put_patiently(self, entries: Sequence[Entry]) -> None:
+    def put_patiently(self, entries: Sequence[Pending]) -> None:
         """Put decisions into the queue, waiting a moment for room; what finds none is dropped and counted."""
         until = time.monotonic() + PATIENCE
         for number, entry in enumerate(entries):
+            self._waiting.add(entry.id)
             try:
                 self._queue.put(entry, timeout=max(0.0, until - time.monotonic()))
             except queue.Full:
+                self._waiting.discard(entry.id)
                 self.dropped += len(entries) - number
                 return
 
@@ -191,7 +255,7 @@ class DecisionLog:
             while len(batch) < AT_ONCE and batch[-1] is not None and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             going = batch[-1] is not None
-            rows = [tuple(getattr(e, c) for c in COLUMNS) for e in batch if e is not None]
+            rows = [astuple(self._kept(e)) for e in batch if e is not None]
             tries = 0
             while not self._write(rows):  # a full disk: said by the server, and tried again while the queue has room
                 tries += 1
@@ -199,6 +263,7 @@ class DecisionLog:
                     self.dropped += len(rows)
                     break
                 time.sleep(RETRY)
+            self._waiting.difference_update(row[1] for row in rows)
         self._file.close()
 
     def _write(self, rows: list[tuple[object, ...]]) -> bool:
@@ -240,14 +305,32 @@ def read_log(folder: str | Path) -> pa.Table:
         If there is no log.
     """
     folder = Path(folder)
-    tables = [pq.read_table(p, schema=SCHEMA) for p in sorted(folder.glob("decisions-*.parquet"))]
+    current = []
+    # first what is not rotated yet: a rotation meanwhile shows rows twice, which are then dropped, and loses none
     if (folder / CURRENT).exists():
-        with closing(sqlite3.connect(f"file:{folder / CURRENT}?mode=ro", uri=True)) as file:
-            tables.append(_table(file))
+        try:
+            with closing(sqlite3.connect(f"file:{folder / CURRENT}?mode=ro", uri=True)) as file:
+                current = [_table(file)]
+        except sqlite3.Error as error:
+            raise HybridError(f"The log in {str(folder)!r} cannot be read: {error}.") from error
+    try:
+        tables = [*(_as_now(pq.read_table(p)) for p in _rotated(folder)), *current]
+    except (OSError, pa.ArrowException) as error:
+        raise HybridError(f"The log in {str(folder)!r} cannot be read: {error}.") from error
     if not tables:
         raise HybridError(f"There is no log in {str(folder)!r}: name the folder that was given as --log.")
     whole = pa.concat_tables(tables)
     return whole.filter(pa.array(list(_new(whole["id"].to_pylist())), pa.bool_()))
+
+
+def _rotated(folder: Path) -> list[Path]:
+    return sorted(folder.glob("decisions-*.parquet"))
+
+
+def _as_now(table: pa.Table) -> pa.Table:
+    """Return a table of an older version with the columns of today; those that it lacks are null."""
+    none = pa.nulls(len(table))
+    return pa.table({f.name: table[f.name] if f.name in table.column_names else none for f in SCHEMA}).cast(SCHEMA)
 
 
 def _new(ids: Iterable[str]) -> Iterator[bool]:
@@ -258,13 +341,20 @@ def _new(ids: Iterable[str]) -> Iterator[bool]:
 
 
 def _table(file: sqlite3.Connection) -> pa.Table:
-    rows = file.execute(f"SELECT {', '.join(COLUMNS)} FROM decisions ORDER BY rowid").fetchall()
-    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
-    arrays = [
-        pa.array([bool(v) for v in values] if name == "fallback" else list(values), SCHEMA.field(name).type)
-        for name, values in zip(COLUMNS, columns, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    known = _columns(file)
+    rows = file.execute(f"SELECT {', '.join(known)} FROM decisions ORDER BY rowid").fetchall()
+    columns = zip(*rows, strict=True) if rows else ([] for _ in known)
+    arrays = {
+        name: pa.array([bool(v) for v in values] if name == "fallback" else list(values), SCHEMA.field(name).type)
+        for name, values in zip(known, columns, strict=True)
+    }
+    return _as_now(pa.table(arrays))
+
+
+def _columns(file: sqlite3.Connection) -> list[str]:
+    """Return the columns that a file has; one of an older version lacks some."""
+    found = {row[1] for row in file.execute("PRAGMA table_info(decisions)")}
+    return [c for c in COLUMNS if c in found]
 
 
 _INSERT = f"INSERT INTO decisions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -276,6 +366,9 @@ def _open(path: Path) -> sqlite3.Connection:
     file.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; a power cut, a second
     with file:
         file.execute(f"CREATE TABLE IF NOT EXISTS decisions ({', '.join(COLUMNS)})")
+        for name in [c for c in COLUMNS if c not in _columns(file)]:
+            file.execute(f"ALTER TABLE decisions ADD COLUMN {name}")
+        file.execute("CREATE INDEX IF NOT EXISTS by_id ON decisions (id)")
     return file
 
 

@@ -12,12 +12,11 @@ import os
 import re
 import signal
 import time
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import httpx2
 import prometheus_client as prometheus
@@ -28,11 +27,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, HybridError
+from hybrid.metrics.sequential import luck_of
 from hybrid.production import chat
-from hybrid.production.archive import read_files
+from hybrid.production.archive import digest_of
 from hybrid.production.binding import Server, Servers
-from hybrid.production.log import DecisionLog
-from hybrid.production.runtime import Answer, Decision, Model, Runtime, load
+from hybrid.production.bundle import load_bundle
+from hybrid.production.feedback import NONE_OF_THEM, Feedback, Source, new_id
+from hybrid.production.log import SECOND, DecisionLog
+from hybrid.production.runtime import Answer, Decision, Model, Runtime
 from hybrid.tiers.llm.replies import read_label
 
 Mode = Literal["live", "shadow", "canary"]
@@ -63,6 +65,11 @@ class Settings:
         The LLM's server, for requests that are passed on; None: there is none.
     upstream_model
         The model that is asked for at `upstream`; None: the one that the client names.
+    against
+        Path of another bundle over the same classes, to be compared with: live it decides the `share` of texts that
+        their hash picks, in shadow it decides every text beside the first. None: there is none.
+    review_share
+        Chance with which a decision is drawn for a review, by the hash of its id.
     log
         Folder of the decision log; None: nothing is kept.
     inside
@@ -81,6 +88,8 @@ class Settings:
     tokens: tuple[str, ...] = ()
     upstream: Server | None = None
     upstream_model: str | None = None
+    against: str | None = None
+    review_share: float = 0.0
     log: DecisionLog | None = None
     inside: re.Pattern[str] | None = None
     max_body: int = 1 << 20
@@ -102,6 +111,14 @@ class _Served:
         return f"{self.name}@{self.digest}"
 
 
+class _Decided(NamedTuple):
+    """A decision under its id, and the bundle that made it."""
+
+    id: str
+    decision: Decision
+    served: _Served
+
+
 class Classify(BaseModel):
     """What ``/classify`` takes: one text, or several."""
 
@@ -110,8 +127,18 @@ class Classify(BaseModel):
     text: str | list[str] = Field(description="One text, or a list of them.")
 
 
+class Correct(BaseModel):
+    """What ``/feedback`` takes: the id of a decision and the label that would have been right."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(max_length=100, description="As it came with the decision; of a chat, the completion's id.")
+    label: str | None = Field(max_length=1_000, description="One of the classes; null: none of them is right.")
+    source: Source = Field(default="report", description="review: somebody worked through the decisions drawn for it.")
+
+
 class Service:
-    """Decides for a server: one bundle at a time, exchanged without losing a request.
+    """Decides for a server: one bundle at a time, exchanged without losing a request, or two that are compared.
 
     Raises
     ------
@@ -128,24 +155,42 @@ class Service:
         self._beside: set[asyncio.Task[None]] = set()
         self._client: httpx2.AsyncClient | None = None
         self.metrics = _Metrics()
-        self.served = self._load()
+        if settings.against is not None and settings.mode == "canary":
+            raise BundleError("--against goes with --mode live or shadow: as a canary there is the LLM beside already.")
+        self.served, self.against = self._load_all()
 
-    def _load(self) -> _Served:
+    def _load_all(self) -> tuple[_Served, _Served | None]:
+        first = self._load(self.settings.bundle)
+        if self.settings.against is None:
+            return first, None
+        second = self._load(self.settings.against)
+        if set(first.runtime.classes) != set(second.runtime.classes):
+            raise BundleError("--against: the two bundles do not have the same classes, so nothing can be compared.")
+        if first.digest == second.digest:
+            raise BundleError("--against: the two are the same bundle.")
+        return first, second
+
+    def _load(self, path: str) -> _Served:
         s = self.settings
-        files = read_files(s.bundle)
-        digest = hashlib.sha256(files["manifest.json"]).hexdigest()[:12]
-        runtime = load(s.bundle, models=s.models, servers=s.servers, trust=s.trust, deadline=s.deadline)
+        digest = digest_of(path)
+        bundle = load_bundle(path, trust=s.trust)
+        models, servers = s.models or {}, s.servers
+        if s.against is not None:  # what is given for both may be of no use to one
+            asked = (*bundle.external, *bundle.llms)
+            models = {n: m for n, m in models.items() if n in asked}
+            servers = {n: one for n, one in servers.items() if n in (*asked, *bundle.models)}
+        runtime = Runtime(bundle, models, servers=servers, deadline=s.deadline)
         dear = [t.name for t in runtime.policy.tiers if t.kind == "llm" or t.name in runtime.bundle.llms]
         strong = dear[-1] if dear else runtime.policy.names[-1] if runtime.bundle.external else None
         if s.mode != "live" and strong is None:
             raise BundleError(f"--mode {s.mode} compares with the LLM, and this policy asks none. Serve it live.")
-        self.metrics.promised(runtime.bundle.evidence, f"{Path(s.bundle).stem}@{digest}")
-        return _Served(runtime, digest, Path(s.bundle).stem, strong)
+        self.metrics.promised(bundle.evidence, f"{Path(path).stem}@{digest}")
+        return _Served(runtime, digest, Path(path).stem, strong)
 
     async def reload(self) -> str:
         """Load the bundle anew and serve it from the next request on; one that cannot be loaded changes nothing."""
-        fresh = await asyncio.to_thread(self._load)
-        old, self.served = self.served, fresh
+        fresh, second = await asyncio.to_thread(self._load_all)
+        old, self.served, self.against = self.served, fresh, second
         log.info("now serving %s instead of %s", fresh.title, old.title)
         return fresh.title
 
@@ -162,38 +207,57 @@ class Service:
         """Whether the policy answers a text, under the mode."""
         if self.settings.mode != "canary":
             return self.settings.mode == "live"
-        return int(hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8], 16) < self.settings.share * 2**32
+        return _share_of(text) < self.settings.share
 
-    async def classify(self, texts: list[str]) -> list[tuple[str, Decision]]:
+    def bundle_for(self, text: str) -> _Served:
+        """Return the bundle that decides a text, where two are compared."""
+        second = self.against
+        if second is None or self.settings.mode != "live" or _share_of(f"against {text}") >= self.settings.share:
+            return self.served
+        return second
+
+    async def classify(self, texts: list[str]) -> list[_Decided]:
         """Decide texts, each under an id of its own; in shadow the answers are the LLM's."""
-        served = self.served
-        live = [self.is_live(t) for t in texts]
-        out: list[tuple[str, Decision]] = [("", None)] * len(texts)  # type: ignore[list-item]
-        for answers_client, decide in ((True, self._live), (False, self._shadow)):
-            at = [i for i, is_live in enumerate(live) if is_live == answers_client]
-            if at:
-                for i, one in zip(at, await decide(served, [texts[i] for i in at]), strict=True):
-                    out[i] = one
-        return out
+        parts: dict[tuple[bool, str], tuple[_Served, list[int]]] = {}
+        for i, text in enumerate(texts):
+            served = self.bundle_for(text)
+            parts.setdefault((self.is_live(text), served.digest), (served, []))[1].append(i)
+        out: dict[int, _Decided] = {}
+        for (live, _), (served, at) in parts.items():
+            found = await (self._live if live else self._shadow)(served, [texts[i] for i in at])
+            out |= {i: _Decided(*one, served) for i, one in zip(at, found, strict=True)}
+        return [out[i] for i in range(len(texts))]
 
     async def _live(self, served: _Served, texts: list[str]) -> list[tuple[str, Decision]]:
-        ids = [uuid.uuid4().hex for _ in texts]
+        ids = [new_id() for _ in texts]
         decisions = await served.runtime.batch(texts)
         await self._note(served, ids, texts, decisions, "live", [None] * len(texts))
         return list(zip(ids, decisions, strict=True))
 
     async def _shadow(self, served: _Served, texts: list[str]) -> list[tuple[str, Decision]]:
         """Ask the LLM about every text and answer so; the policy decides beside it, with the LLM's very answers."""
-        ids = [uuid.uuid4().hex for _ in texts]
+        ids = [new_id() for _ in texts]
         asked, beside = await served.runtime.beside(str(served.strong), texts)
-        await self._note(served, ids, texts, beside, "shadow", [d.label for d in asked])
+        said = [d.label for d in asked]
+        await self._note(served, ids, texts, beside, "shadow", said)
+        await self._note_second(ids, texts, [Answer(d.label, cost=d.cost) for d in asked])
         return list(zip(ids, asked, strict=True))
 
-    async def decide_beside(self, served: _Served, text: str, label: str | None, cost: float) -> None:
+    async def decide_beside(self, served: _Served, id: str, text: str, label: str | None, cost: float) -> None:
         """Decide a text that the LLM upstream has answered, for the log alone."""
         said = Answer(label, cost=cost)
         (decision,) = await served.runtime.knowing(str(served.strong), [said], [text])
-        await self._note(served, [uuid.uuid4().hex], [text], [decision], "shadow", [label])
+        await self._note(served, [id], [text], [decision], "shadow", [label])
+        await self._note_second([id], [text], [said])
+
+    async def _note_second(self, ids: list[str], texts: list[str], said: list[Answer]) -> None:
+        """Decide with the bundle that is compared with, as it would have, and log it beside the first."""
+        second, kept = self.against, self.settings.log
+        if second is None or kept is None:
+            return
+        decisions = await second.runtime.knowing(str(second.strong), said, texts)
+        labels = [one.label for one in said]
+        await self._log(second, [i + SECOND for i in ids], texts, decisions, "shadow", labels)
 
     def later(self, work: Any) -> None:
         """Do something after the answer has left; a stop waits for it."""
@@ -215,15 +279,60 @@ class Service:
             self.metrics.count(decision, served.title, mode)
             self._recent.append(any(s.tier == last for s in decision.trace))
         self.metrics.escalation(sum(self._recent) / len(self._recent) if self._recent else 0.0)
+        await self._log(served, ids, texts, decisions, mode, llm)
+
+    async def _log(
+        self,
+        served: _Served,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        decisions: Sequence[Decision],
+        mode: str,
+        llm: Sequence[str | None],
+    ) -> None:
         kept = self.settings.log
-        if kept is not None:
-            entries = [
-                kept.entry(t, d, id=i, bundle=served.digest, mode=mode, llm=said)
-                for i, t, d, said in zip(ids, texts, decisions, llm, strict=True)
-            ]
-            if not kept.put(entries):
-                await asyncio.to_thread(kept.put_patiently, entries)
-            self.metrics.log(kept)
+        if kept is None:
+            return
+        entries = [
+            kept.entry(
+                t,
+                d,
+                id=i,
+                bundle=served.digest,
+                mode=mode,
+                llm=said,
+                review=self.settings.review_share if self.is_drawn(i) else 0.0,
+                reference=served.runtime.bundle.reference,
+            )
+            for i, t, d, said in zip(ids, texts, decisions, llm, strict=True)
+        ]
+        if not kept.put(entries):
+            await asyncio.to_thread(kept.put_patiently, entries)
+        self.metrics.log(kept)
+
+    def is_drawn(self, id: str) -> bool:
+        """Whether a decision is drawn for a review, by its id: what it says has no influence on that."""
+        share = self.settings.review_share
+        return share > 0 and bool(luck_of([id.removesuffix(SECOND)])[0] < share)
+
+    def correct(self, given: Correct) -> Response:
+        """Keep the right label of a decision; reads and writes files."""
+        kept = self.settings.log
+        if kept is None:
+            return _problem(409, "There is no log that a correction could belong to: start the server with --log.")
+        id = given.id.removeprefix("chatcmpl-")
+        label = NONE_OF_THEM
+        if given.label is not None:
+            classes = self.served.runtime.classes
+            code = matcher(classes)(given.label)
+            if code < 0:
+                some = ", ".join(classes[:20])
+                return _problem(422, f"{given.label[:100]!r} is none of the classes ({some}); null says none is right.")
+            label = classes[code]
+        if not kept.holds(id):
+            return _problem(404, f"No decision {id!r} is in this server's log: send the id that came with the answer.")
+        stored = Feedback(kept.folder).put(id, label, source=given.source)
+        return JSONResponse({"id": id, "label": label or None, "source": given.source, "stored": stored})
 
     def upstream(self) -> tuple[httpx2.AsyncClient, Server] | None:
         """Return a client of the LLM's server, and the server; None where there is none."""
@@ -239,11 +348,17 @@ class Service:
         """Finish what is decided beside, write the log, and close the connections."""
         if self._beside:
             await asyncio.wait(self._beside, timeout=self.settings.deadline)
-        await self.served.runtime.close()
+        for served in filter(None, (self.served, self.against)):
+            await served.runtime.close()
         if self._client is not None:
             await self._client.aclose()
         if self.settings.log is not None:
             await asyncio.to_thread(self.settings.log.close)
+
+
+def _share_of(text: str) -> float:
+    """Return a number in [0, 1) that is always the same for a text."""
+    return int(hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8], 16) / 2**32
 
 
 class _Metrics:
@@ -338,8 +453,10 @@ def build(settings: Settings) -> FastAPI:
         texts = [asked.text] if isinstance(asked.text, str) else asked.text
         if len(texts) > settings.max_batch:
             return _problem(413, f"{len(texts)} texts are more than the {settings.max_batch} of one request here.")
-        bundle = service.served.title
-        found = [{"id": i, **asdict(d), "bundle": bundle} for i, d in await service.classify(texts)]
+        found = [
+            {"id": i, **asdict(d), "bundle": served.title, "review": service.is_drawn(i)}
+            for i, d, served in await service.classify(texts)
+        ]
         return JSONResponse(found[0] if isinstance(asked.text, str) else {"decisions": found})
 
     @app.post("/v1/chat/completions")
@@ -359,7 +476,7 @@ def build(settings: Settings) -> FastAPI:
             return await _pass_on(service, raw, body, None)
         if not service.is_live(question.text) and settings.upstream is not None:
             return await _pass_on(service, raw, body, question)
-        ((id, decision),) = await service.classify([question.text])
+        ((id, decision, served),) = await service.classify([question.text])
         if decision.label not in question.spelling and settings.upstream is not None:
             return await _pass_on(service, raw, body, None)  # the class that was decided is not among those offered
         whole = chat.completion(
@@ -373,6 +490,14 @@ def build(settings: Settings) -> FastAPI:
             return JSONResponse(whole)
         with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return StreamingResponse(iter(chat.chunks(whole, with_usage=with_usage)), media_type="text/event-stream")
+
+    @app.post("/feedback")
+    async def feedback(request: Request) -> Response:
+        try:
+            given = Correct.model_validate_json(await request.body())
+        except ValidationError as error:
+            return _problem(422, f'{error.errors()[0]["msg"]}: send {{"id": "…", "label": "…"}}.')
+        return await asyncio.to_thread(service.correct, given)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -394,6 +519,12 @@ def build(settings: Settings) -> FastAPI:
         return PlainTextResponse(
             prometheus.generate_latest(service.metrics.registry), media_type=prometheus.CONTENT_TYPE_LATEST
         )
+
+    @app.get("/admin/where")
+    async def where() -> dict[str, str | None]:
+        kept = settings.log
+        paths = {"bundle": settings.bundle, "against": settings.against, "log": None if kept is None else kept.folder}
+        return {name: None if path is None else str(Path(path).absolute()) for name, path in paths.items()}
 
     @app.post("/admin/reload")
     async def reload() -> Response:
@@ -438,7 +569,9 @@ async def _pass_on(service: Service, raw: bytes, body: dict[str, Any], question:
         await answer.aclose()
         return _problem(502, "The LLM's server sends callers on to another address, which is not followed.")
     kept = {k: v for k, v in answer.headers.items() if k.lower() in ("content-type", "retry-after", "x-request-id")}
-    served = service.served
+    served, id = service.served, new_id()
+    if question is not None:
+        kept["x-hybrid-decision"] = id  # what a correction would name
 
     async def through() -> AsyncIterator[bytes]:
         parts = []
@@ -453,7 +586,7 @@ async def _pass_on(service: Service, raw: bytes, body: dict[str, Any], question:
             await answer.aclose()
             if question is not None and answer.status_code == 200:
                 label, cost = _said(b"".join(parts), question, served)
-                service.later(service.decide_beside(served, question.text, label, cost))
+                service.later(service.decide_beside(served, id, question.text, label, cost))
 
     return StreamingResponse(through(), answer.status_code, kept)
 

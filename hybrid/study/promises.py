@@ -10,7 +10,8 @@ import numpy as np
 
 from hybrid.metrics.summary import share
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
-from hybrid.routing.engine import Policy
+from hybrid.production.reference import Reference, fit_reference
+from hybrid.routing.engine import Policy, replay
 from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
 from hybrid.tuning import SELECTIVE, Certificate, Goal, Labelled, Recommendation, contradiction, covers
@@ -154,6 +155,24 @@ def evidence(study: Study, policy: Policy) -> dict[str, Any]:
         "certificate": _certificate(study, policy),
         "notes": [f"{n.what} {n.done}" for n in study.notes],
     }
+
+
+def reference(study: Study, policy: Policy) -> Reference:
+    """Return what production is to be compared with: test rows, in categories that are taken from tune rows.
+
+    Where test has no answers, every other tune row stands in.
+    """
+    found, texts = {side: study.graded(policy.names, side) for side in ("tune", "test")}, study.dataset.texts
+    sides = {side: (on.outcomes(policy), on.rows) for side, on in found.items() if len(on)}
+    name, (outcomes, rows) = sides.popitem()  # test, where it has answers
+    if sides:
+        before = sides.popitem()[1]
+    else:
+        halves = [np.arange(first, len(rows), 2) for first in (0, 1)]
+        table = found[name].predictions
+        before, (outcomes, rows) = ((replay(policy, table.take(half)), rows[half]) for half in halves)
+    read = [None if texts is None else list(texts[some]) for some in (before[1], rows)]
+    return fit_reference(policy, (before[0], read[0]), (outcomes, read[1]), n_classes=len(study.classes), side=name)
 
 
 def lines(study: Study, policy: Policy) -> list[str]:

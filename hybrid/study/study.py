@@ -756,6 +756,7 @@ class Study:
             measured={
                 n: self.answers.as_answered(n)[1].cost[on.rows] for n in dict(self._terms.prices) if n in policy.names
             },
+            reference=promises.reference(self, policy),
         )
         if path is not None:
             Path(path).write_bytes(content)

@@ -18,7 +18,8 @@ from hybrid.data.opening import SUFFIXES
 from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
 from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
-from hybrid.routing.engine import Outcomes, Policy, answering, replay, route
+from hybrid.production.reference import watched
+from hybrid.routing.engine import Outcomes, Policy, replay, route
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels, Rows
 from hybrid.study.study import Study
 from hybrid.tiers import LocalModel
@@ -116,11 +117,6 @@ def check(study: Study, policy: Policy, texts: list[str]) -> Checked:
     # a flood of copies is what is to be seen, so production's texts are not grouped
     found = drift(labelled, production, n_classes=len(study.dataset.classes), groups=(groups, None))
     return Checked(found, labelled[0], production[0])
-
-
-def watched(policy: Policy) -> str:
-    """Return the tier whose confidence is compared: the first that gives labels, for a gate tells little of a text."""
-    return answering(policy.tiers)[0].name
 
 
 def _labelled(study: Study, policy: Policy) -> tuple[tuple[Floats, Bools, Labels], Rows]:
