@@ -9,6 +9,7 @@ from hybrid.dashboard import controls, views, wording
 from hybrid.dashboard.export import export, report, shift_panel
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
+from hybrid.study import promises
 from hybrid.study.naming import named
 
 place = controls.open_page("Export")
@@ -21,7 +22,23 @@ picked = st.selectbox(
     list(choices),
     format_func=lambda name: f"{'Set on Tune' if name == 'current' else name} · {wording.describe(choices[name])}",
 )
-policy = choices[picked]
+policy = chosen = choices[picked]
+moved = study.at_share(policy)
+if moved is not None:
+    last = inert(policy.names[-1])
+    if st.toggle(
+        f"Keep the share that is sent on to {last}: **{wording.percent(moved.promised)}**, as on tune",
+        key="export_share",
+        help="The models that ship are a little surer than those that answered the tune rows, which were fitted on a "
+        "part of them. This moves the thresholds so that the share stays, read off the test rows without their labels.",
+    ):
+        policy = moved.policy
+        st.caption(f":material/local_shipping: {inert(moved.words)} Thresholds: {inert(wording.describe(policy))}.")
+        if promises.certificate_for(study, chosen) is not None and promises.certificate_for(study, policy) is None:
+            st.warning(
+                "The certificate is of the thresholds as chosen and does not cover these: the bundle goes without it.",
+                icon=":material/verified_off:",
+            )
 summary, test = (views.summary(study, policy, side) for side in ("tune", "test"))
 if summary is None:
     st.warning("No tune row has an answer from every tier of this policy. Pick other tiers on Tune.")
@@ -49,7 +66,7 @@ with st.container(border=True):
             key="export_on_failure",
         )
     try:
-        content = export.bundle(study, policy, on_failure=on_failure)
+        content = export.bundle(study, policy, on_failure=on_failure, chosen=chosen)
     except HybridError as error:
         st.error(inert(error), icon=":material/error:")
         st.stop()

@@ -1,6 +1,7 @@
 """Learned confidence: how likely an answer is right; the same on every screen, in a bundle and in production."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from hybrid.production.bundle import load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
 from hybrid.routing.table import UNKNOWN, Answers
+from hybrid.study.shipping import at_share
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.confidence import MANY, fit_confidence
@@ -129,6 +131,26 @@ def test_a_project_that_is_opened_again_is_as_sure(study, tmp_path):
     assert shipped.graded_accuracy + shipped.accuracy.value == pytest.approx(on_test)
     assert shipped.escalation.low < shipped.escalation.value < shipped.escalation.high
     assert "models that ship" in shipped.words
+
+
+@pytest.mark.parametrize("cuts", [(0.8,), (0.95, 0.6)])
+def test_what_ships_may_send_on_the_share_that_was_promised_whatever_the_labels_of_test(study, cuts):
+    names = ("classifier", "mute", "proud")[: len(cuts) + 1]
+    policy = Policy(Cascade(cuts), tuple(study.column(n)[0] for n in names))
+    moved = study.at_share(policy)
+    assert moved.policy != policy
+    sent = {s: study.measure(moved.policy, s).outcomes.asked.mean(axis=0) for s in ("tune", "test")}
+    wanted = study.measure(policy, "tune").outcomes.asked.mean(axis=0)
+    off, before = sent["test"] - wanted, study.measure(policy, "test").outcomes.asked.mean(axis=0) - wanted
+    assert moved.after.value == sent["test"][-1]
+    assert np.abs(off).max() < min(0.02, np.abs(before).max())
+    content = study.export(moved.policy, chosen=policy)
+    assert load_bundle(content).policy == moved.policy
+    said = json.loads(part(content, "evidence.json"))["set_for_share"]
+    assert said["chosen"]["parameters"]["thresholds"] == list(cuts)
+    assert said["words"] == moved.words
+    tune, test = (study.graded(names, s) for s in ("tune", "test"))
+    assert at_share(policy, tune, replace(test, truth=test.truth[::-1])).policy == moved.policy
 
 
 def test_no_rows_own_label_speaks_for_it():

@@ -203,6 +203,12 @@ def test_pins_are_compared_and_exported(tune, monkeypatch):
     assert not tune.exception
     assert "hybrid.load" in tune.code[0].value
     assert all(f'"{name}"' in tune.code[0].value for name in tune.session_state["study"].external())
+    next(s for s in tune.selectbox if s.label == "Policy").set_value("pin B").run()
+    moved = study.at_share({p.name: p.policy for p in study.pinned}["B"])
+    tune.toggle(key="export_share").set_value(True).run()
+    assert not tune.exception
+    assert json.loads(tune.json[0].value)["parameters"]["threshold"] == moved.policy.pattern.threshold
+    assert any(moved.words in c.value for c in tune.caption)
 
 
 @pytest.mark.usefixtures("uncached")

@@ -132,8 +132,14 @@ def misses(study: Study, policy: Policy, goal: Goal, *, among: int = 1) -> Contr
     return contradiction(policy, goal, on, test, sides[1].summary, level=ALARM / among) if kept else None
 
 
-def evidence(study: Study, policy: Policy) -> dict[str, Any]:
-    """Return what a policy rests on, as JSON values: data, split, numbers with intervals, what is simulated."""
+def evidence(study: Study, policy: Policy, *, chosen: Policy | None = None) -> dict[str, Any]:
+    """Return what a policy rests on, as JSON values: data, split, numbers with intervals, what is simulated.
+
+    Parameters
+    ----------
+    chosen
+        The policy that it was chosen as, where its thresholds were moved for the models that ship.
+    """
     dataset, split = study.dataset, study.split
     measured = {side: study.measure(policy, side) for side in ("tune", "test")}
     shipped = study.shipping(policy)
@@ -151,6 +157,7 @@ def evidence(study: Study, policy: Policy) -> dict[str, Any]:
         "assumed": study.terms.plain(),
         "metrics": {side: plain(m.summary) if m.n_rows else None for side, m in measured.items()},
         "shipped_minus_graded": None if shipped is None else plain(shipped),
+        "set_for_share": _set_for_share(study, policy, chosen),
         "suggestion": _suggestion(suggestion_for(study, policy)),
         "certificate": _certificate(study, policy),
         "notes": [f"{n.what} {n.done}" for n in study.notes],
@@ -185,6 +192,14 @@ def lines(study: Study, policy: Policy) -> list[str]:
     if certificate is not None:
         said.append(f"Certified. {certificate.words}")
     return said + against(study, policy)
+
+
+def _set_for_share(study: Study, policy: Policy, chosen: Policy | None) -> dict[str, Any] | None:
+    found = None if chosen is None else study.at_share(chosen)
+    if found is None or found.policy != policy:
+        return None
+    said: dict[str, Any] = plain(found, study.classes)
+    return said | {"words": found.words}
 
 
 def _suggestion(found: Recommendation | None) -> dict[str, Any] | None:

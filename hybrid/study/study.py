@@ -28,7 +28,7 @@ from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Progress, Recording, TierConfidence, record
 from hybrid.study.graded import Graded, alone
 from hybrid.study.measurement import Measurement
-from hybrid.study.shipping import Shipping, shipping
+from hybrid.study.shipping import AtShare, Shipping, at_share, shipping
 from hybrid.study.terms import Terms
 from hybrid.study.tier_columns import TierColumns
 from hybrid.study.unlabelled import NextLabels, answered, laid_out, sampled, unlabelled_rows
@@ -575,6 +575,15 @@ class Study:
             ("shipping", repr(policy)), lambda: shipping(policy, on, self.evidence.again, self.split.test)
         )
 
+    def at_share(self, policy: Policy | None = None) -> AtShare | None:
+        """Return a policy with thresholds at which the models that ship send on the share of texts promised on tune.
+
+        None where nothing moves. Export it with `chosen`, so that the bundle's evidence says what was done.
+        """
+        policy = self._at_hand(policy)
+        tune, test = (self.graded(policy.names, side) for side in ("tune", "test"))
+        return test.remember(("at share", repr(policy)), lambda: at_share(policy, tune, test))
+
     def compare(self, policies: Sequence[Policy], side: str = "test") -> list[tuple[Summary, PairedDifference | None]]:
         """Measure policies on the rows that all of their tiers answered; each also against the first.
 
@@ -728,8 +737,14 @@ class Study:
         path: str | Path | None = None,
         *,
         on_failure: OnFailure = "best_so_far",
+        chosen: Policy | None = None,
     ) -> bytes:
         """Pack a policy as a bundle that runs in production; returns its bytes, and writes them where a path is given.
+
+        Parameters
+        ----------
+        chosen
+            The policy as it was chosen on tune, where `at_share` moved its thresholds for the models that ship.
 
         Raises
         ------
@@ -749,7 +764,7 @@ class Study:
             models=self.models,
             texts=[str(t) for t in texts[on.rows]],
             recorded=replace(on.predictions, confidence=np.column_stack(own)),
-            evidence=promises.evidence(self, policy),
+            evidence=promises.evidence(self, policy, chosen=chosen),
             llms=self.llm_models,
             confidences={name: model for name, model in learned.items() if model is not None},
             on_failure=on_failure,

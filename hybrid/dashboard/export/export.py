@@ -23,14 +23,19 @@ ON_FAILURE: dict[OnFailure, str] = {
 }
 
 
-def bundle(study: Study, policy: Policy, *, on_failure: OnFailure = "best_so_far") -> bytes:
-    """Pack a policy."""
-    return _bundle(study.token, repr((policy, promises.evidence(study, policy))), on_failure, study, policy)
+def bundle(
+    study: Study, policy: Policy, *, on_failure: OnFailure = "best_so_far", chosen: Policy | None = None
+) -> bytes:
+    """Pack a policy; `chosen` is what it was chosen as where its thresholds were moved, see `Study.at_share`."""
+    what = repr((policy, promises.evidence(study, policy, chosen=chosen)))
+    return _bundle(study.token, what, on_failure, study, policy, chosen)
 
 
 @st.cache_data(scope="session", max_entries=20, show_spinner="Packing …")
-def _bundle(key: str, policy: str, on_failure: OnFailure, _study: Study, _policy: Policy) -> bytes:
-    return _study.export(_policy, on_failure=on_failure)
+def _bundle(
+    key: str, policy: str, on_failure: OnFailure, _study: Study, _policy: Policy, _chosen: Policy | None
+) -> bytes:
+    return _study.export(_policy, on_failure=on_failure, chosen=_chosen)
 
 
 def asked(study: Study, policy: Policy) -> list[LLMSettings]:
