@@ -196,6 +196,19 @@ def test_the_card_says_what_the_study_says(sample_fitted, monkeypatch):
     assert study.policy == said.policy
 
 
+def test_one_tier_alone_that_is_recommended_is_at_hand_and_tune_offers_what_can_be_dragged():
+    study = two_models(900, price=0.003)
+    found = study.aside().recommend(seconds=2)
+    study.suggested = Suggested(study.terms, replace(found, policy=study.llm_alone))
+    at = open_page("pages/1_Tune.py", study)
+    assert not at.exception
+    assert study.policy == study.llm_alone
+    at.button(key="try").click().run()
+    assert not at.exception
+    assert study.policy.names == ("small", "big")
+    assert not study.policy.simulated
+
+
 def test_compare_takes_over_what_the_card_has_found(searched):
     study, found = searched
     study.suggested = Suggested(study.terms, found)
