@@ -17,10 +17,12 @@ from hybrid.dashboard.tune import (
     threshold_line,
 )
 from hybrid.dashboard.tune.axes import Axis
+from hybrid.metrics.curve import Surface, with_threshold
 from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER
+from hybrid.study.graded import held
 from hybrid.study.study import Study
 
 MAP_LEVELS = 41  # of each threshold; those of the data's own confidences come on top
@@ -192,11 +194,21 @@ with axes_here:
 line = lines[which]
 view = views.threshold(study, policy, line, scale_name)
 assert view is not None  # there is a summary
-figure, curve, axis = view
+plain, curve, axis = view
 star = start.star_of(best, line)
-figure = go.Figure(certify_panel.mark(figure, axis, certificate)).update_layout(height=HEIGHT)
-if star is not None:
-    charts.add_star(figure, float(axis.position([star])[0]), axis.range)
+fixed = (study.token, held(policy, line), line.title, scale_name, star, views.is_dark())
+
+
+def draw_curves() -> go.Figure:
+    """Draw the curves with what stands still while the line moves."""
+    figure = go.Figure(certify_panel.mark(plain, axis, certificate)).update_layout(height=HEIGHT)
+    if star is not None:
+        charts.add_star(figure, float(axis.position([star])[0]), axis.range)
+    return figure
+
+
+certified = certificate and (certificate.lowest, certificate.highest)
+figure = views.once(repr(("curves", fixed, study.dataset.agreement_with, line.value is None, certified)), draw_curves)
 class_of = {class_table.slider_key(pattern, study.classes[x.index]): study.classes[x.index] for x in own}
 keys = {
     class_table.slider_key(pattern, study.classes[x.index]) if x in own else controls.slider_key(pattern, x): x
@@ -210,44 +222,64 @@ if line.value is None:
 else:
     shown, said, moving = views.along(study, policy, line, terms, beside)
     at = int(np.searchsorted(shown.threshold, line.value))
-    parts["line"] = threshold_line.line(
-        shown,
-        key=key_of[line],
-        label=line.title,
-        axis=axis,
-        panels=[(y, tint) for y, tint, _ in charts.panels(shown, dark=views.is_dark())],
-        live=said,
-        bars=moving.widths(),
-        star=star,
+    parts["line"] = views.once(
+        repr(("line", fixed, terms, beside)),
+        lambda: threshold_line.line(
+            shown,
+            key=key_of[line],
+            label=line.title,
+            axis=axis,
+            panels=[(y, tint) for y, tint, _ in charts.panels(shown, dark=views.is_dark())],
+            live=said,
+            bars=moving.widths(),
+            star=star,
+        ),
     )
 with flow_here:
     flow.draw(moving, at)
 if len(lines) > 1 and not own:
     other = next(x for x in lines if x is not line)
     pair = tuple(sorted((line, other), key=lines.index))
-    curves = [study.measure(policy, "tune").curve(x) for x in pair]
-    map_axes = tuple(Axis(scale_name, c) for c in curves)
-    levels = tuple(np.unique([*np.arange(MAP_LEVELS) / (MAP_LEVELS - 1), *c.thin(20).threshold, NEVER]) for c in curves)
-    surface, said, over = views.over(study, policy, pair, levels, beside, moving.parts)
     stars = tuple(start.star_of(best, x) for x in pair)
-    parts["map"] = threshold_line.map_(
-        surface,
-        keys=tuple(key_of[x] for x in pair),
-        label=" and ".join(x.title for x in pair),
-        axes=map_axes,
-        live=said,
-        bars=over,
-        stars=stars if None not in stars else None,
-    )
-    left, right = chart_here.columns([2, 3])
-    with left:
+    still = (study.token, held(policy, *pair), scale_name, stars, views.is_dark())
+
+    def read_map() -> tuple[tuple[Axis, ...], Surface, str]:
+        """Return the map's axes, its surface, and what its script needs."""
+        passed = policy  # every row reaches both thresholds: where they stand is not in the picture
+        for x in pair:
+            passed = with_threshold(passed, x.name, x.index, NEVER)
+        curves = [study.measure(passed, "tune").curve(x) for x in pair]
+        levels = tuple(
+            np.unique([*np.arange(MAP_LEVELS) / (MAP_LEVELS - 1), *c.thin(20).threshold, NEVER]) for c in curves
+        )
+        surface, said, over = views.over(study, policy, pair, levels, beside, moving.parts)
+        axes = tuple(Axis(scale_name, c) for c in curves)
+        part = threshold_line.map_(
+            surface,
+            keys=tuple(key_of[x] for x in pair),
+            label=" and ".join(x.title for x in pair),
+            axes=axes,
+            live=said,
+            bars=over,
+            stars=stars if None not in stars else None,
+        )
+        return axes, surface, part
+
+    map_axes, surface, parts["map"] = views.once(repr(("map", still, terms, beside, moving.parts)), read_map)
+
+    def draw_map() -> go.Figure:
+        """Draw the map with what stands still while its point moves."""
         drawn = charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair))
         if None not in stars:
             charts.add_star_to_map(drawn, [float(a.position([s])[0]) for a, s in zip(map_axes, stars, strict=True)])
+        drawn = charts.renamed(drawn, study.dataset.agreement_with)
+        return certify_panel.mark_map(drawn, map_axes, certificate).update_layout(height=HEIGHT)
+
+    path = certificate and (certificate.path, study.dataset.agreement_with)
+    left, right = chart_here.columns([2, 3])
+    with left:
         st.plotly_chart(
-            certify_panel.mark_map(
-                charts.renamed(drawn, study.dataset.agreement_with), map_axes, certificate
-            ).update_layout(height=HEIGHT),
+            views.once(repr(("map drawn", still, path)), draw_map),
             key="map",
             config={"displayModeBar": False},
             alt=f"Accuracy over {pair[0].title} and {pair[1].title}, with lines of equal cost. Drag the point.",

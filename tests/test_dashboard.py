@@ -16,6 +16,7 @@ from hybrid.dashboard import charts, state, trying, views, wording
 from hybrid.dashboard.data.rules_table import changed
 from hybrid.dashboard.export import export, report
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.tune import threshold_line
 from hybrid.data.columns import Columns
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
@@ -587,6 +588,8 @@ def test_the_report_leaves_the_chart_of_the_page_as_it_is(tune, monkeypatch):
 def test_moving_a_threshold_draws_no_chart_and_writes_no_tile_of_the_drag_again(tune, monkeypatch):
     monkeypatch.setattr(charts, "threshold_figure", None)  # would fail if it were called
     monkeypatch.setattr(views, "of_points", None)
+    monkeypatch.setattr(charts, "add_star", None)
+    monkeypatch.setattr(threshold_line, "line", None)
     (slider,) = (s for s in tune.slider if s.label == "Confidence threshold")
     moved = slider.set_value(0.5).run()
     assert not moved.exception

@@ -186,8 +186,7 @@ def test_what_the_script_gets_is_json_and_fits_together():
     live = of_points(shown, Terms())
     axis = Axis(axes.STRETCHED, curve)
     panels = [(y, tint) for y, tint, _ in charts.panels(shown)]
-    part = threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live)
-    json.dumps(part, allow_nan=False)
+    part = json.loads(threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live))
     assert {len(v) for v in part["live"].values()} == {len(at)} == {len(part["x"])} == {len(part["at"])}
     assert [p["axis"] for p in part["panels"]] == ["yaxis", "yaxis2", "yaxis3"]
     assert part["bottom"] == "yaxis4"

@@ -146,13 +146,16 @@ def threshold_figure(
 
 def add_star(figure: go.Figure, x: float, ends: tuple[float, float]) -> None:
     """Mark the recommended threshold: a star on the axis, and a dotted line through every panel."""
-    figure.add_vline(x=x, line={"color": YELLOW, "width": 1.5, "dash": "dot"}, layer="below", row="all", col=1)
+    dots = {"color": YELLOW, "width": 1.5, "dash": "dot"}
+    lines = [
+        {"type": "line", **_across("y", row), "xref": _ref("x", row), "x0": x, "x1": x, "line": dots, "layer": "below"}
+        for row in range(1, 5)
+    ]
     at = {"x": x, "xref": "x4", "yref": "y4 domain", "showarrow": False}
-    figure.add_annotation(**at, y=0, yanchor="middle", text="★", font={"size": 20, "color": YELLOW})
+    star = {**at, "y": 0, "yanchor": "middle", "text": "★", "font": {"size": 20, "color": YELLOW}}
     right = x < (ends[0] + ends[1]) / 2
-    figure.add_annotation(
-        **at, y=1, yanchor="top", text="recommended", xanchor="left" if right else "right", xshift=5 if right else -5
-    )
+    side = {"xanchor": "left", "xshift": 5} if right else {"xanchor": "right", "xshift": -5}
+    _draw(figure, lines, [star, {**at, "y": 1, "yanchor": "top", "text": "recommended", **side}])
 
 
 def add_star_to_map(figure: go.Figure, place: Sequence[float]) -> None:
@@ -236,23 +239,44 @@ def _draw_references(
 ) -> None:
     inset = 0.002 * (ends[1] - ends[0])
     by_accuracy = sorted(references.alone.items(), key=lambda item: item[1][1])
+    dash = {"color": GREY, "width": 1, "dash": "dash"}
+    lines, notes = [], []
     for i, (name, (cost, accuracy)) in enumerate(by_accuracy):
         mark = " (simulated)" if name in simulated else ""
         side = "right" if i % 2 else "left"
-        for row, y, text in ((1, accuracy, f"{in_figure(name)} alone{mark} {accuracy:.1%}"), (3, cost, None)):
-            figure.add_hline(y=y, line={"color": GREY, "width": 1, "dash": "dash"}, row=row, col=1)
-            if text:
-                figure.add_annotation(
-                    x=ends[0] + inset if side == "left" else ends[1] - inset,
-                    y=y,
-                    text=text,
-                    showarrow=False,
-                    xanchor=side,
-                    yanchor="bottom",
-                    font={"size": 11, "color": GREY},
-                    row=row,
-                    col=1,
-                )
+        for row, y in ((1, accuracy), (3, cost)):
+            lines.append({"type": "line", **_across("x", row), "yref": _ref("y", row), "y0": y, "y1": y, "line": dash})
+        notes.append(
+            {
+                "x": ends[0] + inset if side == "left" else ends[1] - inset,
+                "y": accuracy,
+                "xref": "x",
+                "yref": "y",
+                "text": f"{in_figure(name)} alone{mark} {accuracy:.1%}",
+                "showarrow": False,
+                "xanchor": side,
+                "yanchor": "bottom",
+                "font": {"size": 11, "color": GREY},
+            }
+        )
+    _draw(figure, lines, notes)
+
+
+def _ref(letter: str, row: int) -> str:
+    """Return how a figure calls an axis of a row."""
+    return letter if row == 1 else f"{letter}{row}"
+
+
+def _across(letter: str, row: int) -> dict[str, Any]:
+    """Return that a shape goes all the way along an axis of a row."""
+    return {f"{letter}ref": f"{_ref(letter, row)} domain", f"{letter}0": 0, f"{letter}1": 1}
+
+
+def _draw(figure: go.Figure, lines: Sequence[dict[str, Any]], notes: Sequence[dict[str, Any]]) -> None:
+    """Add shapes and annotations at once: one after the other, each makes Plotly look at all before it."""
+    was = figure.layout
+    was.shapes = [*(s.to_plotly_json() for s in was.shapes), *lines]
+    was.annotations = [*(a.to_plotly_json() for a in was.annotations), *notes]
 
 
 def trade_off_figure(

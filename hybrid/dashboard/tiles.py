@@ -113,19 +113,20 @@ def of_points(
     texts = _rates(points.accuracy, points.escalation_rate, points.cost_per_1000, terms, saying)
     texts |= {"accuracy_ci": _intervals(low, high), "escalation_ci": _intervals(low_escalation, high_escalation)}
     if tune is not None:
-        fresh, chosen = (zip(x.accuracy.ravel(), *(b.ravel() for b in x.band()), strict=True) for x in (points, tune))
+        fresh, chosen = (zip(*map(_plain, (x.accuracy, *x.band())), strict=True) for x in (points, tune))
         texts |= {
             "tune_accuracy": [
                 _tune_accuracy(Interval(*a), Interval(*b), saying) for a, b in zip(chosen, fresh, strict=True)
             ],
-            "tune_escalation": [percent(e) for e in tune.escalation_rate.ravel()],
+            "tune_escalation": [percent(e) for e in _plain(tune.escalation_rate)],
             **(
-                {} if saying.unpriced else {"tune_cost": [_month(c, terms, saying) for c in tune.cost_per_1000.ravel()]}
+                {} if saying.unpriced else {"tune_cost": [_month(c, terms, saying) for c in _plain(tune.cost_per_1000)]}
             ),
         }
     if latency is not None:
         texts |= {
-            name: [_wait(s, saying) for s in row] for name, row in zip(("latency", "within"), latency, strict=True)
+            name: [_wait(s, saying) for s in _plain(row)]
+            for name, row in zip(("latency", "within"), latency, strict=True)
         }
     return texts
 
@@ -158,7 +159,7 @@ def _rates(
     terms: Terms,
     saying: Saying,
 ) -> dict[str, list[str]]:
-    accuracy, escalation, cost = (np.asarray(x, dtype=float).ravel() for x in (accuracy, escalation, cost))
+    accuracy, escalation, cost = map(_plain, (accuracy, escalation, cost))
     texts = {
         "accuracy": [percent(a) for a in accuracy],
         "escalation": [percent(e) for e in escalation],
@@ -195,7 +196,13 @@ def _more(cost: float, who: Alone, terms: Terms) -> str:
 
 
 def _intervals(low: Floats | Sequence[float], high: Floats | Sequence[float]) -> list[str]:
-    return [f"{percent(a)} to {percent(b)}" for a, b in zip(np.ravel(low), np.ravel(high), strict=True)]
+    return [f"{percent(a)} to {percent(b)}" for a, b in zip(_plain(low), _plain(high), strict=True)]
+
+
+def _plain(values: Floats | Sequence[float]) -> list[float]:
+    """Return numbers as Python's own, which are rounded and written ten times as fast as NumPy's."""
+    plain: list[float] = np.ravel(values).tolist()
+    return plain
 
 
 def _tune_accuracy(tune: Interval, fresh: Interval, saying: Saying) -> str:

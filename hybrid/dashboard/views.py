@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ from hybrid.study.answer import unpriced
 from hybrid.study.graded import alone, held
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
+
+_T = TypeVar("_T")
 
 
 def summary(study: Study, policy: Policy, side: str) -> Summary | None:
@@ -54,6 +57,12 @@ def mix_note(study: Study, policy: Policy) -> str | None:
         "picked by a hash of their text, so that every number is one of real rows. "
         f"{inert(scarce)} is the class with too few: label more of it to keep more rows."
     )
+
+
+@st.cache_resource(scope="session", max_entries=12, show_spinner=False)
+def once(what: str, _make: Callable[[], _T]) -> _T:
+    """Return what is made, made once in a session for these words: what a release leaves as it is costs nothing."""
+    return _make()
 
 
 def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> tuple[go.Figure, Curve, Axis] | None:

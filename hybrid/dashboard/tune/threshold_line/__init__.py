@@ -6,6 +6,7 @@ that write the tiles, so that the tiles during a drag and Python's after it are 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def line(
     live: Texts,
     bars: Widths | None = None,
     star: float | None = None,
-) -> dict[str, Any]:
-    """Describe the line over the stacked panels.
+) -> str:
+    """Describe the line over the stacked panels, as JSON.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def line(
     star
         The recommended threshold, at which a drag snaps; None: there is none.
     """
-    return {
+    part = {
         "chart": "curves",
         "key": key,
         "label": label,
@@ -78,6 +79,7 @@ def line(
         "spoken": live["accuracy"],
         "star": _star(star, axis),
     }
+    return json.dumps(part, allow_nan=False)
 
 
 def map_(
@@ -89,9 +91,9 @@ def map_(
     live: Texts,
     bars: Widths | None = None,
     stars: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """Describe the point on the map of two thresholds; `live` and `bars` as the surface's arrays, flattened."""
-    return {
+) -> str:
+    """Describe the point on the map of two thresholds, as JSON; `live` and `bars` as the surface, flattened."""
+    part = {
         "chart": "map",
         "label": label,
         "axes": [
@@ -103,6 +105,7 @@ def map_(
         "live": live,
         "bars": bars or {},
     }
+    return json.dumps(part, allow_nan=False)
 
 
 def _star(value: float | None, axis: Axis) -> dict[str, float] | None:
@@ -114,7 +117,7 @@ def mount(
     targets: Mapping[str, str],
     *,
     put: Callable[[str, float], None],
-    **parts: Mapping[str, Any],
+    **parts: str,
 ) -> None:
     """Put the script on the page.
 

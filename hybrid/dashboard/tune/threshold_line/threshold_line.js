@@ -466,8 +466,20 @@ export function detach() {
   delete window[CURRENT]
 }
 
+const parts = new Map() // the last ones, by what Python wrote
+
+/** Take apart what Python wrote of a part, once: after a release it comes again as it was. */
+function read(text) {
+  if (text === undefined) return undefined
+  const part = parts.get(text) ?? JSON.parse(text)
+  parts.delete(text)
+  parts.set(text, part)
+  if (parts.size > 4) parts.delete(parts.keys().next().value)
+  return part
+}
+
 export default function (component) {
   const { data, setTriggerValue } = component
-  attach(data, values => setTriggerValue("moved", values))
+  attach({ ...data, line: read(data.line), map: read(data.map) }, values => setTriggerValue("moved", values))
   return detach
 }
