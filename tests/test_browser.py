@@ -36,7 +36,7 @@ def link_to(pattern, *names, **terms):
 def test_every_page_opens_by_its_own_url_on_a_fresh_server(app, page):
     errors = []
     page.on("pageerror", lambda e: errors.append(str(e)))
-    for path in ("Tune", "Compare", "Inspect", "Try", "Support", "Export", ""):
+    for path in ("Tune", "Compare", "Inspect", "Audit", "Try", "Support", "Export", ""):
         page.goto(f"{app}/{path}")
         settle(page)
         page.get_by_role("button", name="Use the sample data").wait_for()

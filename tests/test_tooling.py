@@ -1,5 +1,6 @@
 """The house rules: format, lint, types, layers; and the documents' code runs."""
 
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,11 @@ def documented(tmp_path_factory):
     right = np.random.default_rng(0).random(len(table)) < 0.95
     table["llm_label"] = np.where(right, table["label"], classes[0])
     table.to_csv(folder / "tickets.csv", index=False)
+    calls = (
+        {"model": "gpt-x", "messages": [{"role": "user", "content": t}], "choices": [{"message": {"content": a}}]}
+        for t, a in zip(table["text"], table["label"], strict=True)
+    )
+    (folder / "log.jsonl").write_text("\n".join(map(json.dumps, calls)))
     study = Study.read(folder / "tickets.csv").fit()
     tiers = {tier.name: tier for tier in study.tiers}
     study.export(Policy(Triage(0.5), (tiers["classifier"], tiers["llm"])), folder / "triage.zip")

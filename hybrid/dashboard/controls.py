@@ -84,6 +84,7 @@ PAGES = (
     ("pages/1_Tune.py", "Tune", ":material/tune:"),
     ("pages/2_Compare.py", "Compare", ":material/compare_arrows:"),
     ("pages/3_Inspect.py", "Inspect", ":material/table_rows:"),
+    ("pages/8_Audit.py", "Audit", ":material/fact_check:"),
     ("pages/4_Try.py", "Try", ":material/edit_note:"),
     ("pages/5_Support.py", "Support", ":material/support_agent:"),
     ("pages/6_Export.py", "Export", ":material/ios_share:"),

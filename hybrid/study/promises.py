@@ -12,6 +12,7 @@ from hybrid.metrics.summary import share
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
 from hybrid.production.reference import Reference, fit_reference
 from hybrid.routing.engine import Policy, replay
+from hybrid.study import audit
 from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
 from hybrid.tuning import SELECTIVE, Certificate, Goal, Labelled, Recommendation, contradiction, covers
@@ -160,6 +161,7 @@ def evidence(study: Study, policy: Policy, *, chosen: Policy | None = None) -> d
         "set_for_share": _set_for_share(study, policy, chosen),
         "suggestion": _suggestion(suggestion_for(study, policy)),
         "certificate": _certificate(study, policy),
+        "audit": audit.plain_findings(study, policy),
         "notes": [f"{n.what} {n.done}" for n in study.notes],
     }
 
@@ -191,6 +193,8 @@ def lines(study: Study, policy: Policy) -> list[str]:
         said.append(f"Suggested for the goal: {found.goal.words}. Found {found.method}.{kept}")
     if certificate is not None:
         said.append(f"Certified. {certificate.words}")
+    checked = audit.plain_findings(study, policy)
+    said += [] if checked is None else [checked["words"]]
     return said + against(study, policy)
 
 
