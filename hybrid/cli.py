@@ -575,7 +575,7 @@ def _watch(options: argparse.Namespace) -> int:
         _written(options.new_bundle, content)
         for what, before, after in corrections.differences(first.bundle, load_bundle(content)):
             print(f"{what}: {before} → {after}", file=sys.stderr)
-        print(f"{len(content) / 1024:,.0f} KB → {options.new_bundle}; {first.path} stays", file=sys.stderr)
+        print(f"{len(content) / 1024:,.0f} KB → {options.new_bundle}; the old one stays", file=sys.stderr)
     bad = any(w.watch.level == ALARM or w.review.level == corrections.BROKEN for w in found.bundles)
     return BROKEN if bad else HOLDS
 

@@ -191,7 +191,7 @@ def test_loading_can_be_cancelled(app, page, tmp_path):
     assert page.get_by_test_id("stException").count() == 0
 
 
-@pytest.mark.parametrize("name", ["Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export"])
+@pytest.mark.parametrize("name", ["Data", "Tune", "Compare", "Inspect", "Try", "Support", "Export", "Production"])
 def test_a_page_suits_readers_of_screens_and_narrow_ones(app, page, project, name):
     open_project(page, app, project, name)
     for scheme in ("light", "dark"):

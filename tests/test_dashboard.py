@@ -16,13 +16,14 @@ from hybrid.dashboard import charts, state, trying, views, wording
 from hybrid.dashboard.data.rules_table import changed
 from hybrid.dashboard.export import export, report
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.production import source
 from hybrid.dashboard.tune import threshold_line
 from hybrid.data.columns import Columns
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Cascade
-from hybrid.study import promises
+from hybrid.study import promises, traffic
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
@@ -651,3 +652,20 @@ def test_what_a_project_kept_is_gone_when_it_is_forgotten(monkeypatch, tmp_path,
     at.button(key="forget").click().run()
     assert list(tmp_path.iterdir()) == []
     assert at.title[0].value == "Hybrid tuner"
+
+
+def test_production_shows_a_change_and_a_promise_that_no_longer_holds_on_simulated_traffic(sample_fitted):
+    study = again(sample_fitted)
+    study.use(study.start("triage"))
+    at = open_page("pages/8_Production.py", study)
+    assert not at.exception
+    at.button(key="production.simulate").click().run()
+    assert not at.exception
+    one = at.session_state[source.SEEN].bundles[0]
+    assert one.watch.title.startswith("simulated@")
+    assert one.watch.level == "alarm"
+    changed = [s.since for s in one.watch.streams if s.level == "alarm"]
+    assert all(abs((day - one.watch.days[traffic.CHANGES_ON]).days) <= 5 for day in changed)
+    assert any(w.value.startswith("**Alarm.**") for w in at.warning)
+    assert numbers(at)["Decisions"] == f"{traffic.DAYS * traffic.A_DAY:,}"
+    assert any(c.value.startswith("Reviews are kept beside the log") for c in at.caption)

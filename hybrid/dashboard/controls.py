@@ -43,8 +43,8 @@ STYLE = """<style>
 [data-testid="stHeader"] { height: 0; min-height: 0; }
 [data-testid="stMetricValue"], [data-testid="stDataFrame"] { font-variant-numeric: tabular-nums; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }
-button[kind="primary"], [data-testid="stMultiSelect"] :has(> span[title]) { background: #1565c0; border-color: #1565c0 }
-button[kind="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-color: #0d4f9e; }
+button[kind^="primary"], [data-testid="stMultiSelect"] :has(> span[title]) { background: #1565c0; border-color: #1565c0 }
+button[kind^="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-color: #0d4f9e; }
 [data-testid="stCode"] .token { color: inherit !important; }
 .st-key-tiles [data-testid="stMetricValue"] { font-size: 1.7rem; font-weight: 600; }
 .tile-detail { font-size: 0.85rem; line-height: 1.45; opacity: 0.8; font-variant-numeric: tabular-nums; }
@@ -88,6 +88,7 @@ PAGES = (
     ("pages/4_Try.py", "Try", ":material/edit_note:"),
     ("pages/5_Support.py", "Support", ":material/support_agent:"),
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
+    ("pages/8_Production.py", "Production", ":material/monitoring:"),
 )
 
 _T = TypeVar("_T")

@@ -9,14 +9,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hybrid.errors import HybridError
 from hybrid.production.archive import digest_of, read_files
 from hybrid.production.bundle import Bundle, load_bundle
-from hybrid.production.feedback import Feedback
+from hybrid.production.feedback import Correction, Feedback
 from hybrid.production.log import read_log
 from hybrid.production.trial import Trial, compare
 from hybrid.production.watching import (
@@ -42,7 +42,7 @@ class Watched:
 
     Parameters
     ----------
-    path
+    files
         Of the bundle.
     digest
         By which the log names it.
@@ -50,7 +50,7 @@ class Watched:
         What there is to say where texts cost more than was promised; None where there is not.
     """
 
-    path: str
+    files: dict[str, bytes]
     digest: str
     bundle: Bundle
     decisions: Decisions
@@ -66,8 +66,7 @@ class Watched:
         StudyError
             If none is proven.
         """
-        files = read_files(self.path)
-        return corrected(files, self.bundle, self.decisions, self.review, digest=self.digest, on=on.isoformat())
+        return corrected(self.files, self.bundle, self.decisions, self.review, digest=self.digest, on=on.isoformat())
 
     @property
     def lines(self) -> list[str]:
@@ -108,6 +107,12 @@ class Observed:
     bundles: tuple[Watched, ...]
     trial: Trial | None
     others: dict[str, int]
+
+    def reviewed_again(self) -> Observed:
+        """Return the same with the corrections of now; the log itself is not read again."""
+        said = Feedback(self.folder).read()
+        bundles = tuple(replace(w, review=review(w.decisions, w.bundle, said)) for w in self.bundles)
+        return replace(self, bundles=bundles, trial=_trial(bundles, said))
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -154,15 +159,18 @@ def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY) 
         decisions = decisions_of(log, bundle, digest)
         seen = watch(decisions, bundle, title=f"{Path(path).stem}@{digest}", alpha=alpha)
         said = review(decisions, bundle, corrections)
-        found.append(Watched(path, digest, bundle, decisions, seen, said, cost_verdict(decisions, bundle)))
+        found.append(Watched(read_files(path), digest, bundle, decisions, seen, said, cost_verdict(decisions, bundle)))
     digests = [w.digest for w in found]
     others = {digest: n for digest, n in bundles_in(log).items() if digest not in digests}
-    trial = None
-    if len(found) == 2:
-        a, b = found
-        names = a.watch.title, b.watch.title
-        trial = compare(a.decisions, b.decisions, corrections, names=names, classes=a.bundle.config.classes)
-    return Observed(folder, tuple(found), trial, others)
+    return Observed(folder, tuple(found), _trial(found, corrections), others)
+
+
+def _trial(found: Sequence[Watched], corrections: Sequence[Correction]) -> Trial | None:
+    if len(found) < 2:
+        return None
+    a, b = found
+    names = a.watch.title, b.watch.title
+    return compare(a.decisions, b.decisions, corrections, names=names, classes=a.bundle.config.classes)
 
 
 def located(url: str) -> tuple[Path, tuple[str, ...]]:
