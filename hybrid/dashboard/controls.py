@@ -43,7 +43,8 @@ STYLE = """<style>
 [data-testid="stHeader"] { height: 0; min-height: 0; }
 [data-testid="stMetricValue"], [data-testid="stDataFrame"] { font-variant-numeric: tabular-nums; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }
-button[kind^="primary"], [data-testid="stMultiSelect"] :has(> span[title]) { background: #1565c0; border-color: #1565c0 }
+button[kind^="primary"], [data-testid="stMultiSelect"] :has(> span[title]) { background: #1565c0;
+  border-color: #1565c0 }
 button[kind^="primary"]:is(:hover, :focus-visible) { background: #0d4f9e; border-color: #0d4f9e; }
 [data-testid="stCode"] .token { color: inherit !important; }
 .st-key-tiles [data-testid="stMetricValue"] { font-size: 1.7rem; font-weight: 600; }
