@@ -144,6 +144,13 @@ def test_a_schema_with_other_classes_or_fields_is_another_request():
     assert asked(lambda s: s["properties"]["category"]["enum"].append("Weather")) is None
     assert asked(lambda s: s["properties"].update(urgency={"enum": ["low", "high"]})) is None
     assert asked(lambda s: s["properties"].update(reason={"type": "array"})) is None
+
+    def refers(schema):  # as pydantic writes an enum
+        schema["$defs"] = {"Topic": schema["properties"]["category"]}
+        schema["properties"]["category"] = {"$ref": "#/$defs/Topic"}
+
+    assert asked(refers).key == "category"
+    assert asked(lambda s: s["properties"].update(category={"$ref": "#/$defs/Nowhere"})) is None
     inside = re.compile(r"Ticket: (.*)\Z", re.DOTALL)
     whole = {"role": "user", "content": "billing, shipping or technical? Ticket: my parcel"}
     found = chat.read_question({"messages": [whole]}, CLASSES, matcher(CLASSES), inside=inside)

@@ -103,7 +103,8 @@ def _schema(wanted: Any, matcher: Matcher) -> _Asked | bool:
         return True
     try:
         schema = wanted["json_schema"]["schema"]
-        properties, required = schema["properties"], schema.get("required") or list(schema["properties"])
+        properties = {name: _resolved(one, schema) for name, one in schema["properties"].items()}
+        required = schema.get("required") or list(properties)
         labels = {name: p["enum"] for name, p in properties.items() if isinstance(p, dict) and p.get("enum")}
         others = {name: properties[name].get("type") for name in required if name not in labels}
     except (TypeError, KeyError, AttributeError):
@@ -123,6 +124,17 @@ def _schema(wanted: Any, matcher: Matcher) -> _Asked | bool:
         else:
             return False
     return _Asked(key, {matcher.classes[c]: n for c, n in zip(codes, names, strict=True)}, filled)
+
+
+def _resolved(given: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a property as it stands where the schema defines it: pydantic refers to enums."""
+    at = given
+    if isinstance(at, dict) and isinstance(at.get("allOf"), list) and len(at["allOf"]) == 1:
+        at = at["allOf"][0]
+    reference = at.get("$ref") if isinstance(at, dict) else None
+    if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
+        return given
+    return schema["$defs"][reference.removeprefix("#/$defs/")]
 
 
 def _words(content: Any) -> str | None:
