@@ -1,6 +1,8 @@
 """The house rules: format, lint, types, layers; and the documents' code runs."""
 
+import ast
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import labelled
 
-from hybrid import Policy, Study, Triage
+from hybrid import Policy, Study, Triage, logs
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,3 +93,39 @@ def test_the_sample_is_what_its_readme_says():
     assert len(set(map(bare, dataset.texts))) == 1520  # nothing recurs with only numbers changed
     second = read("recorded_predictions.csv", (folder / "recorded_predictions.csv").read_bytes()).table
     assert [r.name for r in guess_columns(second).recorded] == ["naive_bayes", "minilm"]
+
+
+def test_the_operators_guide_names_every_variable_that_the_code_reads_and_no_other():
+    table = re.findall(r"^\| `((?:HYBRID|OPENAI)_[A-Z_]+)` \|", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE)
+    assert len(table) == len(set(table))
+    read = set()
+    for path in (*(ROOT / "hybrid").rglob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "app.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                read |= set(re.findall(r"^(?:HYBRID|OPENAI)_[A-Z_]+$", node.value))
+    assert set(table) == read
+
+
+def test_the_log_in_lines_names_errors_without_their_words(monkeypatch, capsys):
+    one = logging.getLogger("hybrid.told")
+    before = logging.getLogger("hybrid").handlers[:]
+    monkeypatch.setenv("HYBRID_LOG", "json")
+    try:
+        assert logs.structure()
+        logging.getLogger("hybrid").handlers[-1].setStream(sys.stderr)
+        try:
+            raise KeyError("a customer's text")
+        except KeyError:
+            one.exception("It ended by a fault")
+    finally:
+        logging.getLogger("hybrid").handlers[:] = before
+        logging.getLogger("hybrid").propagate = True
+    said = json.loads(capsys.readouterr().err)
+    assert (said["level"], said["logger"], said["message"], said["error"]) == (
+        "error",
+        "hybrid.told",
+        "It ended by a fault",
+        "KeyError",
+    )
+    assert "customer" not in json.dumps(said)
+    assert "test_tooling.py" in said["at"][0]

@@ -23,6 +23,7 @@ from hybrid.dashboard.tune.gates_panel import EACH
 from hybrid.dashboard.wording import points, words
 from hybrid.data.columns import Columns
 from hybrid.errors import HybridError
+from hybrid.logs import structure
 from hybrid.metrics.summary import PairedDifference
 from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, answering, defaults
@@ -101,6 +102,7 @@ def open_page(title: str) -> DeltaGenerator:
     """Set up a page: title, width, the study that the address names, the links; returns the place of the header."""
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
     st.html(STYLE)
+    structure()
     only_public(None if state.is_local() else is_operators)  # else strangers name the servers that are asked
     login.require(is_keeping=state.keeping() != "never")
     problem = state.read_address()

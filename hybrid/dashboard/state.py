@@ -40,6 +40,7 @@ PROBE = 500  # one of so many texts is embedded here, to see whether this machin
 RECORDED_MINILM, RECORDED_LLM = "minilm", "llm"  # tiers of the sample whose answers come with it
 MAX_ROWS_UNASKED = 5_000  # embedded without being asked to: about a minute on a slow core
 KEEPING = "HYBRID_PROJECTS"  # the operator's word: always, ask or never
+BEHIND = "HYBRID_SHARED"  # the operator's word: yes, others connect through a proxy
 PROJECT, SETTINGS = "project", "set"  # parameters of the address
 
 Keeping = Literal["always", "ask", "never"]
@@ -132,7 +133,9 @@ def keeping() -> Keeping:
 
 
 def is_local() -> bool:
-    """Whether the server listens on the loopback address only."""
+    """Whether this machine's user alone can connect: on the loopback address, and no proxy or sign-in before it."""
+    if login.is_on() or os.environ.get(BEHIND, "").strip().lower() in ("1", "yes", "on", "true"):
+        return False
     address = str(st.get_option("server.address") or "")
     if address == "localhost":
         return True

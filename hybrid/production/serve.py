@@ -24,9 +24,11 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from uvicorn.config import LOGGING_CONFIG
 
 from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, HybridError
+from hybrid.logs import structure
 from hybrid.metrics.sequential import luck_of
 from hybrid.production import chat
 from hybrid.production.archive import digest_of
@@ -730,5 +732,11 @@ def run(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, grace:
     """
     check_reach(host, settings.tokens)
     uvicorn.run(
-        build(settings), host=host, port=port, timeout_graceful_shutdown=grace, log_level="warning", access_log=False
+        build(settings),
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=grace,
+        log_level="warning",
+        log_config=None if structure() else LOGGING_CONFIG,
+        access_log=False,
     )
