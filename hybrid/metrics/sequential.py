@@ -162,11 +162,16 @@ def asymptotic_sequence(values: Floats, *, level: float = LEVEL, best_at: int = 
     n, alpha = len(values), 1 - level
     if n < FROM:
         return Interval(float(np.mean(values)) if n else float("nan"), -np.inf, np.inf)
-    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / best_at
-    scaled = n * rho2 + 1
-    half = float(np.std(values) * np.sqrt(2 * scaled / (n**2 * rho2) * np.log(np.sqrt(scaled) / alpha)))
-    mean = float(np.mean(values))
+    half, mean = float(np.std(values) * asymptotic_radius(n, alpha=alpha, best_at=best_at)), float(np.mean(values))
     return Interval(mean, mean - half, mean + half)
+
+
+def asymptotic_radius(n: float | Floats, *, alpha: float, best_at: int) -> Floats:
+    """Return how far `asymptotic_sequence` reaches from the mean after `n` values, in standard deviations."""
+    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / best_at
+    scaled = np.asarray(n) * rho2 + 1
+    found: Floats = np.sqrt(2 * scaled / (np.asarray(n) ** 2 * rho2) * np.log(np.sqrt(scaled) / alpha))
+    return found
 
 
 def places(codes: Labels, reference: Rows | Floats, luck: Floats) -> Floats:
@@ -278,19 +283,24 @@ def change(p_values: Floats, look: Rows, *, n_looks: int, cuts: Floats | None = 
 
 def _since_each(counts: Rows, share: Floats) -> tuple[Floats, Rows]:
     """Return the log wealth after each look of one year, and the start that has most of it."""
-    sums = np.concatenate([np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)])
+    sums = np.concatenate([np.zeros((1, counts.shape[1]), dtype=np.int64), np.cumsum(counts, axis=0)])
     wealth, best = np.zeros(len(counts)), np.zeros(len(counts), dtype=np.intp)
-    log_share = np.log(share)
+    # what a part adds by how often it was seen, and at last what all together take off: looked up, part behind part
+    ends, weights = np.append(sums[-1], sums[-1].sum()) + 1, np.append(share, 1.0)
+    start = np.cumsum(ends) - ends
+    tables = [
+        np.concatenate(
+            [
+                gammaln(belief * w + np.arange(n)) - gammaln(belief * w) - np.arange(n) * np.log(w)
+                for n, w in zip(ends, weights, strict=True)
+            ]
+        )
+        for belief in BELIEFS
+    ]
     for now in range(len(counts)):
         seen = sums[now + 1] - sums[: now + 1]
-        n = seen.sum(axis=1)
-        mixed = [
-            gammaln(belief)
-            - gammaln(belief + n)
-            + (gammaln(belief * share + seen) - gammaln(belief * share)).sum(axis=1)
-            - seen @ log_share
-            for belief in BELIEFS
-        ]
+        parts, n = start[:-1] + seen, start[-1] + seen.sum(axis=1)
+        mixed = [table[parts].sum(axis=1) - table[n] for table in tables]
         each = logsumexp(mixed, axis=0) - np.log(len(BELIEFS))
         still = np.log((SEASON - now - 1) / SEASON) if now + 1 < SEASON else -np.inf  # not staked yet
         wealth[now] = np.logaddexp(logsumexp(each) - np.log(SEASON), still)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import chi2_contingency
 
-from hybrid.metrics.sequential import asymptotic_sequence, change, evidence_above, evidence_below, places, together
+from hybrid.metrics.sequential import FROM, STAKES, asymptotic_radius, change, places, together
 from hybrid.production.watching import STREAMS, YEARLY
 
 DAYS, A_DAY, REFERENCE = 365, 200, 455
@@ -103,53 +104,63 @@ def delays(runs):
                 print(f"| {name} | {by:.0%} of texts | {since} | {soon:.2f} | {half:.0f} | {most:.0f} |", flush=True)
 
 
-def peeking(runs, reviewed=10):
+def wealth_of(counts, values, mean, low):
+    """Return `evidence_above` of many samples at once, from how often each value occurs in each: (..., n_values)."""
+    gains = np.log1p(np.multiply.outer(STAKES / (mean - low), np.asarray(values) - mean))
+    return logsumexp(counts @ gains.T, axis=-1) - np.log(len(STAKES))
+
+
+def running(hits):
+    """Return how many there are by the end of each day, of hits of shape (n_days, n_a_day)."""
+    return hits.sum(axis=-1).cumsum(axis=-1)
+
+
+def peeking(runs, reviewed=10, paid=50):
     """Two equal bundles, looked at every day of a year: how often is one called better?"""
-    rng = np.random.default_rng(2)
-    bar = np.log(2 / 0.05)
+    rng, bar = np.random.default_rng(2), np.log(2 / 0.05)
     wrong = np.zeros(5)
+    some = np.array([-1.0, 0.0, 1.0])
+    n, n_paid = (np.arange(1, DAYS + 1) * each for each in (reviewed, paid))
     for _ in range(runs):
-        x, y = (rng.random(DAYS * reviewed) < 0.9 for _ in range(2))
-        unpaired = y.astype(float) - x
-        paired = np.where(rng.random(len(x)) < 0.2, unpaired, 0.0)
-        cost = (rng.random(DAYS * 50) < 0.2) * rng.lognormal(0, 1, DAYS * 50)
-        cost = cost - (rng.random(DAYS * 50) < 0.2) * rng.lognormal(0, 1, DAYS * 50)
-        hit = np.zeros(5, dtype=bool)
-        for day in range(1, DAYS + 1):
-            for k, some in enumerate((unpaired[: day * reviewed], paired[: day * reviewed])):
-                hit[k] |= max(evidence_above(some, 0.0, low=-1.0), evidence_below(some, 0.0)) >= bar
-            paid = cost[: day * 50]
-            i = asymptotic_sequence(paid)
-            hit[2] |= i.low > 0 or i.high < 0
-            for k, some in ((3, unpaired[: day * reviewed]), (4, paid)):
-                error = some.std() / np.sqrt(len(some))
-                hit[k] |= len(some) >= 100 and abs(some.mean()) > 1.96 * error
-        wrong += hit
+        x, y = (rng.random((DAYS, reviewed)) < 0.9 for _ in range(2))
+        unpaired = y.astype(int) - x
+        paired = np.where(rng.random(x.shape) < 0.2, unpaired, 0)
+        for k, gain in enumerate((unpaired, paired)):
+            counts = np.stack([running(gain == v) for v in some], axis=-1)
+            both = np.maximum(wealth_of(counts, some, 0.0, -1.0), wealth_of(counts, -some, 0.0, -1.0))
+            wrong[k] += both.max() >= bar
+        mean, error = _moments(unpaired, n)
+        wrong[3] += (np.abs(mean) > 1.96 * error / np.sqrt(n))[n >= 100].any()
+        cost = np.zeros((DAYS, paid))
+        for sign in (1, -1):
+            cost += sign * (rng.random(cost.shape) < 0.2) * rng.lognormal(0, 1, cost.shape)
+        mean, error = _moments(cost, n_paid)
+        wrong[2] += (np.abs(mean) > error * asymptotic_radius(n_paid, alpha=0.05, best_at=2_000))[n_paid >= FROM].any()
+        wrong[4] += (np.abs(mean) > 1.96 * error / np.sqrt(n_paid))[n_paid >= FROM].any()
     names = ("accuracy, unpaired", "accuracy, paired", "cost", "accuracy, 95 % interval daily", "cost, likewise")
     print(f"{runs} years of two equal bundles, looked at every day; called different (stated at most 0.05):")
     print("  " + ", ".join(f"{n} {k / runs:.3f}" for n, k in zip(names, wrong, strict=True)))
 
 
+def _moments(values, n):
+    mean = running(values) / n
+    return mean, np.sqrt(running(values**2) / n - mean**2)
+
+
 def promises(runs, reviewed=10, alpha=0.1, delta=0.1):
     """A risk of exactly α, at which both "holds" and "broken" are wrong; and others, at which one of them is right."""
-    bar = np.log(1 / delta)
-    for risk in (alpha, 0.7 * alpha, 0.5 * alpha, 1.3 * alpha, 1.5 * alpha, 2 * alpha):
-        rng, said, days = np.random.default_rng(3), np.zeros(2), [[], []]
-        for _ in range(runs):
-            wrong = (rng.random(DAYS * reviewed) < risk).astype(float)
-            first = [None, None]
-            for day in range(1, DAYS + 1):
-                some = wrong[: day * reviewed]
-                for k, test in enumerate((evidence_below, evidence_above)):
-                    if first[k] is None and test(some, alpha) >= bar:
-                        first[k] = day * reviewed
-            for k in (0, 1):
-                said[k] += first[k] is not None
-                days[k] += [] if first[k] is None else [first[k]]
-        half = [f"{np.median(d):.0f}" if d else "none" for d in days]
+    n, bar = np.arange(1, DAYS + 1) * reviewed, np.log(1 / delta)
+    for risk in (alpha, 0.5 * alpha, 0.7 * alpha, 1.3 * alpha, 1.5 * alpha, 2 * alpha):
+        hits = running(np.random.default_rng(3).random((runs, DAYS, reviewed)) < risk)
+        counts = np.stack([hits, n - hits], axis=-1)
+        said = []
+        for values, mean, low in (([-1.0, 0.0], -alpha, -1.0), ([1.0, 0.0], alpha, 0.0)):
+            over = wealth_of(counts, values, mean, low) >= bar
+            said += [over.any(axis=1), np.where(over.any(axis=1), n[over.argmax(axis=1)], np.inf)]
+        half = [np.median(said[k][said[k - 1]]) if said[k - 1].any() else np.nan for k in (1, 3)]
         print(
-            f"risk {risk:.3f}, {alpha} promised, {reviewed} reviews a day: 'holds' in {said[0] / runs:.3f} of the "
-            f"years (median {half[0]} reviews), 'broken' in {said[1] / runs:.3f} ({half[1]})",
+            f"risk {risk:.3f}, {alpha} promised, {reviewed} reviews a day: 'holds' in {said[0].mean():.3f} of years "
+            f"(median {half[0]:.0f} reviews), 'broken' in {said[2].mean():.3f} ({half[1]:.0f})",
             flush=True,
         )
 
