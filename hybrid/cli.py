@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     goal.add_argument("--min-accuracy", type=float, help="find the cheapest thresholds at or above this, such as 0.9")
     goal.add_argument("--max-cost", type=float, help="find the most accurate thresholds up to this, USD per 1,000")
     tune.add_argument("--label", help="column of the true label; default: guessed")
+    tune.add_argument("--group", help="column of what belongs together, such as a customer; default: guessed")
     tune.add_argument("--price", action="append", default=[], metavar="TIER=USD", help="per answer, without a column")
     tune.set_defaults(run=_tune)
 
@@ -382,7 +383,8 @@ def _tune(options: argparse.Namespace) -> int:
     else:
         goal = Goal(MOST_ACCURATE, budget=options.max_cost)
     source = pieces.pieces(options.data)
-    columns = streaming.guess(source, picked={"label": options.label} if options.label else None).settled("label")
+    picked = {role: name for role in ("label", "group") if (name := getattr(options, role))}
+    columns = streaming.guess(source, picked=picked or None).settled("label")
     prices = {from_file(name): price for name, price in _prices(options.price).items()}
     apart = named_apart(columns.recorded)
     recorded = [replace(r, price=prices.get(own.name, r.price)) for r, own in zip(columns.recorded, apart, strict=True)]
@@ -423,6 +425,9 @@ def _tune(options: argparse.Namespace) -> int:
     at = tuple(int(i) for i in plan.lattice.bin(_array(found.thresholds)))
     n_test = sides.test.n_rows
     test = _test_numbers(sides.test, at) if n_test else None
+    if test and plan.group:
+        sums = streaming.groups_of_test(source, plan, found.thresholds, run=run, progress=_progress("groups counted"))
+        test |= {"low": sums.accuracy.low, "high": sums.accuracy.high, "groups": len(sums.key)}
     summary = {
         "pattern": options.pattern,
         "tiers": list(names),
@@ -441,6 +446,7 @@ def _tune(options: argparse.Namespace) -> int:
         print(
             f"test  {test['accuracy']:.2%} accurate (95% {test['low']:.2%} to {test['high']:.2%}), "
             f"${test['cost_per_1000']:.4g} per 1,000, {n_test:,} rows"
+            + (f" in {test['groups']:,} groups of {plan.group}" if plan.group else "")
         )
     if found.bound is not None:
         best = f"${found.bound:.4g} per 1,000" if options.min_accuracy is not None else f"{found.bound:.2%} accurate"

@@ -13,6 +13,7 @@ from hybrid.data import delimited, json_rows, pieces
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
 from hybrid.errors import DatasetError, TierError
+from hybrid.metrics.summary import share
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
 from hybrid.tuning import streaming
@@ -212,3 +213,32 @@ def test_labels_of_several_words_are_not_taken_for_texts(frame, tmp_path):
     columns = streaming.guess(write(tmp_path, named)).columns
     assert columns.text is None
     assert [r.name for r in columns.recorded] == ["fast", "llm"]
+
+
+def test_rows_of_a_group_stand_on_one_side_and_count_once(frame, tmp_path):
+    rng = np.random.default_rng(5)
+    grouped = frame.assign(customer=[f"c{i}" for i in rng.integers(0, 300, len(frame)) ** 2 // 300])
+    grouped.loc[::50, "customer"] = None  # of these each is a group of its own
+    path = tmp_path / "grouped.parquet"
+    grouped.to_parquet(path, row_group_size=700, index=False)
+    source = pieces.pieces(path)
+    plan = plan_of(source)
+    assert plan.group == "customer"
+    sides = streaming.tally_pieces(source, plan)
+    found = streaming.groups_of_test(source, plan, [0.5], run=pieces.on_threads(3))
+    assert found.size.sum() == sides.test.n_rows
+    at = tuple(int(i) for i in plan.lattice.bin(np.array([0.5])))
+    assert found.right.sum() == sides.test.correct()[at]
+    # the same rows in memory, by the group's name
+    kept = frame["fast_label"].where(frame["fast_confidence"].fillna(0) >= 0.5, frame["llm_label"])
+    known = frame["label"].notna()
+    names = grouped["customer"].dropna()
+    test = names.map(lambda name: streaming._hash(name) < 0.3 * 2**64).reindex(frame.index, fill_value=False) & known
+    named = found.size[np.isin(found.key, [streaming._hash(n) for n in grouped["customer"].dropna().unique()])]
+    assert named.sum() == test.sum()
+    assert len(named) == grouped.loc[test, "customer"].nunique()
+    right = (kept == frame["label"])[test].to_numpy()
+    codes = pd.factorize(grouped.loc[test, "customer"])[0]
+    only = streaming.GroupSums.of(codes.astype(np.uint64), np.ones(len(codes)), right.astype(float))
+    assert only.accuracy == share(right, codes)
+    assert only.accuracy.half_width > share(right).half_width * 1.05

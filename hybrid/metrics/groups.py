@@ -67,6 +67,12 @@ class Groups:
         size = np.bincount(code)
         return cls(code, size.astype(np.float64)) if int(size.max()) > 1 else None
 
+    @classmethod
+    def of_sizes(cls, size: Floats) -> Groups | None:
+        """Return groups of so many rows each, of which no row is at hand: `worth_of_share` alone can be asked."""
+        large = size.max(initial=0.0) > 1
+        return cls(np.broadcast_to(np.int64(0), (int(size.sum()),)), size) if large else None
+
     @property
     def n_rows(self) -> int:
         return len(self.code)

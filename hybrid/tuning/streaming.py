@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +26,11 @@ from hybrid.data.pieces import Piece, Progress, Run, on_threads
 from hybrid.data.recorded import names_noted
 from hybrid.data.scalars import text_of
 from hybrid.errors import DatasetError
-from hybrid.metrics.flips import Chain
+from hybrid.metrics.flips import Chain, picked
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import Interval
 from hybrid.metrics.lattice import Lattice
+from hybrid.metrics.summary import share_of
 from hybrid.metrics.tally import Tally, tally_by
 from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Rows
 
@@ -51,6 +55,8 @@ class Plan:
         Sorted.
     split
         A column that says which rows are test; None: three rows in ten are, by a hash of the row's number.
+    group
+        A column that says which rows belong together: the hash is then of it, so that they stand on one side.
     notes
         What was assumed in reading the file, and what was met in its labels' column.
     """
@@ -59,6 +65,7 @@ class Plan:
     tiers: tuple[RecordedColumns, ...]
     classes: tuple[str, ...]
     split: str | None = None
+    group: str | None = None
     lattice: Lattice = Lattice()  # noqa: RUF009 - frozen, so sharing one is safe
     notes: tuple[Note, ...] = ()
 
@@ -72,7 +79,8 @@ class Plan:
 
     def coded(self) -> list[str]:
         """Return those that hold labels."""
-        return [self.label, *([self.split] if self.split else []), *(t.label for t in self.tiers)]
+        sides = [column for column in (self.split, self.group) if column]
+        return [self.label, *sides, *(t.label for t in self.tiers)]
 
 
 def guess(source: Sequence[Piece], *, picked: Mapping[str, str | None] | None = None) -> Guess:
@@ -162,7 +170,8 @@ def plan(source: Sequence[Piece], columns: Columns, tiers: Sequence[str], *, run
         raise DatasetError(f"Column {columns.label!r} holds {len(classes)} labels: is it the right one?")
     notes = dict.fromkeys(note for piece in source for note in piece.form.notes)
     renamed = names_noted([r for r in columns.recorded if from_file(r.name) in [c.name for c in chosen]])
-    return Plan(columns.label, tuple(chosen), classes, columns.split, notes=(*notes, *met.notes(), *renamed))
+    notes = dict.fromkeys((*notes, *met.notes(), *renamed))
+    return Plan(columns.label, tuple(chosen), classes, columns.split, columns.group, notes=tuple(notes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,11 +259,22 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
 
 def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", first: int = 0) -> Sides:
     """Sum up the rows of a batch that have a label and an answer of every tier."""
+    rows, truth, chain, strange, blank = _read(batch, plan, where, first)
+    test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
+    tune_side, test_side = tally_by(test, 2, chain, truth, lattice=plan.lattice)
+    return Sides(tune_side, test_side, strange, blank, rows.written)
+
+
+def _read(
+    batch: pa.RecordBatch, plan: Plan, where: str, first: int
+) -> tuple[_Rows, Labels, Chain, dict[str, Counter[str]], Counter[str]]:
+    """Return the rows that count, their truth, what each tier said of them, and what else it said."""
     truth = _codes(batch.column(plan.label), plan.classes)
     rows = _Rows.of(batch, plan, truth, where, first)
     truth = rows.taken(truth)
     label, confidence, cost = [], [], []
-    strange, blank = {}, Counter[str]()
+    strange: dict[str, Counter[str]] = {}
+    blank = Counter[str]()
     for j, r in enumerate(plan.tiers):
         answers = _dictionary(batch.column(r.label))
         said = rows.taken(_codes(answers, plan.classes))
@@ -271,9 +291,80 @@ def tally_batch(batch: pa.RecordBatch, plan: Plan, *, where: str = "Row {}", fir
         cost.append(_spent(r, rows))
     right = tuple(one == truth for one in label)
     chain = Chain(tuple(label), right, tuple(confidence), tuple(cost), (0.0,) * len(label))  # no sum is of latencies
-    test = rows.taken(_on_test(batch, plan, first)).view(np.uint8)
-    tune_side, test_side = tally_by(test, 2, chain, truth, lattice=plan.lattice)
-    return Sides(tune_side, test_side, strange, blank, rows.written)
+    return rows, truth, chain, strange, blank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupSums:
+    """Test rows by the group that they belong to: a hash of its name, its rows, and those that were right.
+
+    All arrays of shape ``(n_groups,)``; a row whose group is blank is a group of its own.
+    """
+
+    key: NDArray[np.uint64]
+    size: Floats
+    right: Floats
+
+    @classmethod
+    def of(cls, key: NDArray[np.uint64], size: Floats, right: Floats) -> GroupSums:
+        """Add up what has the same key."""
+        found, at = np.unique(key, return_inverse=True)
+        sums = (np.bincount(at, values, len(found)).astype(np.float64) for values in (size, right))
+        return cls(found, *sums)
+
+    def __add__(self, other: GroupSums) -> GroupSums:
+        both = ((getattr(self, name), getattr(other, name)) for name in ("key", "size", "right"))
+        return GroupSums.of(*(np.concatenate(pair) for pair in both))
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share right, with an interval that allows for rows of a group varying together."""
+        n, hits, groups = int(self.size.sum()), int(self.right.sum()), Groups.of_sizes(self.size)
+        if groups is None:
+            return share_of(hits, n)
+        worth = groups.worth_of_share(hits, float(self.right @ self.right), float(self.right @ self.size))
+        return share_of(hits, n, float(worth))
+
+
+def groups_of_test(
+    source: Sequence[Piece],
+    plan: Plan,
+    thresholds: Sequence[float],
+    *,
+    run: Run | None = None,
+    progress: Progress | None = None,
+) -> GroupSums:
+    """Read a file again and sum up its test rows by group, at the thresholds that were found.
+
+    Memory grows with the number of groups, 24 bytes each.
+    """
+    work = partial(_groups_of_piece, plan=plan, thresholds=tuple(thresholds))
+    none = np.zeros(0)
+    total = GroupSums(none.astype(np.uint64), none, none)
+    for one in (run or on_threads())(work, source, progress or (lambda done, of: None)):
+        total = total + one
+    return total
+
+
+def _groups_of_piece(piece: Piece, *, plan: Plan, thresholds: tuple[float, ...]) -> GroupSums:
+    assert plan.group is not None
+    none = np.zeros(0)
+    total, row, own = GroupSums(none.astype(np.uint64), none, none), 0, _hash(str(piece.path))
+    for batch in piece.batches(plan.columns(), coded=plan.coded(), numbers=plan.numbers()):
+        rows, _, chain, *_ = _read(batch, plan, f"{piece.path}, row {{}}", row)
+        key = _of_values(batch.column(plan.group), _hash, 0, np.uint64)
+        alone = own + np.arange(row, row + batch.num_rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        key = rows.taken(np.where(key == 0, alone, key))
+        test = rows.taken(_on_test(batch, plan, row))
+        right = picked(chain.right, chain.stop(thresholds))[test].astype(np.float64)
+        total = total + GroupSums.of(key[test], np.ones(len(right)), right)
+        row += batch.num_rows
+    return total
+
+
+def _hash(name: str) -> np.uint64:
+    """Return a number that a name always has; 0 for none."""
+    return np.uint64(int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) if name else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -363,6 +454,13 @@ def _on_test(batch: pa.RecordBatch, plan: Plan, first: int) -> Bools:
     if plan.split is not None:
         column = batch.column(plan.split)
         return _of_values(column, lambda name: name.lower() in TEST_NAMES, False, np.bool_)
+    if plan.group is not None:
+        key = _of_values(batch.column(plan.group), _hash, 0, np.uint64)
+        return np.where(key == 0, _by_number(batch, first), key < np.uint64(round(TEST_SHARE * (1 << 64))))
+    return _by_number(batch, first)
+
+
+def _by_number(batch: pa.RecordBatch, first: int) -> Bools:
     number = np.arange(batch.num_rows, dtype=np.uint32)
     number += np.uint32((first + 1) % (1 << 32))
     number *= np.uint32(2654435761)  # modulo 2³²
