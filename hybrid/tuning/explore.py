@@ -222,14 +222,19 @@ class Explorer:
         return min(whole, key=lambda t: t.key) if whole else None
 
     def _try_all(self, by_size: dict[tuple[str, int], list[Policy]]) -> None:
-        for (name, size), ways in by_size.items():
-            for way in self._beam(name, size, ways):
-                if self.tries and self.over(SKETCH):
-                    self.left += 1
-                    continue
-                self._sketch(way, name)
-                if self.progress is not None:
-                    self.progress(self)
+        chosen = [(name, way) for (name, size), ways in by_size.items() for way in self._beam(name, size, ways)]
+        if len(chosen) > MANY:  # the time may not do for all: those first that the best of fewer tiers are in
+            best: dict[frozenset[Tier], tuple[float, float, float]] = {}
+            for t in sorted(self.tries, key=_key):
+                best.setdefault(frozenset(answering(t.policy.tiers)), t.key)
+            chosen.sort(key=lambda way: _promise(way[1], best))
+        for name, way in chosen:
+            if self.tries and self.over(SKETCH):
+                self.left += 1
+                continue
+            self._sketch(way, name)
+            if self.progress is not None:
+                self.progress(self)
 
     def _beam(self, name: str, size: int, ways: list[Policy]) -> list[Policy]:
         """Return the ways of a size that are tried; the others are counted as left out."""
@@ -338,6 +343,13 @@ class Explorer:
         )
         _, sums, proven = PairSearch(relaxed, goal.rows, caps).refined(beat=rival)
         t.settled = proven and not key_of(sums[goal.rows], caps) < key_of(rival, caps)
+
+
+def _promise(way: Policy, best: dict[frozenset[Tier], tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """Return what the best ways of one tier less do, the best first; less is better."""
+    tiers = frozenset(answering(way.tiers))
+    never = (np.inf, np.inf, np.inf)
+    return sorted(best.get(tiers - {t}, never) for t in tiers)
 
 
 def _key(t: Try) -> tuple[float, float, float]:
