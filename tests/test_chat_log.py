@@ -7,12 +7,17 @@ import json
 import numpy as np
 import pytest
 from conftest import labelled
+from test_dashboard import no_small_model, open_page  # noqa: F401 - a fixture
 
 from hybrid.cli import main
+from hybrid.dashboard.answer import headline
 from hybrid.data.chat_log import without_template
 from hybrid.data.read import joined, read
 from hybrid.errors import DatasetError, StudyError
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
 from hybrid.study import reading
+from hybrid.study.answer import answer_of
 from hybrid.study.scan import open_log, scan
 from hybrid.study.study import Study
 
@@ -255,6 +260,8 @@ def test_a_log_that_classifies_nothing_says_so():
         read("log.jsonl", content_of(plain, [json.dumps({"label": f"kind {i}"}) for i in range(N)]))
     with pytest.raises(DatasetError, match="of no classification"):
         read("log.jsonl", content_of(plain, [None] * N))
+    with pytest.raises(DatasetError, match="4 calls only"):
+        read("log.jsonl", content_of(plain, [answer("a")] * 4))
 
 
 @pytest.mark.parametrize(
@@ -357,3 +364,35 @@ def test_a_table_of_texts_and_answers_is_scanned_too(tmp_path, capsys):
     (tmp_path / "half.jsonl").write_bytes(lines([{"custom_id": "q", "body": request("hi")}]))
     assert main(["scan", str(tmp_path / "half.jsonl")]) == 2
     assert "name the file with its replies as well" in capsys.readouterr().err
+
+
+def test_the_page_joins_the_halves_and_says_whose_answers_these_are():
+    asked = lines({"custom_id": f"q{i}", "body": request(t)} for i, t in enumerate(TEXTS))
+    said = lines({"custom_id": f"q{i}", "response": {"body": reply(i, answer(a))}} for i, a in enumerate(LABELS))
+    at = open_page()
+    at.file_uploader(key="upload").upload("in.jsonl", asked).run()
+    assert any("holds the requests of 30 calls. Add the file with the replies" in i.value for i in at.info)
+    at.file_uploader(key="upload_half").upload("out.jsonl", said).run()
+    assert not at.exception
+    draft = at.session_state["draft"]
+    assert draft.study.columns.teacher.name == "gpt-4o-mini-2024-07-18"
+    assert any("These labels are gpt-4o-mini-2024-07-18's answers" in w.value for w in at.warning)
+    assert not [s for s in at.selectbox if str(s.key).startswith("ask.")]  # a log need not be asked about
+    people = next(t.key for t in at.toggle if ".people." in t.key)
+    at.toggle(key=people).set_value(True).run()
+    assert draft.study.columns.teacher is None  # then it is no tier either
+    at.toggle(key=people).set_value(False).run()
+    assert draft.study.columns.teacher is not None
+    assert draft.study.columns.agreement_with == "gpt-4o-mini-2024-07-18"
+
+
+def test_the_card_says_how_much_of_the_log_needs_no_llm(fitted):
+    classifier, llm = (fitted.column(n)[0] for n in ("classifier", "gpt-4o-mini"))
+    policy = Policy(Triage(0.3), (classifier, llm))
+    found = fitted.recommend(policies=[policy])
+    said = answer_of(fitted, found)
+    assert said.kind == "saves"
+    without = 1 - said.measured.escalation_rate.value
+    assert headline(fitted, said).startswith(f"{without:.0%} of this log can be answered without gpt-4o-mini: ")
+    worse = answer_of(fitted, found, Policy(Triage(0.0), (classifier, llm)))
+    assert (worse.kind == "saves") == (worse.measured.accuracy.high >= 0.95)

@@ -387,9 +387,9 @@ def _time(value: Any) -> float | None:
         return next((number / unit for unit in (1.0, 1e3, 1e6, 1e9) if 0 < number / unit < 1e11), None)
     try:
         found = datetime.fromisoformat(str(value).replace(" UTC", "+00:00"))
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _of_span(record: Record, spans: Record) -> Call | None:

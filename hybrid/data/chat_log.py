@@ -284,6 +284,8 @@ def _table(name: str, form: str, calls: Sequence[Call]) -> tuple[pd.DataFrame, C
     labels, why, notes = _labels(calls)
     read = [i for i, label in enumerate(labels) if label]
     distinct = len({labels[i] for i in read})
+    if len(calls) < FEWEST:
+        raise DatasetError(f"{name} holds {plural(len(calls), 'call', 'calls')} only: at least {FEWEST} are needed.")
     if len(read) < FEWEST or distinct > len(read) / 2:
         some = next((c.answer for c in calls if c.answer), None)
         like = "" if some is None else f", such as {_shown(some)}"

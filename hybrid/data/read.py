@@ -124,7 +124,8 @@ def collected(source: Source, *, header: bool | None = None, sheet: str | None =
             pa.Table.from_batches([b]).drop_columns([n for n in b.schema.names if n in left_out]) for b in batches
         ]
         table = pa.concat_tables(tables, promote_options="default").select(names)
-    if may_be_call(names) and chat_log.is_log(table.slice(0, chat_log.LOOKED_AT).to_pylist()):
+        is_log = may_be_call(names) and chat_log.is_log(table.slice(0, chat_log.LOOKED_AT).to_pylist())
+    if is_log:
         return _log(source.name, (row for b in table.to_batches() for row in b.to_pylist()), form.notes)
     notes = (*form.notes, *found.notes())
     if isinstance(form, Sheet):
