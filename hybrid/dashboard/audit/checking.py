@@ -67,7 +67,7 @@ def _draw_row(study: Study, place: int) -> None:
     dataset = study.dataset
     row = int(study.side("test")[place])
     assert dataset.texts is not None
-    st.markdown(f"##### {inert(dataset.texts[row])}")
+    st.subheader(inert(dataset.texts[row]), anchor=False)
     offered = choices(study, place)
     said, blind = int(dataset.truth[row]), bool(st.session_state.get(BLIND))
     if not blind:

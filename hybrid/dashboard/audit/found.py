@@ -80,7 +80,7 @@ def _draw_large(found: Findings) -> None:
 def _row(one: Audited, found: Findings) -> dict[str, str]:
     assert found.model is not None
     return {
-        "": one.name,
+        "Who": one.name,
         f"As {found.model.name} says": wording.percent(one.agreement),
         "Right, by hand alone": _said(one.by_hand),
         "Right, with the log": _said(one.right),
