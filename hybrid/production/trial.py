@@ -78,7 +78,9 @@ class Trial:
             return "The better one is the dearer one."
         if cheaper or dearer:
             least, which = self.accuracy.low if cheaper else -self.accuracy.high, "B" if cheaper else "A"
-            return f"{which} is cheaper, and at worst {max(0.0, -least):.1%} of the texts less often right."
+            if least >= 0:
+                return f"{which} is cheaper, and no less often right."
+            return f"{which} is cheaper; whether it is less often right, by up to {-100 * least:.1f} points, is open yet."
         return "Not decided yet; looking again later does no harm."
 
     def plain(self) -> dict[str, Any]:

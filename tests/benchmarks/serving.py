@@ -33,7 +33,8 @@ from hybrid.data.guess import guess_columns
 from hybrid.data.split import split
 from hybrid.production.bundle import save_bundle
 from hybrid.production.log import read_log
-from hybrid.routing.engine import Policy
+from hybrid.production.reference import fit_reference
+from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade
 from hybrid.study.evidence import record
 
@@ -59,6 +60,8 @@ def bundle(folder: Path) -> tuple[Path, list[str], tuple[str, ...]]:
     policy = Policy(Cascade((0.8,)), recording.predictions.select(["rules", "classifier"]).tiers)
     assert dataset.texts is not None
     texts = [str(t) for t in dataset.texts[test]]
+    table, both = recording.predictions.select(policy.names), (recording.split.tune, test)
+    sides = [(replay(policy, table.take(rows)), [str(t) for t in dataset.texts[rows]]) for rows in both]
     content = save_bundle(
         policy=policy,
         classes=dataset.classes,
@@ -66,6 +69,7 @@ def bundle(folder: Path) -> tuple[Path, list[str], tuple[str, ...]]:
         texts=texts,
         recorded=recording.predictions.take(test),
         evidence={},
+        reference=fit_reference(policy, *sides, n_classes=len(dataset.classes)),
     )
     path = folder / "local.zip"
     path.write_bytes(content)
