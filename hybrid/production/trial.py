@@ -80,7 +80,7 @@ class Trial:
             least, which = self.accuracy.low if cheaper else -self.accuracy.high, "B" if cheaper else "A"
             if least >= 0:
                 return f"{which} is cheaper, and no less often right."
-            return f"{which} is cheaper; whether it is less often right, by up to {-100 * least:.1f} points, is open yet."
+            return f"{which} is cheaper; whether it is less often right, by up to {-100 * least:.1f} points, is open."
         return "Not decided yet; looking again later does no harm."
 
     def plain(self) -> dict[str, Any]:
