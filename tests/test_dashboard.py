@@ -110,13 +110,14 @@ def test_every_pattern_draws_its_numbers(tune, pattern):
 
 def test_a_router_takes_a_gate_for_each_tier_and_says_how_well_each_tells_and_why_one_is_left_out(tune):
     tune.segmented_control(key="pattern").set_value("router").run()
-    tune.multiselect(key="router.tiers").set_value(["classifier", "minilm", "llm"])
+    tune.multiselect(key="router.tiers").set_value(["rules", "classifier", "minilm", "llm"])
     tune.session_state["gates_open"] = True
     tune.selectbox(key="router.gate").set_value("One for each tier").run()
     assert not tune.exception
     study = tune.session_state["study"]
     names = ("trained gate", "trained gate for minilm", "classifier", "minilm", "llm")
     assert study.policy.names == names
+    assert any("rules is left out: no gate tells" in c.value for c in tune.caption)
     assert [tune.slider(key=f"router.thresholds.{i}").label for i in (0, 1)] == [
         "Gate score for classifier",
         "Gate score for minilm",

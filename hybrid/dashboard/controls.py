@@ -425,6 +425,7 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
             gates_panel.draw(study)
             _pick_key_words(study)
     picked: list[str] = []
+    apart = ""
     with st.container(horizontal=True, gap="small"):
         if kind.max_tiers == 2:
             picked.append(_select("Cheap tier", able, f"{pattern}.cheap", usual[0]))
@@ -435,6 +436,10 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
             key = f"{pattern}.tiers"
             session = st.session_state
             session[key] = [n for n in session.get(key, usual) if n in able] or [n for n in usual if n in able]
+            if gate == EACH:  # those that no gate tells of cannot be picked by one, but they may take what is left
+                every = [n for n in able if n in session[key]]
+                session[key] = [n for n in session[key] if n in own_gates or n == every[-1]]
+                apart = next((n for n in every if n not in session[key]), "")
             most = None if kind.max_tiers is None else kind.max_tiers - kind.gate_first
             chosen = st.multiselect("Tiers, from cheap to dear", able, key=key, help=kind.summary, max_selections=most)
             now = study.policy
@@ -443,9 +448,11 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
             if len(picked) < least:
                 st.info(f"{kind.title} needs at least {least} tiers: pick {least - len(picked)} more.")
                 return None
+    if apart:
+        gates_panel.say_left_out(study, apart)
     before = [own_gates.get(n, "") for n in picked[:-1]] if gate == EACH else [gate] if gate else []
     if "" in before:
-        st.info(gates_panel.why_none(study, picked[before.index("")]))
+        gates_panel.say_left_out(study, picked[before.index("")])
         return None
     return tuple(by_name[n] for n in (*before, *picked))
 

@@ -31,7 +31,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hybrid.routing.engine import Policy, replay
+from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, recommend
@@ -229,17 +229,19 @@ def timing(seconds):
 
 
 def small(seed):
-    """Make up a small problem of two to four tiers with ties, and a gate."""
+    """Make up a small problem of two to four tiers with ties, and a gate; of up to three also one for each."""
     rng = np.random.default_rng(seed)
     k, n = int(rng.integers(2, 5)), int(rng.integers(8, 40))
     truth = rng.integers(0, 3, n)
-    tiers = (*(Tier(f"t{j}", "recorded", 0.001 * j) for j in range(k)), Tier("gate", "gate"))
-    confidence = np.round(rng.random((n, k + 1)) * 5) / 5
-    right = rng.random((n, k + 1)) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, k + 1)
-    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, (n, k + 1))) % 3)
-    label[:, -1] = UNKNOWN
-    cost = np.array([*(0.001 * rng.integers(0, 6, k)), 0.0]) * rng.choice([1.0, 1.5], (n, k + 1))
-    latency = rng.choice([0.0, 0.1, 0.4], (n, k + 1))
+    gates = [Tier("gate", "gate"), *(Tier(f"of t{j}", "gate", guards=f"t{j}") for j in range(k if k < 4 else 0))]
+    tiers = (*(Tier(f"t{j}", "recorded", 0.001 * j) for j in range(k)), *gates)
+    shape = n, len(tiers)
+    confidence = np.round(rng.random(shape) * 5) / 5
+    right = rng.random(shape) < 0.3 + 0.5 * confidence * np.linspace(0.4, 1, len(tiers))
+    label = np.where(right, truth[:, None], (truth[:, None] + rng.integers(1, 3, shape)) % 3)
+    label[:, k:] = UNKNOWN
+    cost = np.array([*(0.001 * rng.integers(0, 6, k)), *[0.0] * len(gates)]) * rng.choice([1.0, 1.5], shape)
+    latency = rng.choice([0.0, 0.1, 0.4], shape)
     return Predictions(tiers, ("a", "b", "c"), label, confidence, cost, latency), truth
 
 
@@ -261,10 +263,10 @@ def small_goal(seed, table, truth):
     )[seed % 8]
 
 
-def brute(problems):
+def brute(problems, first=0):
     """Print on how many small problems no combination of thresholds of any way is better than what was found."""
     as_good = proven = wrong = 0
-    for seed in range(problems):
+    for seed in range(first, first + problems):
         table, truth = small(seed)
         goal = replace(small_goal(seed, table, truth), by_class=False)
         found = recommend(table, truth, goal)
@@ -278,7 +280,8 @@ def brute(problems):
                 least = min(least, (over, float(totals[0])))
         fine = mine[0] <= least[0] + 1e-9 and mine[1] <= least[1] + 1e-9
         as_good, proven, wrong = as_good + fine, proven + found.exact, wrong + (found.exact and not fine)
-    print(f"{problems} small problems: nothing better in {as_good}, said to be proven in {proven}, wrongly in {wrong}")
+    what = f"{problems} small problems from {first} on"
+    print(f"{what}: nothing better in {as_good}, said to be proven in {proven}, wrongly in {wrong}")
 
 
 def brute_by_class(problems):
@@ -286,7 +289,8 @@ def brute_by_class(problems):
     as_good = proven = wrong = 0
     for seed in range(problems):
         table, truth = small(seed)
-        policy = Policy(Triage(), (table.tiers[0], table.tiers[-2]))
+        answers = answering(table.tiers)
+        policy = Policy(Triage(), (answers[0], answers[-1]))
         goal = small_goal(seed, table, truth)
         found = search_by_class(policy, table, truth, goal, min_rows=1)
         own = np.unique(table.label[:, 0])
@@ -364,13 +368,15 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--brute", type=int)
+    parser.add_argument("--first", type=int, default=0, help="the first of the small problems")
     parser.add_argument("--shrink", type=int)
     given = parser.parse_args()
     if given.time:
         timing(given.seconds)
     if given.brute:
-        brute(given.brute)
-        brute_by_class(given.brute)
+        brute(given.brute, given.first)
+        if not given.first:
+            brute_by_class(given.brute)
     if given.shrink:
         shrinkage(given.shrink)
     wanted = (given.only,) if given.only else ("YELP", "IMDB", "banking", "twelve")

@@ -24,14 +24,11 @@ def own_gates(study: Study) -> dict[str, str]:
     return {t.guards: t.name for t in study.tiers if t.guards}
 
 
-def why_none(study: Study, tier: str) -> str:
-    """Say why no gate tells whether a tier is right."""
-    named = f"for {tier}"
-    known = [study.no_gate.get(tier, ""), *(said for said in study.evidence.left_out if named in said)]
-    why = next((inert(said) for said in known if said), "")
-    return f"No gate tells whether {inert(tier)} is right. {why} Pick one gate for all tiers, or other tiers.".replace(
-        "  ", " "
-    )
+def say_left_out(study: Study, tier: str) -> None:
+    """Say that no gate tells whether a tier is right, and why."""
+    known = [study.no_gate.get(tier, ""), *(said for said in study.evidence.left_out if f"for {tier} " in said)]
+    why = next((f" {inert(said)}" for said in known if said), "")
+    st.caption(f":material/info: {inert(tier)} is left out: no gate tells whether it is right.{why}")
 
 
 def draw(study: Study) -> None:
