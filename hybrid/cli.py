@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
 def _scan(options: argparse.Namespace) -> int:
     from hybrid.study import project
     from hybrid.study.scan import lines, open_log, plain_scan, scan
-    from hybrid.tiers.embedders import MiniLM
+    from hybrid.tiers.embedders import MiniLM, is_installed
 
     if options.project is not None and project.holds_one(Path(options.project)):
         raise StudyError(f"{options.project!r} holds a project already: name another folder.")
@@ -186,7 +186,9 @@ def _scan(options: argparse.Namespace) -> int:
     study.fit(embedder=MiniLM.installed() if options.embedding else None)
     _say(study.notes)
     found = scan(study, min_agreement=options.min_agreement, delta=options.delta, of=options.of)
-    how = f"hybrid fit {' '.join(options.data)} --project FOLDER, then hybrid app FOLDER."
+    how = "the same with --project FOLDER, then hybrid app FOLDER."
+    if is_installed() and not options.embedding:
+        how += " With --embedding the small model is tried too, which takes longer."
     if options.project is not None:
         if found.policy is not None:
             study.use(found.policy)

@@ -19,7 +19,7 @@ from hybrid.study import answer as answers
 from hybrid.study import promises
 from hybrid.study.answer import Answer, answer_of
 from hybrid.study.naming import named
-from hybrid.study.scan import scan
+from hybrid.study.scan import Scan, scan
 from hybrid.study.study import Study
 from hybrid.tuning import Progress
 
@@ -132,7 +132,8 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
             st.markdown(named(against(said), model))
             st.caption(named(" · ".join((flow(said.policy, said.measured.reach), *details(said))), model))
             if study.dataset.teacher is not None:
-                st.caption(f":material/verified: {inert(_certified(study.token, study))}")
+                certified = _certified(study.token, study)
+                st.caption(f":material/verified: {inert(certified if isinstance(certified, str) else certified.words)}")
         with numbers:
             _draw_numbers(said, model)
         if said_of_search := unfinished(job):
@@ -162,6 +163,8 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
                     args=(None if point is None else point.policy,),
                     help="To the next point of the best that is possible between cost and accuracy.",
                 )
+            if study.dataset.teacher is not None:
+                _draw_promise(certified, said)
             if AT in st.session_state:
                 st.button("Back to the best", icon=":material/undo:", key="answer_back", on_click=_back)
 
@@ -280,12 +283,26 @@ def details(said: Answer) -> list[str]:
 
 
 @st.cache_data(scope="session", max_entries=5, show_spinner="Looking what can be promised …")
-def _certified(key: str, _study: Study) -> str:
-    """Return how much of an LLM's log can be answered without it, as it can be promised."""
+def _certified(key: str, _study: Study) -> Scan | str:
+    """Return how much of an LLM's log can be answered without it, as it can be promised; else why that is not known."""
     try:
-        return scan(_study).words
+        return scan(_study)
     except HybridError as error:
         return str(error)
+
+
+def _draw_promise(found: Scan | str, said: Answer) -> None:
+    """Draw the way to the policy that is certified, and to the page that checks what an LLM's log says."""
+    if isinstance(found, Scan) and found.policy is not None:
+        st.button(
+            "Use the certified",
+            icon=":material/verified:",
+            key="answer_certified",
+            disabled=said.policy == found.policy,
+            on_click=_go,
+            args=(found.policy,),
+        )
+    st.page_link("pages/8_Audit.py", label="Check some answers by hand", icon=":material/fact_check:")
 
 
 def _month(value: float) -> str:

@@ -222,7 +222,9 @@ def _of_table(name: str, found: Read, picked: dict[str, str], model: str | None)
     elif gold is not None:
         what = f"{columns.label!r} is taken for the LLM's answers, and {gold!r} is not read."
         notes.append(Note(what, f"If {gold!r} is the truth, 'hybrid fit' and 'hybrid recommend' say more.", "info"))
-    study = studied(name, found, columns)
+    # one LLM is asked about: what other models and people said of the same texts is for 'hybrid fit'
+    alone_there = tuple(r for r in columns.recorded if r == columns.teacher)
+    study = studied(name, found, replace(columns, recorded=alone_there))
     study.joined = (*study.joined, *notes)
     return study
 

@@ -50,8 +50,8 @@ GOOD, BAD = (0.05,) * 10, (0.3,) * 10
 BIASED = (0.02,) * 7 + (0.3, 0.5, 0.7)
 WORLDS = {
     "good LLM (95 % right)": World(GOOD),
-    "bad LLM (72 %)": World(BAD),
-    "biased by class (86 %)": World(BIASED),
+    "bad LLM (70 %)": World(BAD),
+    "biased by class (85 %)": World(BIASED),
     "biased, copied by the student": World(BIASED, copied=0.9),
     "nearly perfect (99 %)": World((0.01,) * 10),
 }
