@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
+from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.routing.voting import STRATEGIES, vote
 
@@ -239,3 +239,66 @@ def test_every_vote_is_what_counting_row_by_row_says(layout, strategy, seed, k, 
     assert found.label.tolist() == [e[0] for e in expected]
     assert found.tier.tolist() == [e[1] for e in expected]
     np.testing.assert_allclose(found.confidence, [e[2] for e in expected], rtol=1e-15)
+
+
+def named_ways(name, tiers):
+    """Return the tiers of each way by their last signs, and what is fixed of its pattern."""
+    fixed = ("strategy", "agreement", "thresholds")
+    found = []
+    for policy in PATTERNS[name].ways(tiers):
+        of = "".join(n[-1] for n in policy.names)
+        found.append((of, *(getattr(policy.pattern, f) for f in fixed if hasattr(policy.pattern, f))))
+    return found
+
+
+def test_the_ways_of_each_pattern_are_these():
+    two, three = tiers_of(2), tiers_of(3)
+    weighted, aware = "confidence_weighted", "cost_aware"  # t0 costs nothing, so that with it alone nothing is cheap
+    assert [w[0] for w in named_ways("triage", three)] == ["01", "02", "10", "12", "20", "21"]
+    assert named_ways("cascade", two) == [("0", ()), ("1", ())]  # two are a triage
+    assert named_ways("cascade", three) == [
+        *((one, ()) for one in "012"),
+        *((of, (0.85, 0.85)) for of in ("012", "021", "102", "120", "201", "210")),
+    ]
+    assert named_ways("ensemble", two) == [("01", weighted, None)]  # a majority of two is the surer one
+    judged = [w for w in named_ways("ensemble", three) if w[2] is not None]
+    assert judged == [
+        ("012", weighted, 1.0),
+        *(("021", s, 1.0) for s in (weighted, aware)),
+        *(("120", s, 1.0) for s in (weighted, aware)),
+    ]
+    assert [w for w in named_ways("ensemble", three) if w not in judged] == [
+        ("01", weighted, None),
+        *(("02", s, None) for s in (weighted, aware)),
+        *(("12", s, None) for s in (weighted, aware)),
+        *(("012", s, None) for s in ("majority", weighted, aware)),
+    ]
+    assert [w[0] for w in named_ways("triage_ensemble", two)] == ["01", "10"]
+    assert {w[0] for w in named_ways("triage_ensemble", three)} == {
+        *("01", "10", "02", "20", "12", "21"),
+        *("012", "102", "201"),
+    }
+    assert named_ways("router", three) == []
+    assert [w[0] for w in named_ways("router", tiers_of(3, gate=True))] == ["e12"]
+
+
+def test_each_pattern_says_whose_confidence_decides():
+    assert Triage(0.5).weighs(2) == (0,)
+    assert Cascade((0.5, 0.5)).weighs(3) == (0, 1)
+    assert Ensemble().weighs(3) == (0, 1, 2)
+    assert Ensemble(agreement=1.0).weighs(3) == (0, 1)  # the judge decides whatever it thinks of itself
+    assert TriageEnsemble(0.5).weighs(3) == (0, 1, 2)
+    assert Router((0.5, 0.5)).weighs(4) == (0,)
+
+
+def test_each_pattern_says_what_was_asked_where_it_stops():
+    seen = table(tiers_of(3), [[(0, 0.9), (1, 0.8), (2, 0.7)]])
+    asked = {type(p).__name__: [s.rounds for s in p.stops(seen)] for p in (Cascade((0.5, 0.5)), TriageEnsemble(0.5))}
+    assert asked == {
+        "Cascade": [((0,),), ((0,), (1,)), ((0,), (1,), (2,))],
+        "TriageEnsemble": [((0,),), ((0,), (1, 2))],
+    }
+    assert [s.rounds for s in Ensemble().stops(seen)] == [((0, 1, 2),)]
+    judged = Ensemble(agreement=1.0).stops(seen)
+    assert [s.rounds for s in judged] == [((0, 1),), ((0, 1), (2,))]
+    assert [s.label.tolist() for s in judged] == [[0], [2]]  # of the surer member, and of the judge

@@ -108,7 +108,7 @@ def open_page(title: str) -> DeltaGenerator:
     problem = state.read_address()
     # the project alone: the policy of this moment is what it was before the controls below are read
     address = {name: value for name, value in state.parameters().items() if name == state.PROJECT}
-    with st.container(horizontal=True, gap="medium", key="navigation"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="navigation"):
         for path, name, icon in PAGES:
             st.page_link(path, label=name, icon=icon, query_params=address)
         login.draw()

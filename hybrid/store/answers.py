@@ -275,13 +275,16 @@ _PERHAPS_DEAD = sa.select(claims).where(
         sa.and_(_same(claims.c.host, "on"), claims.c.pid != 0, claims.c.pid != sa.bindparam("by", type_=sa.BigInteger)),
     )
 )
+_NOTHING: sa.ColumnElement[float] = sa.literal_column("0.0", sa.Double)
 _OF_RUN = sa.select(runs).where(_same(runs.c.run, "whose")).subquery()
 _SPENDING = sa.select(
     *(
-        sa.func.coalesce(sa.select(sa.cast(column, sa.Double)).scalar_subquery(), 0.0)
+        sa.func.coalesce(sa.select(sa.cast(column, sa.Double)).scalar_subquery(), _NOTHING)
         for column in (_OF_RUN.c.paid, _OF_RUN.c.lost)
     ),
-    sa.func.coalesce(sa.select(sa.func.sum(claims.c.cost)).where(_same(claims.c.run, "whose")).scalar_subquery(), 0.0),
+    sa.func.coalesce(
+        sa.select(sa.func.sum(claims.c.cost)).where(_same(claims.c.run, "whose")).scalar_subquery(), _NOTHING
+    ),
 )
 _BEGIN_BATCH = sa.insert(batches)
 _NAME_BATCH = sa.update(batches).where(_same(batches.c.token, "which")).values(id=sa.bindparam("called", type_=sa.Text))

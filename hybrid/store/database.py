@@ -11,7 +11,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -338,22 +338,24 @@ class Database:
         except self._failures as error:
             raise self.unusable(_first_line(error)) from error
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Read all of it as it is at one moment."""
-        with self._transaction(_BEGIN_READING[self.kind]):
-            yield
+        return self._transaction(_BEGIN_READING[self.kind])
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Do all of it or nothing."""
-        with self._transaction(_BEGIN[self.kind]):
-            yield
+        return self._transaction(_BEGIN[self.kind])
+
+    def alone(self, lock: int) -> AbstractContextManager[None]:
+        """Do all of it or nothing, while no other does something alone under the same lock."""
+        return self._transaction(_BEGIN[self.kind], lock)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[None]:
+    def _transaction(self, begin: str, lock: int | None = None) -> Iterator[None]:
         self._say(begin)
         try:
+            if lock is not None and self.kind == "postgresql":  # SQLite has one writer at a time anyway
+                self._say(f"SELECT pg_advisory_xact_lock({lock})")
             yield
         except BaseException:
             with suppress(*self._failures):  # a full disk, or a server that is gone, has ended it already
@@ -365,14 +367,6 @@ class Database:
             with suppress(*self._failures):
                 self._db.execute("ROLLBACK")
             raise
-
-    @contextmanager
-    def alone(self, lock: int) -> Iterator[None]:
-        """Do all of it or nothing, while no other does something alone under the same lock."""
-        with self.writing():
-            if self.kind == "postgresql":  # SQLite has one writer at a time anyway
-                self._say(f"SELECT pg_advisory_xact_lock({lock})")
-            yield
 
     def _say(self, words: str) -> None:
         try:
