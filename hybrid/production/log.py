@@ -311,7 +311,7 @@ def read_log(folder: str | Path) -> pa.Table:
         try:
             with closing(sqlite3.connect(f"file:{folder / CURRENT}?mode=ro", uri=True)) as file:
                 current = [_table(file)]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, pa.ArrowException, TypeError) as error:
             raise HybridError(f"The log in {str(folder)!r} cannot be read: {error}.") from error
     try:
         tables = [*(_as_now(pq.read_table(p)) for p in _rotated(folder)), *current]

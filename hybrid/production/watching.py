@@ -17,7 +17,7 @@ from hybrid.metrics.intervals import Interval, wilson
 from hybrid.metrics.sequential import asymptotic_sequence, change, distance, luck_of, places, together
 from hybrid.production.bundle import Bundle
 from hybrid.production.reference import FEATURES, Counts, Reference, watched
-from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import CHUNK, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
 
 YEARLY = 0.05  # chance of a false alarm in a year of daily looks, all streams together
 STREAMS = ("escalation", "confidence", "classes", "texts")
@@ -48,7 +48,7 @@ class Decisions:
     day: Rows
     days: tuple[datetime.date, ...]
     ids: tuple[str, ...]
-    texts: tuple[str | None, ...]
+    texts: pa.ChunkedArray  # None where only hashes are kept
     modes: frozenset[str]
     label: Labels
     llm: Labels
@@ -62,6 +62,11 @@ class Decisions:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def text(self, row: int) -> str | None:
+        """Return a text; None where the log keeps none."""
+        found: str | None = self.texts[int(row)].as_py()
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,44 +213,64 @@ def decisions_of(log: pa.Table, bundle: Bundle, digest: str) -> Decisions:
     if not len(rows):
         others = ", ".join(f"{name} ({n:,} decisions)" for name, n in list(bundles_in(log).items())[:5])
         raise HybridError(f"The log has no decision of this bundle ({digest}); it has those of {others or 'none'}.")
-    kept = {name: rows[name].to_pylist() for name in rows.column_names}
-    names, code = bundle.policy.names, {name: i for i, name in enumerate(bundle.config.classes)}
-    said = Predictions.unasked(bundle.policy.tiers, bundle.config.classes, len(rows))
-    tier_code = {name: j for j, name in enumerate(names)}
     try:
-        for i, trace in enumerate(kept["trace"]):
-            for step in json.loads(trace):
-                j = tier_code[step["tier"]]
-                said.label[i, j] = code.get(step["label"], UNKNOWN)
-                for column in ("confidence", "cost", "latency"):
-                    getattr(said, column)[i, j] = step[column]
-        tier = np.array([tier_code[name] for name in kept["tier"]], dtype=np.intp)
-    except (ValueError, KeyError, TypeError) as error:
-        raise HybridError(
-            f"The log's decisions of {digest} do not fit the bundle ({error}): is it another's?"
-        ) from error
-    at = np.array(kept["at"], dtype=np.float64)
+        return _read(rows, bundle)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise HybridError(f"The log's decisions of {digest} do not fit the bundle ({error!r}).") from error
+
+
+def _read(rows: pa.Table, bundle: Bundle) -> Decisions:
+    names, classes = bundle.policy.names, bundle.config.classes
+    code = {name: i for i, name in enumerate(classes)}
+    tiers = {name: j for j, name in enumerate(names)}
+    said = Predictions.unasked(bundle.policy.tiers, classes, len(rows))
+    at = _floats(rows["at"])
+    if not np.isfinite(at).all():
+        raise ValueError("a time is missing")
+    first = 0
+    for batch in rows.select(["trace"]).to_batches(max_chunksize=CHUNK):
+        traces = json.loads(f"[{','.join(batch['trace'].to_pylist())}]")
+        cells = [(first + k, step) for k, trace in enumerate(traces) for step in trace]
+        first += len(traces)
+        row = np.array([k for k, _ in cells], dtype=np.intp)
+        column = np.array([tiers[step["tier"]] for _, step in cells], dtype=np.intp)
+        said.label[row, column] = [code.get(step["label"], UNKNOWN) for _, step in cells]
+        for name in ("confidence", "cost", "latency"):
+            getattr(said, name)[row, column] = [step[name] for _, step in cells]
     days, day = np.unique((at // 86_400).astype(np.int64), return_inverse=True)
     epoch = datetime.date(1970, 1, 1)
     wanted = len(bundle.reference.texts) if bundle.reference is not None else 0
-    digits = np.array([[int(c) for c in d] for d in kept["features"] if d and len(d) == wanted], dtype=np.int64)
+    told = [d for d in rows["features"].to_pylist() if d and len(d) == wanted]
+    digits = np.zeros((len(rows), 0), dtype=np.int64)
+    if wanted and len(told) == len(rows):
+        signs = np.frombuffer("".join(told).encode("ascii"), dtype=np.uint8).reshape(len(rows), wanted)
+        digits = np.minimum(signs - np.uint8(ord("0")), 9).astype(np.int64)
+
+    def coded(column: str) -> Labels:
+        return np.array([code.get(name, UNKNOWN) for name in rows[column].to_pylist()], dtype=np.int64)
+
     return Decisions(
         at,
         day.astype(np.intp),
         tuple(epoch + datetime.timedelta(days=int(d)) for d in days),
-        tuple(kept["id"]),
-        tuple(kept["text"]),
-        frozenset(kept["mode"]),
-        np.array([code.get(name, UNKNOWN) for name in kept["label"]], dtype=np.int64),
-        np.array([code.get(name, UNKNOWN) for name in kept["llm_label"]], dtype=np.int64),
-        tier,
-        np.array(kept["cost"], dtype=np.float64),
-        np.array(kept["latency"], dtype=np.float64),
-        np.array(kept["fallback"], dtype=bool),
+        tuple(rows["id"].to_pylist()),
+        rows["text"],
+        frozenset(rows["mode"].unique().to_pylist()),
+        coded("label"),
+        coded("llm_label"),
+        np.array([tiers[name] for name in rows["tier"].to_pylist()], dtype=np.intp),
+        _floats(rows["cost"]),
+        _floats(rows["latency"]),
+        np.array(rows["fallback"].to_pylist(), dtype=bool),
         said,
-        np.array([0.0 if r is None else r for r in kept["review"]], dtype=np.float64),
-        digits if len(digits) == len(rows) else np.zeros((len(rows), 0), dtype=np.int64),
+        np.nan_to_num(_floats(rows["review"])),
+        digits,
     )
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    """Return numbers; nan where there is none."""
+    return np.array(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
 def watch(decisions: Decisions, bundle: Bundle, *, title: str, alpha: float = YEARLY) -> Watch:

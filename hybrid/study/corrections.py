@@ -321,10 +321,10 @@ def answered(decisions: Decisions, bundle: Bundle, rows: Rows) -> tuple[Predicti
     table = decisions.said.take(rows)
     for j, name in enumerate(bundle.policy.names[:-1]):
         model = bundle.models.get(name)
-        lacks = np.array([i for i in np.flatnonzero(~table.asked[:, j]) if decisions.texts[rows[i]] is not None])
+        lacks = np.array([i for i in np.flatnonzero(~table.asked[:, j]) if decisions.text(rows[i]) is not None])
         if model is None or not model.answers_alike or not len(lacks):
             continue
-        said = model.answer([str(decisions.texts[rows[i]]) for i in lacks])
+        said = model.answer([str(decisions.text(rows[i])) for i in lacks])
         for column in ("label", "confidence", "cost", "latency"):
             getattr(table, column)[lacks, j] = getattr(said, column)
     usable: Bools = np.logical_and.reduce(table.asked[:, :-1], axis=1)

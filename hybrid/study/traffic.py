@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from hybrid.errors import StudyError
 from hybrid.production.archive import digest_of, read_files
@@ -63,7 +64,7 @@ def simulated(study: Study, policy: Policy, *, seed: int = 0) -> Observed:
         day,
         days,
         ids,
-        tuple(texts[int(i)] for i in rows),
+        pa.chunked_array([pa.array([texts[int(i)] for i in rows], pa.string())]),
         frozenset({"live"}),
         o.label[rows],
         np.full(len(day), -1, dtype=np.int64),

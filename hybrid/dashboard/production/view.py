@@ -180,7 +180,7 @@ def draw_next(found: Observed, one: Watched) -> None:
 
 def _ask(found: Observed, one: Watched, row: int, *, source: str, key: str) -> None:
     d, classes = one.decisions, one.bundle.config.classes
-    text = d.texts[row]
+    text = d.text(row)
     if text is None:
         st.info(f"The log keeps no texts (--log-texts full does): look up the decision {inert(d.ids[row])} in yours.")
     else:
