@@ -128,6 +128,7 @@ with pin_here:
         st.caption(f"Pinned as {study.pins[-1].name}." if fresh else "This policy is pinned already.")
 beside = views.saying(study, policy, statistics=statistics)
 with stage:
+    suggest_panel.progress(study)
     with st.container(key="strip"):
         tiles.draw(summary, terms, tune=chosen if side == "test" else None, policy=policy, saying=beside)
         flow_here = st.container()

@@ -138,7 +138,7 @@ def test_what_a_search_left_untried_is_said():
 
 
 def test_a_search_is_stopped_by_cancel():
-    def recommend(*, progress, cancel, seconds):
+    def recommend(goal, *, policies, progress, cancel, seconds):
         while not cancel():
             time.sleep(0.01)
         return "the best so far"
@@ -150,7 +150,7 @@ def test_a_search_is_stopped_by_cancel():
         usual_goal=lambda: None,
         aside=lambda: SimpleNamespace(recommend=recommend),
     )
-    job = card.Job(study)
+    job = card.begin(study)
     assert job.running
     job.cancelled.set()
     job.wait()
@@ -219,11 +219,11 @@ def test_compare_takes_over_what_the_card_has_found(searched):
 def test_what_a_project_keeps_is_not_searched_for_again(searched):
     study, found = searched
     study.suggested = Suggested(study.terms, found)
-    job = card.Job(study)
+    job = card.begin(study)
     assert not job.running
     assert job.found is found
     study.suggested = Suggested(replace(study.terms, prices=(("llm", 9.0),)), found)  # under other prices it is
-    job = card.Job(study)
+    job = card.begin(study)
     job.cancelled.set()
     assert job.found is not found
     job.wait()

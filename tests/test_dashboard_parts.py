@@ -1,6 +1,9 @@
 """The parts that pages are made of, without a page: tiles, axes, the thresholds of the line, wording, filters."""
 
 import json
+import threading
+import time
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import charts, controls, lessons, tiles, wording
+from hybrid.dashboard import charts, controls, lessons, tiles, wording, working
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
@@ -434,3 +437,38 @@ def test_fitting_again_keeps_all_that_is_not_named(own_fitted, monkeypatch):
     edits = Edits(frozenset(), (("refund", 0),))
     assert controls.fit_again(study, edits=edits)
     assert taken == {"columns": study.columns, "embedder": None, "edits": edits, "key_words": study.key_words}
+
+
+def test_long_work_waits_for_its_turn_in_the_order_of_asking(monkeypatch):
+    monkeypatch.setenv("HYBRID_MAX_JOBS", "1")
+    turns, ended, first, order = working.Turns(), threading.Event(), threading.Event(), []
+
+    def work(name, waiting=lambda before: None):
+        with turns.turn(waiting):
+            order.append(name)
+            if name == "a":
+                first.set()
+                ended.wait(10)
+
+    told = []
+    threads = [threading.Thread(target=work, args=("a",))]
+    threads[0].start()
+    assert first.wait(10)
+    threads.append(threading.Thread(target=work, args=("b", told.append)))
+    threads[1].start()
+    wait_for(lambda: told)
+    with pytest.raises(CancelledError), turns.turn(told.append, lambda: True):
+        pass  # given up: it holds nobody back
+    ended.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["a", "b"]
+    assert set(told) == {1}
+    assert working.said_of(1) == "Waiting for 1 job of others on this server"
+
+
+def wait_for(what):
+    until = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -12,6 +12,7 @@ from test_dashboard import open_page, press
 from hybrid.dashboard import class_table
 from hybrid.dashboard.compare import telling_apart
 from hybrid.dashboard.export import shift_panel
+from hybrid.dashboard.tune import suggest_panel
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
 from hybrid.production.reference import watched
@@ -26,8 +27,9 @@ from hybrid.tuning.search import search
 
 
 @pytest.fixture
-def tune(sample_fitted):
-    """Tune with a tier that costs something, and Suggest opened."""
+def tune(sample_fitted, monkeypatch):
+    """Tune with a tier that costs something, and Suggest opened, which waits for its search."""
+    monkeypatch.setattr(suggest_panel, "WAIT", True)
     study = again(sample_fitted)
     study.terms = Terms(whatif=WhatIf())
     at = open_page("pages/1_Tune.py", study)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import streamlit as st
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import start
+from hybrid.dashboard.working import Search
 from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
@@ -21,9 +21,7 @@ from hybrid.study.answer import Answer, answer_of
 from hybrid.study.naming import named
 from hybrid.study.scan import Scan, scan
 from hybrid.study.study import Study
-from hybrid.tuning import Progress
 
-POLL = 0.5  # seconds
 WAIT = False  # whether a page waits for the search, as tests do
 JOB, AT = "answer.job", "answer.at"  # the search, and the policy of the front that the card shows
 
@@ -38,56 +36,20 @@ ICONS = {
 }
 
 
-class Job:
-    """A search for the best policy, in a thread that works on a copy and knows no screen; over where it is kept."""
-
-    def __init__(self, study: Study) -> None:
-        self.token = study.token
-        self.terms = study.terms
-        self.cancelled = threading.Event()
-        self.progress: Progress | None = None
-        self.problem: str | None = None
-        self.found = promises.suggestion(study, study.usual_goal())
-        self._thread: threading.Thread | None = None
-        if self.found is None:
-            self._thread = threading.Thread(target=self._run, args=(study.aside(),), daemon=True)
-            self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def wait(self) -> None:
-        """Return when the search is over."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self, study: Study) -> None:
-        try:
-            self.found = study.recommend(progress=self._report, cancel=self.cancelled.is_set, seconds=SEARCH.value())
-        except HybridError as error:
-            self.problem = str(error)
-        except Exception as error:  # a thread's error would be seen by nobody
-            self.problem = f"The search failed: {error!r}."
-
-    def _report(self, progress: Progress) -> None:
-        self.progress = progress
-
-
 def draw(study: Study) -> None:
     """Draw the answer for a study, or how far the search for it is."""
     if study.policy is None:
         return
-    job: Job | None = st.session_state.get(JOB)
+    job: Search | None = st.session_state.get(JOB)
     if job is None or job.token != study.token:
         if job is not None:
             job.cancelled.set()
-        job = st.session_state[JOB] = Job(study)
+        job = st.session_state[JOB] = begin(study)
         st.session_state.pop(AT, None)
     if WAIT:
         job.wait()
     if job.running:
-        st.fragment(_draw_progress, run_every=POLL)(job)
+        job.draw("Looking for the cheapest way that is as good as your LLM", "answer_search")
         return
     if job.found is None:
         if job.problem is not None:
@@ -105,22 +67,12 @@ def draw(study: Study) -> None:
     _draw_card(study, job, said)
 
 
-def _draw_progress(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="answer_search"):
-        p = job.progress
-        said = "Looking for the cheapest way that is as good as your LLM …"
-        if p is not None:
-            said = f"{said} {p.done:,} ways of routing tried"
-            if p.best is not None and math.isfinite(p.cost_per_1000):
-                cost = inert(wording.dollars(p.cost_per_1000))
-                said = f"{said}; best so far {wording.percent(p.accuracy)} right at {cost} per 1,000"
-        st.progress(0.0 if p is None else min(1.0, p.seconds / SEARCH.value()), said)
-        st.button("Cancel", icon=":material/close:", key="answer_cancel", on_click=job.cancelled.set)
+def begin(study: Study) -> Search:
+    """Begin to look for the best policy for the usual goal; what is known already is not looked for again."""
+    return Search(study, seconds=SEARCH.value(), found=promises.suggestion(study, study.usual_goal()))
 
 
-def _draw_card(study: Study, job: Job, said: Answer) -> None:
+def _draw_card(study: Study, job: Search, said: Answer) -> None:
     assert job.found is not None
     with st.container(border=True, key="answer"):
         words, numbers = st.columns([3, 2], gap="large", vertical_alignment="center")
@@ -169,7 +121,7 @@ def _draw_card(study: Study, job: Job, said: Answer) -> None:
                 st.button("Back to the best", icon=":material/undo:", key="answer_back", on_click=_back)
 
 
-def unfinished(job: Job) -> str:
+def unfinished(job: Search) -> str:
     """Return that a search left ways untried, so that another one may find better; empty where it did not."""
     effort = None if job.found is None else job.found.effort
     if job.cancelled.is_set():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -21,6 +18,7 @@ from hybrid.dashboard.tune import gates_panel
 from hybrid.dashboard.tune import start as start_of
 from hybrid.dashboard.tune.gates_panel import EACH
 from hybrid.dashboard.wording import points, words
+from hybrid.dashboard.working import run_cancellable
 from hybrid.data.columns import Columns
 from hybrid.errors import HybridError
 from hybrid.logs import structure
@@ -92,10 +90,6 @@ PAGES = (
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
     ("pages/8_Production.py", "Production", ":material/monitoring:"),
 )
-
-_T = TypeVar("_T")
-POLL = 0.1  # seconds between looks at long work
-CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
 
 
 def open_page(title: str) -> DeltaGenerator:
@@ -195,57 +189,6 @@ def load_with_progress(work: Callable[[Progress], Study]) -> bool:
         show_error(error)
         return False
     return True
-
-
-def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doing: str) -> _T:
-    """Run long work under a progress bar with a button that cancels it.
-
-    The work runs in a thread of its own. A click, on Cancel or anywhere, ends this run of the page at its next look at
-    the thread; the work then stops at its next report, and the session keeps what it had.
-
-    Parameters
-    ----------
-    flag
-        Stands in the session's state while the work runs; still there in the next run of a page, it was stopped.
-    key
-        Of the button.
-    doing
-        What the bar says until the first report.
-
-    Raises
-    ------
-    HybridError
-        What the work raised.
-    """
-    st.session_state[flag] = True
-    place = st.empty()
-    done, cancelled = 0.0, threading.Event()
-
-    def report(share: float, what: str) -> None:
-        nonlocal done, doing
-        if cancelled.is_set():
-            raise CancelledError
-        done, doing = min(share, 1.0), what
-
-    pool = ThreadPoolExecutor(1)
-    job = pool.submit(work, report)
-    try:
-        with place.container(horizontal=True, vertical_alignment="center"):
-            bar = st.progress(0.0)
-            cancel = st.empty()
-        started = time.monotonic()
-        while not wait((job,), timeout=POLL).done:
-            bar.progress(done, f"{inert(doing)} …")
-            if time.monotonic() - started > CANCEL_AFTER:
-                with cancel:
-                    st.button("Cancel", icon=":material/close:", key=key)
-                started = float("inf")
-    finally:
-        cancelled.set()
-        pool.shutdown(wait=False)
-    del st.session_state[flag]  # where this is not reached, the next run says so
-    place.empty()
-    return job.result()
 
 
 def show_error(error: HybridError) -> None:

@@ -78,3 +78,4 @@ CLASSES = Limit("HYBRID_MAX_CLASSES", 2_000, "classes", "pick the column that ho
 SECONDS = Limit("HYBRID_MAX_READ_SECONDS", 120, "seconds of one core's time", _SAMPLE)
 MEMORY = Limit("HYBRID_MAX_READ_MB", 6_000, "MB of memory", _SAMPLE)
 SEARCH = Limit("HYBRID_MAX_SEARCH_SECONDS", 10, "seconds of searching for the best policy unasked", "search on Tune")
+JOBS = Limit("HYBRID_MAX_JOBS", os.cpu_count() or 2, "fits and searches at once", "wait for those of others")

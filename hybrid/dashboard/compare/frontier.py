@@ -7,11 +7,12 @@ from functools import partial
 
 import streamlit as st
 
-from hybrid.dashboard import charts, controls, state, views, wording
+from hybrid.dashboard import charts, state, views, wording
 from hybrid.dashboard.charts import Mark
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune.suggest_panel import KINDS
 from hybrid.dashboard.views import Line
+from hybrid.dashboard.working import run_cancellable
 from hybrid.data.limits import SEARCH
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Baselines
@@ -87,9 +88,7 @@ def found_for(study: Study, goal: Goal) -> Recommendation | None:
         return study.recommend(goal, seconds=SEARCH.value(), progress=say)
 
     try:
-        found = controls.run_cancellable(
-            work, flag="compare_searching", key="compare_cancel", doing="Searching every pattern"
-        )
+        found = run_cancellable(work, flag="compare_searching", key="compare_cancel", doing="Searching every pattern")
     except HybridError as error:
         session.pop("compare_searching", None)
         st.warning(inert(error), icon=":material/warning:")

@@ -11,8 +11,8 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import trying
-from hybrid.dashboard.controls import run_cancellable
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.working import run_cancellable
 from hybrid.errors import HybridError
 from hybrid.production.runtime import Decision, Runtime
 from hybrid.routing.engine import Policy, replay

@@ -8,6 +8,7 @@ import streamlit as st
 
 from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.working import Search
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference, paired_difference
 from hybrid.routing.engine import Policy, replay
@@ -36,6 +37,10 @@ KINDS = {
 PER_1000, PER_MONTH = "per 1,000 texts", "per month"
 HERE, EVERYWHERE = "this pattern", "all patterns"
 WIDTH = 340  # pixels of the popover
+SEARCH = "suggest.search"  # in the session: the one that goes on
+SECONDS = 30.0  # that it may take
+AT_ONCE = 1.0  # seconds that a page waits for it before it shows how far it is
+WAIT = False  # whether a page waits for all of it, as tests do
 MAX_TABLE = 12  # classes up to which a table of costs is offered
 
 
@@ -119,14 +124,37 @@ def _pick_losses(study: Study, terms: Terms) -> float | tuple[tuple[float, ...],
 
 
 def _suggest(study: Study, policy: Policy, goal: Goal, everywhere: bool) -> None:
+    """Look for the best policy; what takes longer goes on beside the page."""
+    before: Search | None = st.session_state.get(SEARCH)
+    if before is not None:
+        before.cancelled.set()
     st.session_state.pop("suggest_problem", None)
-    try:
-        found = study.recommend(goal, policies=None if everywhere else [policy])
-    except HybridError as error:
-        st.session_state["suggest_problem"] = str(error)
+    st.session_state[SEARCH] = search = Search(study, goal, policies=None if everywhere else [policy], seconds=SECONDS)
+    search.wait(None if WAIT else AT_ONCE)
+    if not search.running:
+        _take(study, search)
+
+
+def _take(study: Study, search: Search) -> None:
+    """Make what was found the suggestion and the policy at hand, or say why nothing was."""
+    del st.session_state[SEARCH]
+    if search.found is None:
+        st.session_state["suggest_problem"] = search.problem
+    elif search.token == study.token:
+        study.suggested = promises.Suggested(search.terms, search.found)
+        state.use(search.found.policy)
+
+
+def progress(study: Study) -> None:
+    """Draw how far a search is that goes on; once it is over, move the sliders to what it found."""
+    search: Search | None = st.session_state.get(SEARCH)
+    if search is None:
         return
-    study.suggested = promises.Suggested(study.terms, found)
-    state.use(found.policy)
+    if search.running:
+        search.draw("Looking for the best policy", "suggest_search")
+        return
+    _take(study, search)
+    st.rerun()
 
 
 def result(study: Study, policy: Policy) -> None:
