@@ -658,7 +658,7 @@ def test_what_a_project_kept_is_gone_when_it_is_forgotten(monkeypatch, tmp_path,
 def test_production_shows_a_change_and_a_promise_that_no_longer_holds_on_simulated_traffic(sample_fitted):
     study = again(sample_fitted)
     study.use(study.start("triage"))
-    at = open_page("pages/8_Production.py", study)
+    at = open_page("pages/9_Production.py", study)
     assert not at.exception
     at.button(key="production.simulate").click().run()
     assert not at.exception

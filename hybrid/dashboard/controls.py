@@ -88,7 +88,7 @@ PAGES = (
     ("pages/4_Try.py", "Try", ":material/edit_note:"),
     ("pages/5_Support.py", "Support", ":material/support_agent:"),
     ("pages/6_Export.py", "Export", ":material/ios_share:"),
-    ("pages/8_Production.py", "Production", ":material/monitoring:"),
+    ("pages/9_Production.py", "Production", ":material/monitoring:"),
 )
 
 
