@@ -22,6 +22,7 @@ from hybrid.tuning.states import of_replay, states_of
 
 FOLDS = 5
 SURE = 1.5  # standard errors by which thresholds per class must be better than one
+WORTH = 0.05  # share of the cost that a tier must save, if it does not make more answers right
 LEAST = 100  # rows, or groups, below which nothing is held out
 PULLS = (0.0, 20.0, 80.0, 320.0)  # rows of the pool that a class is drawn by, tried beside one threshold for all
 
@@ -209,11 +210,17 @@ class Judge:
         return bool(mean > sure * np.sqrt(off @ off) / len(gain) + 1e-15)
 
     def as_good(self, chosen: Finalist, others: Sequence[Finalist]) -> Finalist | None:
-        """Return the best of the others that the chosen one is not better than beyond chance; None where it is."""
+        """Return the best of the others that the chosen one is neither better than beyond chance, nor cheaper.
+
+        None where there is none. Cheaper by less than `WORTH` does not count.
+        """
         best: Finalist | None = None
         for f in others:
-            there = f.held_out is not None and chosen.held_out is not None and common(chosen, f)[0].shape[1] > 0
-            if there and not self.better(chosen, f, sure=SURE) and (best is None or self.better(f, best)):
+            if f.held_out is None or chosen.held_out is None:
+                continue
+            mine, theirs, _ = common(chosen, f)
+            as_cheap = mine.shape[1] and theirs[COST].mean() <= (1 + WORTH) * mine[COST].mean() + 1e-15
+            if as_cheap and not self.better(chosen, f, sure=SURE) and (best is None or self.better(f, best)):
                 best = f
         return best
 

@@ -397,7 +397,7 @@ def _leaner(explorer: Explorer, champion: Finalist, judge: Judge, fold: Rows) ->
     """Return the champion, or where a tier in it must pay and does not, the best way without that tier.
 
     What must pay is a tier that is never asked, and one that has the last word though a tier before it is right more
-    often: such a way is kept only where it is better beyond chance on held-out rows.
+    often: such a way is kept only where it is better beyond chance on held-out rows, or clearly cheaper.
     """
     while True:
         own = champion.tried
