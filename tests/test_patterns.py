@@ -184,6 +184,11 @@ def test_a_policy_asks_no_tier_twice():
         Policy(Triage(0.5), (tier, tier))
 
 
+def test_a_policy_has_a_tier_that_answers():
+    with pytest.raises(TierError, match="only says whom to ask"):
+        Policy(Cascade(()), (Tier("trained gate", "gate"),))
+
+
 def test_triage_takes_the_threshold_of_the_predicted_class():
     tiers = tiers_of(2)
     rows = [

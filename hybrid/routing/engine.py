@@ -215,6 +215,8 @@ class Policy:
             raise TierError(
                 f"A policy asks each tier once, but its tiers are {', '.join(names)}: remove the repetition."
             )
+        if not answering(self.tiers):
+            raise TierError(f"{', '.join(names)} gives no answers, it only says whom to ask: add a tier that answers.")
 
     @property
     def names(self) -> tuple[str, ...]:
