@@ -670,3 +670,17 @@ def test_production_shows_a_change_and_a_promise_that_no_longer_holds_on_simulat
     assert any(w.value.startswith("**Alarm.**") for w in at.warning)
     assert numbers(at)["Decisions"] == f"{traffic.DAYS * traffic.A_DAY:,}"
     assert any(c.value.startswith("Reviews are kept beside the log") for c in at.caption)
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"), [("HYBRID_MAX_SESSIONS", "sessions are open"), ("HYBRID_MAX_SERVER_MB", "MB of memory")]
+)
+def test_a_full_server_says_so_to_newcomers_and_keeps_who_is_in(variable, says, monkeypatch):
+    inside = open_page()
+    monkeypatch.setenv(variable, "1")
+    at = open_page()
+    assert [says in e.value and variable in e.value for e in at.error] == [True]
+    assert not at.file_uploader
+    assert not inside.run().error
+    monkeypatch.delenv(variable)
+    assert not at.button(key="admit_again").click().run().error

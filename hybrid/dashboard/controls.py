@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import class_table, login, state, views, wording
+from hybrid.dashboard import admission, class_table, login, state, views, wording
 from hybrid.dashboard.data.llm_session import is_operators
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import gates_panel
@@ -96,6 +96,7 @@ def open_page(title: str) -> DeltaGenerator:
     """Set up a page: title, width, the study that the address names, the links; returns the place of the header."""
     st.set_page_config(page_title=f"{title} · Hybrid tuner", page_icon=ICON, layout="wide")
     st.html(STYLE)
+    admission.admit()
     structure()
     only_public(None if state.is_local() else is_operators)  # else strangers name the servers that are asked
     login.require(is_keeping=state.keeping() != "never")

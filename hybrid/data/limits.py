@@ -79,3 +79,5 @@ SECONDS = Limit("HYBRID_MAX_READ_SECONDS", 120, "seconds of one core's time", _S
 MEMORY = Limit("HYBRID_MAX_READ_MB", 6_000, "MB of memory", _SAMPLE)
 SEARCH = Limit("HYBRID_MAX_SEARCH_SECONDS", 10, "seconds of searching for the best policy unasked", "search on Tune")
 JOBS = Limit("HYBRID_MAX_JOBS", os.cpu_count() or 2, "fits and searches at once", "wait for those of others")
+SESSIONS = Limit("HYBRID_MAX_SESSIONS", 200, "sessions at once", "come back later")
+SERVER_MEMORY = Limit("HYBRID_MAX_SERVER_MB", 16_000, "MB of memory before newcomers wait", "come back later", MB)
