@@ -22,7 +22,7 @@ from hybrid.production.promise import NO_CLASS
 from hybrid.production.reference import FILE, Counts, Reference, packed, watched
 from hybrid.production.watching import Decisions, promised
 from hybrid.routing.engine import Outcomes, Policy, replay
-from hybrid.routing.table import Answers, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import Answers, Floats, Labels, Predictions, Rows
 from hybrid.study.plain import plain
 from hybrid.tuning.certify import PATH
 from hybrid.tuning.walks import SELECTIVE, SYSTEM
@@ -30,7 +30,7 @@ from hybrid.tuning.walks import SELECTIVE, SYSTEM
 HOLDS, BROKEN, OPEN = "holds", "broken", "open"
 DELTA = 0.05  # where a bundle has no certificate: the promise is the lower end of a 95 % interval
 STARTS = (0.2, 0.45, 0.7)  # of the reference's texts kept: where the walks to lower thresholds begin, each with a third
-USUAL_STARTS = (0.97, 0.9, 0.75)  # thresholds, where there is no reference
+USUAL_STARTS = (0.97, 0.9, 0.75)  # thresholds, where there is no reference, or are several
 MOST_MORE = 1_000_000  # labels: beyond, no number is named
 TO_REVIEW = 50  # rows that are named at a time
 
@@ -284,13 +284,11 @@ def new_threshold(decisions: Decisions, bundle: Bundle, fair: _Reviewed, claim: 
     policy = bundle.policy
     if not any(line.value is not None for line in policy.thresholds()):
         return None
-    table, usable = answered(decisions, bundle, fair.rows)
-    table, truth, weights = table.take(usable), fair.truth[usable], fair.weights[usable]
-    if not len(truth):
-        return None
+    table, truth, weights = answered(decisions, bundle, fair), fair.truth, fair.weights
+    several = sum(line.value is not None for line in policy.thresholds()) > 1
     falling, bar = PATH[::-1], float(np.log(len(STARTS) / claim.delta))
     best: NewThreshold | None = None
-    for start in _starts(bundle.reference):
+    for start in USUAL_STARTS if several else _starts(bundle.reference):
         for threshold in falling[falling <= start]:
             found = lined_up(policy, float(threshold))
             o = replay(found, table)
@@ -313,11 +311,13 @@ def _starts(reference: Reference | None) -> tuple[float, ...]:
     return tuple(float(edges[np.abs(above - kept).argmin()]) for kept in STARTS)
 
 
-def answered(decisions: Decisions, bundle: Bundle, rows: Rows) -> tuple[Predictions, Bools]:
-    """Return what every tier says of some rows, and of which all but the last are known.
+def answered(decisions: Decisions, bundle: Bundle, fair: _Reviewed) -> Predictions:
+    """Return what every tier says of reviewed rows; of the last one, only what the log holds.
 
-    What the log does not hold is asked of the models of the bundle, where the log keeps the text.
+    What the log lacks is asked of the models of the bundle, where the log keeps the text. What is not known then counts
+    as a wrong answer that is as sure as can be: to leave such rows out would leave out what went well, or badly.
     """
+    rows = fair.rows
     table = decisions.said.take(rows)
     for j, name in enumerate(bundle.policy.names[:-1]):
         model = bundle.models.get(name)
@@ -327,8 +327,13 @@ def answered(decisions: Decisions, bundle: Bundle, rows: Rows) -> tuple[Predicti
         said = model.answer([str(decisions.text(rows[i])) for i in lacks])
         for column in ("label", "confidence", "cost", "latency"):
             getattr(table, column)[lacks, j] = getattr(said, column)
-    usable: Bools = np.logical_and.reduce(table.asked[:, :-1], axis=1)
-    return _last_unknown(table), usable
+    lacks_any = ~table.asked
+    lacks_any[:, -1] = False
+    cells = np.nonzero(lacks_any)
+    table.label[cells] = np.where(fair.truth[cells[0]] == 0, 1, 0)
+    table.confidence[cells] = 1.0
+    table.cost[cells] = table.latency[cells] = 0.0
+    return _last_unknown(table)
 
 
 def _last_unknown(table: Predictions) -> Predictions:
