@@ -12,6 +12,7 @@ from hybrid.dashboard.tune import (
     class_sliders,
     flow,
     human_panel,
+    scope_panel,
     start,
     suggest_panel,
     threshold_line,
@@ -85,9 +86,14 @@ with rail:
     policy_here, star_here = st.container(), st.container()  # filled after What if, which may add a tier
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         assumptions.pick(study)
-        suggest_here, certify_here, pin_here = (st.container(width="content") for _ in range(3))  # filled below
+        scope_here, suggest_here, certify_here, pin_here = (
+            st.container(width="content") for _ in range(4)
+        )  # filled below
     with policy_here:
         policy = controls.pick_policy(pattern, kind, study)
+    if policy is not None:
+        with scope_here:
+            policy = scope_panel.pick(study, policy)
     statistics = controls.statistics_switch()
 if policy is None:
     st.stop()
@@ -143,11 +149,12 @@ with stage:
             "What if."
         )
     with st.container(key="verdict"):
-        if len(policy.tiers) > 1:
+        if len(policy.own) > 1:
             controls.show_gain(study, policy, simulated=bool(simulated))
         else:
             say_alone(study, policy)
     controls.warn_at_chance(study, [t for t in answering(policy.tiers) if t.kind != "rules"])
+    scope_panel.result(study, policy)
     human_panel.show_load(study, policy)
     mixed = views.mix_note(study, policy)
     if mixed:

@@ -9,6 +9,7 @@ from hybrid.dashboard.inert import table as table_of
 from hybrid.dashboard.inspect import calibration_panel, to_label
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
+from hybrid.routing.table import NONE_LABEL
 from hybrid.study.answer import unpriced
 from hybrid.study.defaults import cheap_of
 from hybrid.study.naming import named
@@ -20,6 +21,7 @@ HELP = {
     "Escalated": "the last tier was asked",
     "Fixed": "the cheap tier alone was wrong, the final answer is right",
     "Broken": "the cheap tier alone was right, the final answer is wrong",
+    "Set aside": "out of scope: farther from anything seen than the policy allows",
 }
 ANY = "any"
 
@@ -40,7 +42,7 @@ found = study.measure(policy, side).inspection
 classes = study.dataset.classes
 cheap = cheap_of(policy.tiers).name
 
-counts = {kind: len(found.order(kind)) for kind in KINDS}
+counts = {kind: len(found.order(kind)) for kind in KINDS if kind != "Set aside" or policy.scope is not None}
 
 
 def said_of(kind: str) -> str:
@@ -50,7 +52,7 @@ def said_of(kind: str) -> str:
 
 kind = st.segmented_control(
     "Show",
-    list(KINDS),
+    list(counts),
     default="Confident mistakes",
     required=True,
     format_func=lambda name: f"{inert(said_of(name))} ({counts[name]:,})",
@@ -82,11 +84,11 @@ with right:
 cell = next((p["customdata"] for p in cells["selection"]["points"]), None)
 spans = [p["customdata"] for p in bars["selection"]["points"]]
 
+names = (*classes, NONE_LABEL, "no answer")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     truth = st.selectbox("Truth", [ANY, *classes], key="inspect_truth")
-    label = st.selectbox("Final label", [ANY, *classes, "no answer"], key="inspect_label")
+    label = st.selectbox("Final label", [ANY, *names], key="inspect_label")
     search = st.text_input("Search the texts", key="inspect_search", placeholder="a word or part of one")
-names = (*classes, "no answer")
 filters = Filters(
     truth=names.index(truth) if truth != ANY else None,
     label=names.index(label) if label != ANY else None,
@@ -95,7 +97,7 @@ filters = Filters(
     search=search,
 )
 rows = matching(study, found, study.measure(policy, side).graded.rows, found.order(kind), filters)
-frame = frame_of(study, found, study.measure(policy, side).graded.rows, rows, names=policy.names, cheap=cheap)
+frame = frame_of(study, found, study.measure(policy, side).graded.rows, rows, policy=policy, cheap=cheap)
 said = f"{len(rows):,} of {wording.plural(counts[kind], 'row')}"
 if filters.cell:
     said += f" · truth {names[filters.cell[0]]}, final label {names[filters.cell[1]]}"

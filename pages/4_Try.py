@@ -69,6 +69,10 @@ for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
             column_config={"Confidence": st.column_config.NumberColumn(format="%.3f")},
             key=f"trace.{number}",
         )
+        if policy.scope is not None:
+            far, limit = decision.trace[0].confidence, policy.scope.threshold
+            verdict = "set aside as out of scope" if far >= limit else "in scope"
+            st.text(f"Farther from anything seen than {wording.percent(far)} of the known texts: {verdict}.")
         for step in decision.trace:
             gate = step.gate or trying.gate_said(study, step.tier, text)
             if gate is not None:  # it is paid for

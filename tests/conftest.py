@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import driving
 import llm_server
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
 from hybrid.data.split import split
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import Policy, Scope
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, NONE, SCOPE, UNKNOWN, Predictions, Tier
 from hybrid.study.evidence import Recording, record
 from hybrid.study.project import folder_of, new_id
 from hybrid.study.study import Study
@@ -86,16 +87,20 @@ def policies(draw, names=tuple(PATTERNS)):
 
 
 @st.composite
-def cases(draw, names=tuple(PATTERNS), min_rows=1):
-    """Draw a policy, predictions of its tiers, and the truth."""
+def cases(draw, names=tuple(PATTERNS), min_rows=1, scoped=True):
+    """Draw a policy, with a scope or without, predictions of its tiers, and the truth."""
     policy = draw(policies(names))
     n = draw(st.integers(min_rows, 12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if scoped and draw(st.booleans()):
+        last = replace(policy.tiers[-1], kind=draw(st.sampled_from(("recorded", "human"))))
+        scope = Scope(draw(st.sampled_from((*LEVELS, NEVER))), draw(st.sampled_from((NONE, 1))))
+        policy = replace(policy, tiers=(*policy.tiers[:-1], last)).within(Tier("scope", SCOPE, price=0.0001), scope)
     shape = (n, len(policy.tiers))
-    label = rng.integers(-1, len(CLASSES), shape)
+    label = rng.integers(NONE, len(CLASSES), shape)
     confidence = np.where(label == UNKNOWN, 0.0, rng.choice(LEVELS, shape))
     for j, t in enumerate(policy.tiers):
-        if t.kind == "gate":
+        if t.scores:
             label[:, j], confidence[:, j] = UNKNOWN, rng.choice(LEVELS, n)
     cost, latency = rng.choice([0.0, 0.001, 0.002], shape), rng.choice([0.0, 0.1, 0.4], shape)
     predictions = Predictions(policy.tiers, CLASSES, label, confidence, cost, latency)

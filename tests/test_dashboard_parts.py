@@ -25,7 +25,7 @@ from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_cl
 from hybrid.metrics.summary import Interval, paired_difference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
-from hybrid.routing.table import NEVER, UNKNOWN
+from hybrid.routing.table import NEVER, NONE, UNKNOWN
 from hybrid.routing.voting import STRATEGIES
 from hybrid.study.graded import Graded
 from hybrid.study.terms import Terms
@@ -200,7 +200,7 @@ def test_what_the_script_gets_is_json_and_fits_together():
 def test_kinds_of_rows_are_what_they_say(case):
     policy, predictions, truth = case
     outcomes = replay(policy, predictions)
-    cheap = next(t.name for t in policy.tiers if t.kind != "gate")
+    cheap = next(t.name for t in policy.tiers if not t.scores)
     found = inspect(outcomes, predictions.select(policy.names), truth, cheap=cheap)
     alone = predictions.label[:, predictions.index(cheap)] == truth
     right = outcomes.label == truth
@@ -217,7 +217,7 @@ def test_kinds_of_rows_are_what_they_say(case):
     counts = confusion(found, k)
     assert counts.sum() == len(truth)
     assert np.trace(counts[:, :k]) == right.sum()
-    assert counts[:, k].sum() == (outcomes.label == UNKNOWN).sum()
+    assert counts[:, k:].sum(axis=0).tolist() == [(outcomes.label == NONE).sum(), (outcomes.label == UNKNOWN).sum()]
     numbers = per_class(found, k)
     assert sum(c.n_rows for c in numbers) == len(truth)
     assert sum(c.n_rows * c.accuracy.value for c in numbers) == pytest.approx(right.sum())
@@ -256,7 +256,7 @@ def test_filters_narrow_what_is_shown(inspected):
     assert 3 in hits
     assert all(word in texts[measured[i]] for i in hits)
     assert not len(left(search="(no such [word"))
-    frame = frame_of(data, found, measured, left(truth=1), names=policy.names, cheap="classifier")
+    frame = frame_of(data, found, measured, left(truth=1), policy=policy, cheap="classifier")
     assert set(frame["truth"]) == {data.dataset.classes[1]}
     assert frame["text"].tolist() == [texts[measured[i]] for i in left(truth=1)]
 
@@ -264,9 +264,9 @@ def test_filters_narrow_what_is_shown(inspected):
 def test_a_row_without_an_answer_is_found_and_shown_as_such(inspected):
     data, found, measured, policy = inspected
     found.label[5] = UNKNOWN
-    rows = matching(data, found, measured, found.order("All"), Filters(label=len(data.dataset.classes)))
+    rows = matching(data, found, measured, found.order("All"), Filters(label=len(data.dataset.classes) + 1))
     assert rows.tolist() == [5]
-    frame = frame_of(data, found, measured, rows, names=policy.names, cheap="classifier")
+    frame = frame_of(data, found, measured, rows, policy=policy, cheap="classifier")
     assert frame["final label"].tolist() == [""]
 
 

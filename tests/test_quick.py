@@ -33,21 +33,21 @@ def draw(case, data):
     return policy, predictions, truth, Chain.of(policy, predictions, truth)
 
 
-@given(cases(names=("triage", "cascade")), st.data())
+@given(cases(names=("triage", "cascade"), scoped=False), st.data())
 def test_a_chain_is_summarized_as_its_replay(case, data):
     policy, predictions, truth, chain = draw(case, data)
     groups = data.draw(groupings(len(truth)))
-    found = summarize_chain(chain, chain_thresholds(policy.pattern), truth, groups=groups)
+    found = summarize_chain(chain, chain_thresholds(policy), truth, groups=groups)
     close(found, summarize(replay(policy, predictions), truth, groups=groups))
 
 
-@given(cases(names=("triage", "cascade")), st.data())
+@given(cases(names=("triage", "cascade"), scoped=False), st.data())
 def test_a_chain_is_compared_with_a_tier_alone_as_the_replays_are(case, data):
     policy, predictions, truth, chain = draw(case, data)
     groups = data.draw(groupings(len(truth)))
     first, last = policy.tiers[0], policy.tiers[-1]
     alone = replay(Policy(Triage(threshold=0.0), (first, last)), predictions)
     close(
-        chain_against_one(chain, chain_thresholds(policy.pattern), 0, groups=groups),
+        chain_against_one(chain, chain_thresholds(policy), 0, groups=groups),
         paired_difference(alone, replay(policy, predictions), truth, groups=groups),
     )

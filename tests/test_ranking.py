@@ -160,7 +160,7 @@ def test_a_gap_that_few_groups_show_is_not_sure():
     assert gap_intervals(confidence, weak, strong, policy, groups=groups) is None
 
 
-@given(cases(names=("triage",)))
+@given(cases(names=("triage",), scoped=False))
 def test_no_threshold_exceeds_the_ceiling_of_any_router(case):
     policy, predictions, truth = case
     overlap = error_overlap(predictions, truth, weak="t0", strong="t1")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, answered_by, defaults, replay, route
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
-from hybrid.routing.table import UNKNOWN, Answers, Predictions
+from hybrid.routing.table import NONE, UNKNOWN, Answers, Predictions
 
 
 def same(a, b):
@@ -44,7 +44,9 @@ def test_every_row_ends_with_a_tier_that_was_asked(case):
     o = replay(policy, predictions)
     rows = np.arange(predictions.n_rows)
     assert o.asked[rows, o.tier].all()
-    known = o.label != UNKNOWN
+    aside = policy.set_aside(predictions)
+    assert (o.label == np.where(aside & (o.tier == 0), policy.scope and policy.scope.label, o.label)).all()
+    known = (o.label != UNKNOWN) & ~(aside & (o.tier == 0))
     assert (o.label[known] == predictions.label[rows, o.tier][known]).all()
 
 
@@ -68,7 +70,9 @@ def test_adding_a_constant_to_every_cost_shifts_every_cost(case):
 def test_permuting_the_classes_changes_nothing(case, order):
     policy, predictions, _ = case
     before = replay(policy, predictions)
-    renamed = np.append(order, UNKNOWN)  # index -1 stays UNKNOWN
+    renamed = np.append(order, (NONE, UNKNOWN))  # read from the end, both stay
+    if policy.scope is not None:
+        policy = replace(policy, scope=replace(policy.scope, label=int(renamed[policy.scope.label])))
     if getattr(policy.pattern, "by_class", ()):  # a class takes its threshold along
         own = (*policy.pattern.by_class, *[None] * len(CLASSES))[: len(CLASSES)]
         moved = tuple(own[order.index(c)] for c in range(len(CLASSES)))

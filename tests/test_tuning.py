@@ -42,7 +42,7 @@ def every_threshold(policy, predictions):
     """Yield the policy at every combination of the distinct values of its thresholds."""
     lines = [x for x in policy.thresholds() if x.value is not None]
     seen = predictions.select(policy.names)
-    values = [np.union1d(policy.pattern.gauge(seen, x.name, x.index), [NEVER]) for x in lines]
+    values = [np.union1d(policy.gauge(seen, x.name, x.index), [NEVER]) for x in lines]
     for combination in product(*values):
         moved = policy
         for line, value in zip(lines, combination, strict=True):
@@ -78,7 +78,7 @@ def test_a_search_is_as_good_as_brute_force(case, goal):
 
 
 @settings(max_examples=30)
-@given(cases(names=("triage",)), goals())
+@given(cases(names=("triage",), scoped=False), goals())
 def test_thresholds_per_class_are_as_good_as_brute_force(case, goal):
     policy, predictions, truth = case
     found = search_by_class(policy, predictions, truth, goal, min_rows=2)

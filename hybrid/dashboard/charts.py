@@ -15,7 +15,7 @@ from hybrid.dashboard.tune.axes import KEPT, PLAIN, Axis
 from hybrid.dashboard.wording import dollars
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Baselines, Summary
-from hybrid.routing.table import Bools, Floats
+from hybrid.routing.table import NONE_LABEL, Bools, Floats
 from hybrid.study.naming import named
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito
@@ -526,7 +526,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> go.Figure:
     truth, label = np.nonzero(counts)
     n = counts[truth, label]
     share = n / counts.sum(axis=1)[truth]
-    names = [*map(in_figure, classes), "no answer"]
+    names = [*map(in_figure, classes), NONE_LABEL, "no answer"]
     few = len(classes) <= 20
     size = max(6, min(34, 440 // len(classes)))
     figure = go.Figure(
@@ -548,10 +548,10 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> go.Figure:
             hovertemplate="truth %{y}<br>final label %{x}<br>%{customdata[2]:,} rows<extra></extra>",
         )
     )
-    shown = names if counts[:, -1].any() else names[:-1]
+    shown = [*names[:-2], *(name for name, n in zip(names[-2:], counts[:, -2:].sum(axis=0), strict=True) if n)]
     ticks = {"tickfont": {"size": 12 if few else 8}}
     figure.update_xaxes(categoryorder="array", categoryarray=shown, title="final label", tickangle=-45, **ticks)
-    figure.update_yaxes(categoryorder="array", categoryarray=names[:-1][::-1], title="truth", **ticks)
+    figure.update_yaxes(categoryorder="array", categoryarray=names[:-2][::-1], title="truth", **ticks)
     figure.update_layout(
         height=420 if few else 760, margin={"l": 10, "r": 10, "t": 10, "b": 10}, clickmode="event+select"
     )

@@ -293,7 +293,7 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
 def show(policy: Policy, classes: Sequence[str]) -> None:
     """Set every control of the Tune page to a policy; call it before the page draws them."""
     pattern = pattern_name(policy.pattern)
-    kind, names, session = type(policy.pattern), list(policy.names), st.session_state
+    kind, names, session = type(policy.pattern), list(policy.bare.names), st.session_state
     session["pattern"] = pattern
     if kind.gate_first:
         gates = len(names) - len(answering(policy.tiers))
@@ -474,7 +474,7 @@ def show_gain(study: Study, policy: Policy, *, simulated: bool) -> None:
 def _gain_of_last(on: Measurement) -> PairedDifference | None:
     """Compare a cascade of three tiers or more with the same that stops before its last; None for other policies."""
     policy = on.policy
-    if not isinstance(policy.pattern, Cascade) or len(policy.tiers) < 3:
+    if not isinstance(policy.pattern, Cascade) or len(policy.own) < 3:
         return None
     last = policy.thresholds()[-1]
     return on.graded.gain(policy, held(policy, last))  # at 0 every answer is kept

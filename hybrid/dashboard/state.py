@@ -232,7 +232,7 @@ def _unfitted(opened: Study) -> Study:
 def _apply(now: Study, settings: str) -> None:
     plain, terms = from_link(settings)
     now.terms = terms
-    now.use(policy_from(plain, now.tiers, now.classes))
+    now.use(policy_from(plain, now.every_tier(), now.classes))
     save()
 
 

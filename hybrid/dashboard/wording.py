@@ -7,7 +7,7 @@ from itertools import groupby
 from math import hypot, isfinite
 
 from hybrid.metrics.summary import Interval, PairedDifference, Summary
-from hybrid.routing.engine import Policy
+from hybrid.routing.engine import OUT_OF_SCOPE, Policy
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import NEVER
 
@@ -150,7 +150,11 @@ def threshold(value: float) -> str:
 
 
 def short(policy: Policy) -> str:
-    """Return a policy in a few words: ``Triage 0.85``, or ``llm alone``."""
+    """Return a policy in a few words: ``Triage 0.85``, ``Triage 0.85 in scope``, or ``llm alone``."""
+    return _short(policy) if policy.scope is None else f"{_short(policy.bare)} in scope"
+
+
+def _short(policy: Policy) -> str:
     if len(policy.tiers) == 1:
         return f"{policy.names[0]} alone"
     values = [t.value for t in policy.thresholds() if t.value is not None]
@@ -182,9 +186,11 @@ def settings(policy: Policy) -> list[tuple[str, str, str]]:
             continue  # every class has its own
         if value is None or (p.unit and getattr(pattern, "strategy", None) != "cost_aware"):
             continue
-        tiers = pattern.gated(policy.tiers) if p.per_tier else ("",)
+        tiers = pattern.gated(policy.own) if p.per_tier else ("",)
         for tier, each in zip(tiers, value if p.per_tier else (value,), strict=True):
             found.append((p.name, p.label.format(tier=tier), words(each) if isinstance(each, str) else threshold(each)))
+    if policy.scope is not None:
+        found.append((OUT_OF_SCOPE, "Set aside as out of scope from", threshold(policy.scope.threshold)))
     return found
 
 

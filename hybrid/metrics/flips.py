@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.routing.engine import Pattern, Policy, parameters, replay
+from hybrid.routing.engine import OUT_OF_SCOPE, Policy, known_labels, parameters, replay
 from hybrid.routing.patterns import Cascade, Triage
-from hybrid.routing.table import NEVER, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import NEVER, NONE, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
 
 _T = TypeVar("_T", bound=np.generic)
 Change = NDArray[np.int8] | Floats | float  # per row, or one number where it is the same for all
@@ -65,10 +65,13 @@ def with_threshold(policy: Policy, name: str, index: int | None, value: float) -
     Parameters
     ----------
     name
-        The parameter's name.
+        The parameter's name, or `OUT_OF_SCOPE`.
     index
         Which of its values, for a parameter per tier; else None.
     """
+    if name == OUT_OF_SCOPE:
+        assert policy.scope is not None
+        return replace(policy, scope=replace(policy.scope, threshold=value))
     changed: float | tuple[float, ...] = value
     if index is not None:
         values = list(parameters(policy.pattern)[name])
@@ -86,13 +89,13 @@ def flips(policy: Policy, predictions: Predictions, truth: Labels, *, name: str,
         If there is not a single row.
     """
     require_rows(truth)
-    cuts = chain_thresholds(policy.pattern)
+    cuts = None if name == OUT_OF_SCOPE else chain_thresholds(policy)
     chain = None if cuts is None else Chain.of(policy, predictions, truth)
     if cuts is not None and chain is not None:
         return _chain_flips(chain, cuts, index or 0)
     at_0, at_1 = (with_threshold(policy, name, index, edge) for edge in (0.0, NEVER))
     kept, passed = replay(at_0, predictions), replay(at_1, predictions)
-    gauge = at_0.pattern.gauge(known(predictions.select(policy.names)), name, index)
+    gauge = at_0.gauge(known(predictions.select(policy.names)), name, index)
     gauge = np.nan_to_num(gauge, nan=0.0)  # a row that the threshold is not for: kept or passed on, it is the same
 
     def both(a: Floats | Bools, b: Floats | Bools) -> Sum:
@@ -117,13 +120,16 @@ def require_rows(truth: Labels) -> None:
 
 def known(table: Predictions) -> Predictions:
     """Return the table as the engine sees it: an unknown label has confidence 0, whatever its tier says of itself."""
-    gates = np.array([t.kind == "gate" for t in table.tiers])
-    unsure = (table.label < 0) & ~gates & (table.confidence > 0)
+    scoring = np.array([t.scores for t in table.tiers])
+    unsure = (table.label < 0) & (table.label != NONE) & ~scoring & (table.confidence > 0)
     return replace(table, confidence=np.where(unsure, 0.0, table.confidence)) if unsure.any() else table
 
 
-def chain_thresholds(pattern: Pattern) -> tuple[float, ...] | None:
-    """Return the thresholds of a pattern that stops at the first tier that is sure enough; None of any other."""
+def chain_thresholds(policy: Policy) -> tuple[float, ...] | None:
+    """Return the thresholds of a policy that stops at the first tier that is sure enough; None of any other."""
+    if policy.scope is not None:
+        return None
+    pattern = policy.pattern
     values = dict(parameters(pattern))
     if type(pattern) is Triage:
         cuts: tuple[float, ...] = (values.pop("threshold"),)
@@ -165,9 +171,8 @@ class Chain:
             if not (sure.min() >= 0 and sure.max() <= 1) or paid is None or waited is None:
                 return None
             if said.min() < 0:
-                unknown = said < 0
-                said = np.where(unknown, UNKNOWN, said)
-                sure = sure if tier.kind == "gate" else np.where(unknown, 0.0, sure)
+                said = known_labels(said)
+                sure = sure if tier.scores else np.where(said == UNKNOWN, 0.0, sure)
             label.append(said)
             confidence.append(sure)
             cost.append(paid)
@@ -209,7 +214,7 @@ class Chain:
 
 def chain_of_three(policy: Policy, predictions: Predictions, truth: Labels) -> Chain | None:
     """Read the columns of a cascade of three tiers; None of another policy, or where an answer is missing."""
-    cuts = chain_thresholds(policy.pattern)
+    cuts = chain_thresholds(policy)
     return Chain.of(policy, predictions, truth) if cuts is not None and len(cuts) == 2 else None
 
 

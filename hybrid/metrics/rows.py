@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.metrics.summary import Interval, share
 from hybrid.routing.engine import Outcomes
-from hybrid.routing.table import UNKNOWN, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +24,7 @@ class Inspection:
     escalated: Bools  # the last tier was asked
     cheap_label: Labels
     cheap_confidence: Floats
+    aside: Bools  # out of scope
 
     @property
     def right(self) -> Bools:
@@ -54,6 +55,7 @@ KINDS: dict[str, Callable[[Inspection], Bools]] = {
     "Escalated": lambda i: i.escalated,
     "Fixed": lambda i: i.right & ~i.cheap_right,
     "Broken": lambda i: ~i.right & i.cheap_right,
+    "Set aside": lambda i: i.aside,
 }
 BY_CONFIDENCE = ("Mistakes", "Confident mistakes", "Broken")
 
@@ -78,22 +80,28 @@ def inspect(outcomes: Outcomes, predictions: Predictions, truth: Labels, *, chea
         outcomes.asked[:, -1],
         alone.label,
         alone.confidence,
+        outcomes.policy.set_aside(outcomes.seen),
     )
 
 
 def confusion(found: Inspection, n_classes: int) -> np.ndarray:
-    """Count rows by truth and final label, shape ``(n_classes, n_classes + 1)``; the last column is UNKNOWN.
+    """Count rows by truth and final label, shape ``(n_classes, n_classes + 2)``; the last columns are NONE and UNKNOWN.
 
     Examples
     --------
     >>> none = np.zeros(3)
-    >>> one = Inspection(np.array([0, 0, 1]), np.array([0, 1, -1]), none, none, none, none, none, none)
+    >>> one = Inspection(np.array([0, 0, 1]), np.array([0, 1, -1]), *[none] * 7)
     >>> confusion(one, 2).tolist()
-    [[1, 1, 0], [0, 0, 1]]
+    [[1, 1, 0, 0], [0, 0, 0, 1]]
     """
-    said = np.where(found.label == UNKNOWN, n_classes, found.label)
-    counts = np.bincount(found.truth * (n_classes + 1) + said, minlength=n_classes * (n_classes + 1))
-    return counts.reshape(n_classes, n_classes + 1)
+    width = n_classes + 2
+    counts = np.bincount(found.truth * width + columns_of(found.label, n_classes), minlength=n_classes * width)
+    return counts.reshape(n_classes, width)
+
+
+def columns_of(label: Labels, n_classes: int) -> Labels:
+    """Return labels as columns of a table that holds NONE and UNKNOWN behind the classes."""
+    return np.where(label < 0, label + n_classes + 2, label)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def summarize(outcomes: Outcomes, truth: Labels, *, groups: Labels | Groups | No
 
 def cheapest(o: Outcomes) -> float:
     """Return what a row costs at least, in USD: the tiers that are asked before anything is known, at their lowest."""
-    first = o.policy.pattern.wants(Predictions.unasked(o.policy.tiers, (), 1))[0]
+    first = o.policy.wants(Predictions.unasked(o.policy.tiers, (), 1))[0]
     return float(o.seen.cost[:, first].min(axis=0).sum())
 
 
@@ -198,7 +198,7 @@ def baselines(predictions: Predictions, truth: Labels, *, cheap: str, strong: st
     alone = {
         t.name: (1000 * float(predictions.cost[:, j].mean()), float(right[:, j].mean()))
         for j, t in enumerate(predictions.tiers)
-        if t.kind != "gate"
+        if not t.scores
     }
     w, s = predictions.index(cheap), predictions.index(strong)
     sent: NDArray[np.bool_] = right[:, s] & ~right[:, w]

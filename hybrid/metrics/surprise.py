@@ -9,10 +9,10 @@ from scipy.special import betainc, ndtr
 
 from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import holm
-from hybrid.routing.table import Bools, Labels, Predictions
+from hybrid.routing.table import SCOPE, Bools, Labels, Predictions
 
 ALARM = 0.05  # p-value at which a result contradicts
-FITTED = ("rules", "classifier", "embedding", "gate")  # kinds of tiers that are fitted on the tune side
+FITTED = ("rules", "classifier", "embedding", "gate", SCOPE)  # kinds of tiers that are fitted on the tune side
 
 
 def surprise(right: Bools, promised: float, *, groups: Labels | None = None) -> float:

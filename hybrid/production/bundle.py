@@ -18,9 +18,9 @@ from hybrid.production.archive import AGAIN, MANIFEST, SIGNATURE, pack_files, re
 from hybrid.production.checking import check_confidence, check_llm, check_model, check_names
 from hybrid.production.reference import Reference, packed, read_reference
 from hybrid.production.signature import check_signature
-from hybrid.routing.engine import Outcomes, Pattern, Policy, parameters, route
+from hybrid.routing.engine import Outcomes, Pattern, Policy, Scope, parameters, route
 from hybrid.routing.patterns import PATTERNS
-from hybrid.routing.table import NEVER, UNKNOWN, Answers, Floats, Predictions, Rows, Tier
+from hybrid.routing.table import NEVER, NONE, NONE_LABEL, UNKNOWN, Answers, Floats, Predictions, Rows, Tier
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.confidence import LearnedConfidence, Reader
 from hybrid.tiers.llm.packing import MODEL as LLM
@@ -91,6 +91,17 @@ class TierConfig(_Strict):
         return answers if self.cost_factor is None else replace(answers, cost=answers.cost * self.cost_factor)
 
 
+class ScopeConfig(_Strict):
+    """What is set aside before anybody is asked; the first tier scores how far a text is from anything seen.
+
+    Texts whose score is at or above `threshold` go to a person where the last tier is one. Else they are answered
+    `answer`: a class, or None for "none of these".
+    """
+
+    threshold: StrictFloat | Literal["never"]
+    answer: str | None = None
+
+
 class PolicyConfig(_Strict):
     """The reviewable part of a bundle: ``policy.json``.
 
@@ -103,6 +114,7 @@ class PolicyConfig(_Strict):
     classes: list[str] = Field(min_length=2, max_length=MOST_CLASSES)
     tiers: list[TierConfig] = Field(min_length=1, max_length=MOST_TIERS)
     on_failure: OnFailure = "best_so_far"
+    scope: ScopeConfig | None = None
 
     def policy(self) -> Policy:
         """Return the policy that this describes.
@@ -132,7 +144,8 @@ class PolicyConfig(_Strict):
         values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
         values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
         tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated) for t in self.tiers)
-        return Policy(PATTERNS[self.pattern](**values), tiers)
+        scope = None if self.scope is None else scope_from(self.scope.model_dump(), self.classes)
+        return Policy(PATTERNS[self.pattern](**values), tiers, scope)
 
     def _by_code(self, name: str, by_name: Mapping[str, float]) -> tuple[float | None, ...]:
         unknown = [c for c in by_name if c not in self.classes]
@@ -254,6 +267,7 @@ def save_bundle(
             for j, t in enumerate(policy.tiers)
         ],
         on_failure=on_failure,
+        scope=None if policy.scope is None else ScopeConfig(**plain_scope(policy.scope, classes)),
     )
     files: dict[str, bytes] = {"policy.json": config.model_dump_json(indent=2).encode()}
     for tier in config.tiers:
@@ -428,6 +442,27 @@ def by_name(pattern: Pattern, classes: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def plain_scope(scope: Scope, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a scope as JSON values; `scope_from` reads it back."""
+    answer = None if scope.label == NONE else classes[scope.label]
+    return {"threshold": spoken(scope.threshold, NEVER, "never"), "answer": answer}
+
+
+def scope_from(stored: Mapping[str, Any], classes: Sequence[str]) -> Scope:
+    """Return the scope that `plain_scope` wrote.
+
+    Raises
+    ------
+    BundleError
+        If its answer is not one of the classes.
+    """
+    answer = stored["answer"]
+    if answer is not None and answer not in classes:
+        raise BundleError(f"What is out of scope is answered {answer!r}, which is not among the classes.")
+    label = NONE if answer is None else list(classes).index(answer)
+    return Scope(spoken(stored["threshold"], "never", NEVER), label)
+
+
 def spoken(value: Any, old: float | str, new: float | str) -> Any:
     """Return a parameter, be it one value, a list or a mapping of them, with one value said otherwise."""
     if isinstance(value, Mapping):
@@ -511,7 +546,7 @@ def _check_golden(bundle: Bundle) -> None:
     n_classes = len(bundle.config.classes)
     for i, row in enumerate(rows, 1):
         codes = [row.label, *(a[0] for a in row.answers.values())]
-        if set(row.answers) != set(given) or row.tier not in names or not all(-1 <= c < n_classes for c in codes):
+        if set(row.answers) != set(given) or row.tier not in names or not all(NONE <= c < n_classes for c in codes):
             raise BundleError(f"Golden row {i} names tiers or classes that the policy does not have. {AGAIN}")
     answers = {n: Answers(*(np.array(c) for c in zip(*(r.answers[n] for r in rows), strict=True))) for n in given}
     o = decide(bundle.config, bundle.policy, local, [r.text for r in rows], answers, bundle.confidences)
@@ -531,7 +566,7 @@ def _check_golden(bundle: Bundle) -> None:
 
 
 def _name(bundle: Bundle, code: int) -> str:
-    return repr(bundle.config.classes[code]) if code != UNKNOWN else "unknown"
+    return "unknown" if code == UNKNOWN else NONE_LABEL if code == NONE else repr(bundle.config.classes[code])
 
 
 def _parse(model: type[_M], files: Mapping[str, bytes], name: str) -> _M:

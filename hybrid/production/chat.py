@@ -11,7 +11,7 @@ from typing import Any
 
 from hybrid.data.labels import Matcher
 from hybrid.production.runtime import Decision
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NONE_LABEL, UNKNOWN
 
 _TAGGED = re.compile(r"<text>\s*(.*?)\s*</text>\s*\Z", re.DOTALL)  # as this product's own prompt wraps a text
 _KEY = re.compile(r'\{\s*\\?"(\w+)\\?"\s*:')  # of the JSON that a prompt shows
@@ -154,10 +154,13 @@ def _names_all(words: str, classes: Sequence[str]) -> bool:
 def completion(question: Question, decision: Decision, *, id: str, model: str, fingerprint: str) -> dict[str, Any]:
     """Return the chat completion that says a decision; a refusal where no tier knew or its class was not offered."""
     known = decision.label in question.spelling
+    refusal = f"No tier of {model} knows one of the classes that are offered."
+    if decision.label == NONE_LABEL:
+        refusal = "The text is out of scope: it belongs to none of the classes that are offered."
     message = {
         "role": "assistant",
         "content": question.content(decision) if known else None,
-        "refusal": None if known else f"No tier of {model} knows one of the classes that are offered.",
+        "refusal": None if known else refusal,
     }
     return {
         "id": f"chatcmpl-{id}",

@@ -18,6 +18,7 @@ from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.gate import TrainedGate
 from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.rules import Rules
+from hybrid.tiers.scope import EmbeddingScope, WordScope
 
 DEPTH = 12
 
@@ -47,6 +48,8 @@ def check_model(name: str, model: object, n_classes: int) -> None:
             _check_words(name, model, n_classes)
         case EmbeddingClassifier():
             _check_linear(name, model.weights, model.bias, n_classes)
+        case WordScope() | EmbeddingScope():
+            _check_scope(name, model)
         case AveragedClassifier():
             _check_words(name, model.fast, n_classes)
             _check_linear(name, model.embedding.weights, model.embedding.bias, n_classes)
@@ -144,6 +147,17 @@ def _check_linear(name: str, weights: Any, bias: Any, n_classes: int) -> None:
         _refuse(f"{name}: weights of shape {weights.shape} and a bias of shape {bias.shape} for {n_classes} classes")
     if not np.isfinite(bias).any():
         _refuse(f"{name}: no class can ever be its answer")
+
+
+def _check_scope(name: str, model: WordScope | EmbeddingScope) -> None:
+    far = model.distances
+    if far.ndim != 1 or not len(far) or (np.diff(far) < 0).any() or far[0] < 0 or far[-1] > 2:
+        _refuse(f"{name}: its distances are no rising numbers within [0, 2]")
+    if isinstance(model, WordScope):
+        if len(set(model.terms)) < len(model.terms) or (model.idf < 0).any() or model.unseen < 0:
+            _refuse(f"{name}: a word stands twice, or weighs less than nothing")
+    elif model.known.ndim != 2 or not len(model.known):
+        _refuse(f"{name}: known texts of shape {model.known.shape}")
 
 
 def _numbers(where: str, value: object, depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -19,10 +19,10 @@ from hybrid.metrics.summary import Interval, share
 from hybrid.production.binding import Servers
 from hybrid.production.bundle import Bundle, load_bundle
 from hybrid.production.runtime import Answer, Model, Runtime
-from hybrid.routing.engine import Outcomes
-from hybrid.routing.table import UNKNOWN, Answers, Bools, Labels
+from hybrid.routing.engine import Outcomes, known_labels
+from hybrid.routing.table import NONE, UNKNOWN, Answers, Bools, Labels
 
-NO_CLASS = UNKNOWN - 1  # of a row whose true class the bundle does not know: no answer equals it
+NO_CLASS = min(NONE, UNKNOWN) - 1  # of a row whose true class the bundle does not know: no answer equals it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,13 @@ def _recorded(bundle: Bundle, labelled: Dataset, code: Labels, functions: set[st
             )
         said = table.answers(table.index(name))
         rows &= ~np.isnan(said.confidence)
-        label = np.where(said.label < 0, UNKNOWN, code[said.label])
+        label = np.where(said.label < 0, said.label, code[said.label])
         tier = next(t for t in bundle.config.tiers if t.name == name)
         if not np.nansum(said.cost):  # the file does not say what they cost; the bundle may know the price
             said = replace(said, cost=np.where(np.isnan(said.cost), np.nan, tier.price))
         else:
             said = tier.priced(said)
-        found[name] = replace(said, label=np.maximum(label, UNKNOWN))
+        found[name] = replace(said, label=known_labels(label))
     if not rows.any():
         raise DatasetError("No row has an answer of every external tier of the bundle.")
     return found, rows

@@ -24,7 +24,7 @@ from hybrid.production import binding
 from hybrid.production.binding import Servers
 from hybrid.production.bundle import Bundle, TierConfig, load_bundle
 from hybrid.routing.engine import Ask, Outcomes, Policy, Verdict, pick, rounds
-from hybrid.routing.table import UNKNOWN, Answers, Predictions
+from hybrid.routing.table import NONE, NONE_LABEL, UNKNOWN, Answers, Predictions
 from hybrid.tiers import LocalModel
 from hybrid.tiers.confidence import SAID
 from hybrid.tiers.embedders import EndpointEmbedder
@@ -98,7 +98,7 @@ class Decision:
     Parameters
     ----------
     label
-        One of the classes, or None where no tier that was asked knew.
+        One of the classes; ``none of these`` where the text is out of scope; None where no tier that was asked knew.
     confidence
         Of the final answer.
     tier
@@ -193,7 +193,7 @@ class Runtime:
         self._tiers = {t.name: t for t in bundle.config.tiers}
         names = bundle.policy.names
         unread = {n for n, learned in bundle.confidences.items() if SAID not in learned.signals}
-        self._weighed = {names[j] for j in bundle.policy.pattern.weighs(len(names))} - unread
+        self._weighed = {names[j] for j in bundle.policy.weighs()} - unread
 
     @property
     def policy(self) -> Policy:
@@ -389,7 +389,7 @@ class Runtime:
         return verdict
 
     def _label(self, code: Any) -> str | None:
-        return None if code == UNKNOWN else self.classes[code]
+        return None if code == UNKNOWN else NONE_LABEL if code == NONE else self.classes[code]
 
     async def _answer(self, ask: Ask, texts: Sequence[str], until: float | None, notes: Notes, known: Known) -> Answers:
         if ask.tier not in known:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from hybrid.data.pieces import Piece, Progress, Run, here
 from hybrid.errors import DatasetError, TierError
 from hybrid.production.runtime import Model, Runtime, load
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NONE_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,12 @@ def _score_piece(one: _Numbered, *, job: Job, parts: str) -> None:
 
 def _decide(runtime: Runtime, texts: Sequence[str], kept: Mapping[str, pa.Array]) -> pa.Table:
     outcomes = asyncio.run(runtime.outcomes(texts))
-    classes = np.array([*runtime.classes, None], dtype=object)
+    classes = np.array([*runtime.classes, NONE_LABEL, None], dtype=object)  # read from the end: NONE, UNKNOWN
     names = np.array(runtime.policy.names, dtype=object)
-    label = np.where(outcomes.label == UNKNOWN, len(classes) - 1, outcomes.label)
     return pa.table(
         {
             **kept,
-            "decision": pa.array(classes[label], pa.string()),
+            "decision": pa.array(classes[outcomes.label], pa.string()),
             "tier": pa.array(names[outcomes.tier], pa.string()),
             "confidence": outcomes.confidence,
             "cost": outcomes.cost,

@@ -37,6 +37,7 @@ from hybrid.production.bundle import load_bundle
 from hybrid.production.feedback import NONE_OF_THEM, Feedback, Source, new_id
 from hybrid.production.log import SECOND, DecisionLog
 from hybrid.production.runtime import Answer, Decision, Model, Runtime
+from hybrid.routing.table import NONE_LABEL
 from hybrid.tiers.llm.replies import read_label
 
 Mode = Literal["live", "shadow", "canary"]
@@ -479,7 +480,7 @@ def build(settings: Settings) -> FastAPI:
         if not service.is_live(question.text) and settings.upstream is not None:
             return await _pass_on(service, raw, body, question)
         ((id, decision, served),) = await service.classify([question.text])
-        if decision.label not in question.spelling and settings.upstream is not None:
+        if decision.label not in (*question.spelling, NONE_LABEL) and settings.upstream is not None:
             return await _pass_on(service, raw, body, None)  # the class that was decided is not among those offered
         whole = chat.completion(
             question,

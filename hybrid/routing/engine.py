@@ -17,7 +17,20 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from hybrid.errors import TierError
-from hybrid.routing.table import NEVER, UNKNOWN, Answers, Bools, Floats, Labels, Predictions, Rows, Tier
+from hybrid.routing.table import (
+    NEVER,
+    NONE,
+    NONE_LABEL,
+    SCOPE,
+    UNKNOWN,
+    Answers,
+    Bools,
+    Floats,
+    Labels,
+    Predictions,
+    Rows,
+    Tier,
+)
 
 
 class Ask(NamedTuple):
@@ -195,9 +208,42 @@ def _limit(high: float | None) -> str:
     return "1 (or 'never')" if high == NEVER else str(high)
 
 
+OUT_OF_SCOPE = "scope"  # the name of the threshold above which texts are set aside
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which texts are set aside before anybody is asked, and what is answered about them.
+
+    Parameters
+    ----------
+    threshold
+        Texts whose score (the share of known texts that are nearer) is at or above this are set aside; `NEVER`: none.
+    label
+        The answer about them: `NONE`, or the code of a class that means the same.
+
+    Raises
+    ------
+    TierError
+        If the threshold is out of range, or the label no answer.
+    """
+
+    threshold: float
+    label: int = NONE
+
+    def __post_init__(self) -> None:
+        _check_value("Out of scope", Param(OUT_OF_SCOPE, "", "", 0.99, low=0.0, high=NEVER), self.threshold)
+        if self.label < 0 and self.label != NONE:
+            raise TierError(f"Out of scope: {self.label} is neither the code of a class nor of {NONE_LABEL!r}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A pattern with its parameters set, over these tiers, from cheap to dear.
+
+    With a `scope`, the first tier scores how far each text is from anything seen. The pattern sees neither that tier
+    nor the texts that are set aside: they go to the person where the last tier is one; else the scope's label is their
+    answer.
 
     Raises
     ------
@@ -207,9 +253,10 @@ class Policy:
 
     pattern: Pattern
     tiers: tuple[Tier, ...]
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
-        self.pattern.check(self.tiers)
+        self.pattern.check(self.own)
         names = self.names
         if len(set(names)) < len(names):
             raise TierError(
@@ -217,27 +264,119 @@ class Policy:
             )
         if not answering(self.tiers):
             raise TierError(f"{', '.join(names)} gives no answers, it only says whom to ask: add a tier that answers.")
+        scoring = [t.kind == SCOPE for t in self.tiers]
+        if any(scoring[self.scope is not None :]) or (self.scope is not None and not scoring[0]):
+            raise TierError(
+                "What is out of scope is scored by the first tier, and by no other: give a policy with a scope one "
+                "tier of that kind, in front."
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(t.name for t in self.tiers)
 
     @property
+    def own(self) -> tuple[Tier, ...]:
+        """The tiers that the pattern sees: all but the one that scores the scope."""
+        return self.tiers if self.scope is None else self.tiers[1:]
+
+    @property
+    def bare(self) -> Policy:
+        """The same without a scope."""
+        return self if self.scope is None else Policy(self.pattern, self.own)
+
+    def within(self, tier: Tier, scope: Scope) -> Policy:
+        """Return the same with another scope, which this tier scores."""
+        return Policy(self.pattern, (tier, *self.own), scope)
+
+    @property
     def simulated(self) -> bool:
         """True where a tier's answers are made up; shown wherever the policy's numbers appear."""
         return any(t.simulated for t in self.tiers)
 
+    @property
+    def to_person(self) -> bool:
+        """Whether texts that are set aside go to a person."""
+        return self.scope is not None and self.tiers[-1].kind == "human"
+
     def thresholds(self) -> tuple[Threshold, ...]:
-        """Return every threshold that a curve can be drawn over."""
+        """Return every threshold of the pattern that a curve can be drawn over."""
         found = []
         for p in self.pattern.params():
             value = getattr(self.pattern, p.name)
             if p.threshold and p.per_tier:
-                gated = self.pattern.gated(self.tiers)
+                gated = self.pattern.gated(self.own)
                 found += [Threshold(p.name, i, p.label.format(tier=t), value[i]) for i, t in enumerate(gated)]
             elif p.threshold:
                 found.append(Threshold(p.name, None, p.label, value))
         return tuple(found)
+
+    # what the pattern says, where a scope may stand before it
+
+    def set_aside(self, seen: Predictions) -> Bools:
+        """Return which rows are set aside, given what was seen; shape ``(n_rows,)``."""
+        if self.scope is None:
+            return np.zeros(seen.n_rows, dtype=bool)
+        aside: Bools = seen.confidence[:, 0] >= self.scope.threshold  # nan is not: not scored yet
+        return aside
+
+    def wants(self, seen: Predictions) -> Bools:
+        """Return which tiers are wanted on which rows, shape ``(n_rows, n_tiers)``; see `Pattern.wants`."""
+        if self.scope is None:
+            return self.pattern.wants(seen)
+        aside = self.set_aside(seen)
+        inside = seen.asked[:, 0] & ~aside
+        wanted = np.ones((seen.n_rows, len(self.tiers)), dtype=bool)
+        wanted[:, 1:] = self.pattern.wants(self._rest(seen)) & inside[:, None]
+        if self.to_person:
+            wanted[:, -1] |= aside
+        return wanted
+
+    def answer(self, seen: Predictions) -> Verdict:
+        """Return the final answers; see `Pattern.answer`."""
+        if self.scope is None:
+            return self.pattern.answer(seen)
+        aside = self.set_aside(seen)
+        found = pick(seen, np.where(aside & self.to_person, len(self.tiers) - 1, 0))
+        if not self.to_person:
+            found.label[aside] = self.scope.label
+        inside = self.pattern.answer(self._rest(seen.take(~aside)))
+        for whole, part in zip(found, (inside.label, inside.tier + 1, inside.confidence), strict=True):
+            whole[~aside] = part
+        return found
+
+    def gauge(self, seen: Predictions, name: str, index: int | None) -> Floats:
+        """Return what a threshold is compared with on every row; see `Pattern.gauge`."""
+        if name == OUT_OF_SCOPE and self.scope is not None:
+            return seen.confidence[:, 0]
+        return self.pattern.gauge(self._rest(seen), name, index)
+
+    def weighs(self) -> tuple[int, ...]:
+        """Return the columns whose confidence decides something."""
+        skipped = len(self.tiers) - len(self.own)
+        return (*range(skipped), *(j + skipped for j in self.pattern.weighs(len(self.own))))
+
+    def stops(self, seen: Predictions) -> tuple[Stop, ...] | None:
+        """Return where rows that are not set aside can end; see `Pattern.stops`."""
+        found = self.pattern.stops(self._rest(seen))
+        if found is None or self.scope is None:
+            return found
+        return tuple(Stop(s.label, ((0,), *(tuple(j + 1 for j in asked) for asked in s.rounds))) for s in found)
+
+    def stop_aside(self, seen: Predictions) -> Stop | None:
+        """Return where rows that are set aside end; None without a scope."""
+        if self.scope is None:
+            return None
+        if self.to_person:
+            return Stop(seen.label[:, -1], ((0,), (len(self.tiers) - 1,)))
+        return Stop(np.full(seen.n_rows, self.scope.label), ((0,),))
+
+    def _rest(self, seen: Predictions) -> Predictions:
+        """Return the columns of the pattern's own tiers."""
+        if self.scope is None:
+            return seen
+        columns = (getattr(seen, name)[:, 1:] for name in ("label", "confidence", "cost", "latency"))
+        return Predictions(seen.tiers[1:], seen.classes, *columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +394,18 @@ class Outcomes:
     """What a policy decided; arrays of shape ``(n_rows,)``, `asked` ``(n_rows, n_tiers)``."""
 
     policy: Policy
-    label: Labels  # class codes or UNKNOWN
+    label: Labels  # class codes, UNKNOWN or NONE
     tier: Rows  # column in policy.tiers of the tier that answered
     confidence: Floats  # of the final answer
     cost: Floats  # USD per row, every asked tier counted
     latency: Floats  # seconds per row: rounds add, tiers within a round overlap
     asked: Bools
     seen: Predictions  # what every asked tier said: the trace
+
+
+def known_labels(label: Labels) -> Labels:
+    """Return labels with every code that means nothing as UNKNOWN."""
+    return np.where((label >= 0) | (label == NONE), label, UNKNOWN)
 
 
 def pick(seen: Predictions, tier: Rows) -> Verdict:
@@ -295,7 +439,7 @@ def rounds(policy: Policy, n_rows: int) -> Generator[list[Ask], Sequence[Answers
     seen = Predictions.unasked(policy.tiers, (), n_rows)
     latency = np.zeros(n_rows)
     while True:
-        wanted = policy.pattern.wants(seen) & ~seen.asked
+        wanted = policy.wants(seen) & ~seen.asked
         asks = [Ask(j, np.flatnonzero(wanted[:, j])) for j in range(len(policy.tiers)) if wanted[:, j].any()]
         if not asks:
             break
@@ -303,16 +447,17 @@ def rounds(policy: Policy, n_rows: int) -> Generator[list[Ask], Sequence[Answers
         slowest = np.zeros(n_rows)
         for (tier, rows), answers in zip(asks, said, strict=True):
             _check_answers(policy.tiers[tier].name, rows, answers)
-            seen.label[rows, tier] = np.where(answers.label < 0, UNKNOWN, answers.label)
+            label = known_labels(answers.label)
+            seen.label[rows, tier] = label
             # an unknown label may not outbid a known one, whatever its tier says of itself
             seen.confidence[rows, tier] = np.where(
-                (answers.label < 0) & (policy.tiers[tier].kind != "gate"), 0.0, answers.confidence
+                (label == UNKNOWN) & (not policy.tiers[tier].scores), 0.0, answers.confidence
             )
             seen.cost[rows, tier] = answers.cost
             seen.latency[rows, tier] = answers.latency
             slowest[rows] = np.maximum(slowest[rows], answers.latency)
         latency += slowest
-    verdict = policy.pattern.answer(seen)
+    verdict = policy.answer(seen)
     return Outcomes(
         policy,
         verdict.label,
@@ -409,13 +554,13 @@ ALL_ORDERS = 3  # tiers up to which every order is tried; more are asked from ch
 
 
 def answering(tiers: Sequence[Tier]) -> list[Tier]:
-    """Return the tiers that give labels: all but the gates."""
-    return [t for t in tiers if t.kind != "gate"]
+    """Return the tiers that give labels: all but those that score."""
+    return [t for t in tiers if not t.scores]
 
 
 def can_end(tier: Tier) -> bool:
     """Whether a tier can have the last word: rules cannot, for they do not know most rows."""
-    return tier.kind not in ("rules", "gate")
+    return tier.kind != "rules" and not tier.scores
 
 
 def arranged(tiers: Sequence[Tier], least: int, most: int | None = None) -> Iterator[tuple[Tier, ...]]:

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 
 UNKNOWN = -1  # the code of "no label": not asked, failed, or not one of the classes
+NONE = -2  # the code of an answer that is known and is no class
+NONE_LABEL = "none of these"  # what that answer is called
+SCOPE = "scope"  # the kind of tier that tells how far a text is from anything seen
+SCORING = ("gate", SCOPE)  # kinds of tiers that give a score and no label
 # a threshold that keeps nothing, a confidence of 1 neither: one step of a slider above 1, "never" where it is written
 NEVER = 1.001
 CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
@@ -30,7 +34,7 @@ class Tier:
     name
         Unique among the tiers of a table, and what the user reads.
     kind
-        ``rules``, ``classifier``, ``llm``, ``recorded``, ``whatif`` or ``gate``.
+        ``rules``, ``classifier``, ``llm``, ``recorded``, ``whatif``, ``human``, ``gate`` or ``scope``.
     price
         List price in USD per answer; decides who is "cheap" in a cost-aware vote.
         What a row really cost stands in `Predictions.cost`.
@@ -47,6 +51,11 @@ class Tier:
     simulated: bool = False
     guards: str = field(default="", compare=False)
 
+    @property
+    def scores(self) -> bool:
+        """Whether its answers are scores without a label."""
+        return self.kind in SCORING
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -55,7 +64,7 @@ class Answers:
     A failed or out-of-vocabulary answer is label `UNKNOWN` with confidence 0: it still costs what it cost.
     """
 
-    label: Labels  # class codes or UNKNOWN
+    label: Labels  # class codes, UNKNOWN or NONE
     confidence: Floats  # in [0, 1]
     cost: Floats  # USD per row
     latency: Floats  # seconds per row

@@ -19,11 +19,12 @@ from hybrid.tiers import LocalModel
 from hybrid.tiers.calibration import Again
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
 from hybrid.tiers.confidence import Chances, FittedConfidence, Reader, fit_confidence
-from hybrid.tiers.embedders import Embedder
-from hybrid.tiers.embedding import FittedEmbedding, fit_embedding
+from hybrid.tiers.embedders import Embedder, MiniLM
+from hybrid.tiers.embedding import EmbeddingClassifier, FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
 from hybrid.tiers.gate import NO_WORDS, FittedGate, HeuristicGate, KeyWords, TrainedGate, fit_gate
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
+from hybrid.tiers.scope import FittedScope, fit_scope
 
 RULES, CLASSIFIER = "rules", "classifier"
 TRAINED_GATE, HEURISTIC_GATE = "trained gate", "heuristic gate"
@@ -93,6 +94,43 @@ class Recording:
     again: Mapping[str, tuple[Again, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
+    _scopes: dict[str | None, FittedScope] = field(default_factory=dict, init=False, repr=False)
+
+    def scope(self, out: str | None = None) -> FittedScope:
+        """Return how far each text is from anything seen: by the small model's embeddings, else by words; fitted once.
+
+        Parameters
+        ----------
+        out
+            The class whose texts are out of scope; None, there is none.
+
+        Raises
+        ------
+        TierError
+            If there are no texts, or too few.
+        """
+        if out not in self._scopes:
+            dataset, fold = self.dataset, self.split.fold
+            if dataset.texts is None:
+                raise TierError("What is out of scope is read off texts, and this file has predictions only.")
+            embedder = next((m.embedder for m in self.models.values() if isinstance(m, EmbeddingClassifier)), None)
+            if not isinstance(embedder, MiniLM):  # an endpoint costs money a text, and may answer otherwise tomorrow
+                embedder = None
+            self._scopes[out] = fit_scope(
+                dataset.texts,
+                dataset.truth,
+                fold,
+                key=dataset.key,
+                out=None if out is None else dataset.classes.index(out),
+                embedder=embedder,
+                cache=None if embedder is None else EmbeddingCache(embedder.identity),
+            )
+        return self._scopes[out]
+
+    @property
+    def scopes(self) -> dict[str | None, FittedScope]:
+        """What was fitted so far of what is out of scope, by the class that is."""
+        return self._scopes
 
     def confidence(self, name: str) -> TierConfidence:
         """Return what is known of a recorded tier's confidence; learned once."""

@@ -109,7 +109,7 @@ class Graded:
         self._require()
 
         def make() -> Summary:
-            chain, cuts = self._chain(policy), chain_thresholds(policy.pattern)
+            chain, cuts = self._chain(policy), chain_thresholds(policy)
             if chain is not None and cuts is not None:
                 return summarize_chain(chain, cuts, self.truth, groups=self.groups)
             return summarize(replay(policy, self.predictions), self.truth, groups=self.groups)
@@ -118,7 +118,7 @@ class Graded:
 
     def _chain(self, policy: Policy) -> Chain | None:
         """Return the policy's columns, read and checked, where its pattern can be measured straight off them."""
-        if chain_thresholds(policy.pattern) is None:
+        if chain_thresholds(policy) is None:
             return None
         return self._heavy.get(("chain", policy.names), lambda: Chain.of(policy, self.predictions, self.truth))
 
@@ -168,7 +168,7 @@ class Graded:
 
     def gauge(self, policy: Policy, line: Threshold) -> Floats:
         """Return what a threshold is compared with on every row."""
-        return policy.pattern.gauge(self.predictions.select(policy.names), line.name, line.index)
+        return policy.gauge(self.predictions.select(policy.names), line.name, line.index)
 
     def baselines(self, policy: Policy, *, cheap: str, strong: str) -> Baselines:
         """Measure the policy's tiers alone, and the oracle between two of them."""
@@ -182,7 +182,7 @@ class Graded:
         self._require()
 
         def make() -> PairedDifference:
-            cuts = chain_thresholds(policy.pattern)
+            cuts = chain_thresholds(policy)
             one = other.names[0] if len(other.tiers) == 1 else ""
             chain = self._chain(policy) if one in policy.names else None
             if chain is not None and cuts is not None:
@@ -202,7 +202,7 @@ class Graded:
 
     def by_predicted_class(self, policy: Policy) -> list[PredictedClass]:
         """Measure the classes that a policy's first tier predicts."""
-        found = self.inspection(policy, cheap=policy.names[0])
+        found = self.inspection(policy, cheap=policy.own[0].name)
         return per_predicted_class(found, len(self.predictions.classes))
 
     def _require(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import HybridError, StudyError
-from hybrid.production.bundle import by_name, pattern_name, spoken
+from hybrid.production.bundle import by_name, pattern_name, plain_scope, scope_from, spoken
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, Tier
@@ -24,11 +24,12 @@ MAX_LINK = 65_536  # characters that are unpacked from a link
 
 def plain_policy(policy: Policy, classes: Sequence[str]) -> dict[str, Any]:
     """Return a policy as JSON values; a class's own values stand under its name."""
-    return {
+    said: dict[str, Any] = {
         "pattern": pattern_name(policy.pattern),
         "tiers": list(policy.names),
         "parameters": by_name(policy.pattern, classes),
     }
+    return said if policy.scope is None else said | {"scope": plain_scope(policy.scope, classes)}
 
 
 def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Sequence[str]) -> Policy:
@@ -56,7 +57,8 @@ def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Seque
                     raise StudyError(f"{p.label}: there is no class {unknown[0]!r} here.")
                 value = tuple(value.get(c) for c in classes) if value else ()
             values[p.name] = tuple(value) if p.per_tier else value
-        return Policy(kind(**values), tuple(here[name] for name in stored["tiers"]))
+        scope = None if stored.get("scope") is None else scope_from(stored["scope"], classes)
+        return Policy(kind(**values), tuple(here[name] for name in stored["tiers"]), scope)
     except StudyError:
         raise
     except (HybridError, KeyError, TypeError, AttributeError) as error:

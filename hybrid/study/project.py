@@ -27,7 +27,7 @@ from hybrid.data.dataset import build
 from hybrid.data.notes import Note
 from hybrid.data.split import Split
 from hybrid.errors import HybridError, StudyError
-from hybrid.routing.table import Answers, Predictions, Tier
+from hybrid.routing.table import UNKNOWN, Answers, Predictions, Tier
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Recording
 from hybrid.study.plain import columns_from, plain_columns, plain_policy, policy_from
@@ -41,6 +41,7 @@ from hybrid.tiers.gate import NO_WORDS, KeyWords
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.rules import Edits
+from hybrid.tiers.scope import FittedScope
 
 FORMAT = 1
 FILE, ROWS, COLUMNS, ANSWERS = "project.json", "rows.parquet", "columns.json", "answers.npz"
@@ -251,7 +252,7 @@ def plain_study(study: Study, data: str) -> dict[str, Any]:
 def data_name(study: Study) -> str:
     """Return a name that tells these rows and answers from any other."""
     if study.fitted is not None:
-        told = study.key
+        told = " ".join((study.key, *(f"scope {out!r}" for out in study.fitted.scopes)))
     else:
         table = study.table
         told = repr((study.name, list(table.columns), table.shape, id(table), study.columns))
@@ -305,7 +306,16 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
         for file, content in files.items():
             (folder / file).write_bytes(content)
         models.append([tier, model.kind, list(files)])
+    scopes: list[list[Any]] = []
+    for out, scope in fitted.scopes.items():
+        name = f"scope{len(scopes)}"
+        arrays[name] = np.stack([scope.answers.confidence, scope.answers.cost, scope.answers.latency, scope.known])
+        files = scope.model.to_files(name)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        scopes.append([out, scope.model.kind, list(files)])
     return {
+        "scopes": scopes,
         "tiers": [asdict(t) for t in table.tiers],
         "given": fitted.split.given,
         "problems": list(fitted.problems),
@@ -344,10 +354,10 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
         study.terms = Terms.from_plain(stored["terms"])
         if stored["policy"] is not None:
             with contextlib.suppress(StudyError):  # of a tier that is not there any more
-                study.restore(policy_from(stored["policy"], study.tiers, study.classes))
+                study.restore(policy_from(stored["policy"], study.every_tier(), study.classes))
         for name, plain in stored["pins"]:
             with contextlib.suppress(StudyError):
-                study.pins.append(Pin(str(name), policy_from(plain, study.tiers, study.classes)))
+                study.pins.append(Pin(str(name), policy_from(plain, study.every_tier(), study.classes)))
         with contextlib.suppress(StudyError):  # of another version: it can be searched again
             if stored.get("suggested") is not None:
                 study.suggested = promise_from(Suggested, study, stored["suggested"])
@@ -371,8 +381,15 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
             models[tier] = KINDS[kind].from_files(f"model-{i}", files)
         except HybridError as error:  # a library that it needs is gone; its answers are still there
             problems.append(f"{tier} cannot answer new texts here. {error}")
+    scopes: dict[str | None, FittedScope] = {}
+    for i, (out, kind, names) in enumerate(said.get("scopes", ())):
+        confidence, *spent, known = arrays[f"scope{i}"]
+        answers = Answers(np.full(len(confidence), UNKNOWN), confidence, *spent)
+        with contextlib.suppress(HybridError):  # a library that it needs is gone: fitted anew where it is wanted
+            model = KINDS[kind].from_files(f"scope{i}", {name: (data / name).read_bytes() for name in names})
+            scopes[out] = FittedScope(model, answers, known > 0)  # type: ignore[arg-type]
     split = Split(arrays["tune"], arrays["test"], arrays["fold"], bool(said["given"]))
-    return Recording(
+    found = Recording(
         dataset,
         split,
         table,
@@ -384,6 +401,8 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
         again={t.name: tuple(_read_again(j, arrays)) for j, t in enumerate(table.tiers)},
         left_out=tuple(said.get("left_out", ())),
     )
+    found.scopes.update(scopes)
+    return found
 
 
 def _read_again(column: int, arrays: Mapping[str, np.ndarray]) -> Iterator[Again]:

@@ -12,6 +12,7 @@ from hybrid.metrics.summary import share
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
 from hybrid.production.reference import Reference, fit_reference
 from hybrid.routing.engine import Policy, replay
+from hybrid.routing.table import NONE_LABEL
 from hybrid.study import audit
 from hybrid.study.plain import from_plain, plain
 from hybrid.study.terms import Terms
@@ -55,7 +56,7 @@ def promise_from(kind: type[_P], study: Study, stored: Mapping[str, Any]) -> _P:
         If it cannot be read here.
     """
     terms, what = Terms.from_plain(stored["terms"]), get_type_hints(kind)["found"]
-    return kind(terms, from_plain(what, stored["found"], study.tiers_under(terms), study.classes))
+    return kind(terms, from_plain(what, stored["found"], study.every_tier(terms), study.classes))
 
 
 def suggestion(study: Study, goal: Goal | None = None) -> Recommendation | None:
@@ -93,7 +94,9 @@ def contradicted(study: Study, policy: Policy, certificate: Certificate) -> Cont
     if not len(test):
         return None
     found = test.outcomes(policy)
-    tested = ~found.asked[:, -1] if certificate.risk == SELECTIVE else np.ones(len(test), dtype=bool)
+    tested = np.ones(len(test), dtype=bool)
+    if certificate.risk == SELECTIVE:
+        tested = ~found.asked[:, -1] & ~policy.set_aside(found.seen)
     right = (found.label == test.truth)[tested]
     p_value = surprise(right, 1 - certificate.alpha, groups=test.groups[tested])
     if p_value > ALARM:
@@ -162,6 +165,7 @@ def evidence(study: Study, policy: Policy, *, chosen: Policy | None = None) -> d
         "suggestion": _suggestion(suggestion_for(study, policy)),
         "certificate": _certificate(study, policy),
         "audit": audit.plain_findings(study, policy),
+        "out_of_scope": None if policy.scope is None else plain(study.scope_numbers(policy, "tune")),
         "notes": [f"{n.what} {n.done}" for n in study.notes],
     }
 
@@ -186,7 +190,7 @@ def reference(study: Study, policy: Policy) -> Reference:
 
 def lines(study: Study, policy: Policy) -> list[str]:
     """Return what was aimed at and what is promised in sentences, for the report."""
-    said = []
+    said = [] if policy.scope is None else [_scope_words(study, policy)]
     found, certificate = suggestion_for(study, policy), certificate_for(study, policy)
     if found is not None:
         kept = "" if found.feasible else " No policy kept this on tune."
@@ -204,6 +208,16 @@ def _set_for_share(study: Study, policy: Policy, chosen: Policy | None) -> dict[
         return None
     said: dict[str, Any] = plain(found, study.classes)
     return said | {"words": found.words}
+
+
+def _scope_words(study: Study, policy: Policy) -> str:
+    on = study.scope_numbers(policy, "tune")
+    goes = f"go to {policy.names[-1]}" if policy.to_person else f"are answered {study.out_class or NONE_LABEL!r}"
+    n = on.n_rows - on.n_out
+    return (
+        f"Out of scope: texts whose score is {policy.scope and policy.scope.threshold:g} or more {goes}. With "
+        f"{on.level:.0%} confidence these are at most {on.bound:.1%} of the texts that come as {n:,} tune rows did."
+    )
 
 
 def _suggestion(found: Recommendation | None) -> dict[str, Any] | None:

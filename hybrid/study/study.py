@@ -18,11 +18,12 @@ from hybrid.data.notes import Note
 from hybrid.data.read import Read, read
 from hybrid.data.split import SIDES, Split, split
 from hybrid.errors import DatasetError, StudyError
+from hybrid.metrics.scope import ScopeCurve, ScopeNumbers, scope_curve, scope_numbers
 from hybrid.metrics.summary import Interval, PairedDifference, Summary, paired_difference
 from hybrid.production.bundle import OnFailure, save_bundle
 from hybrid.production.snippet import snippet
-from hybrid.routing.engine import Policy, answering
-from hybrid.routing.table import Answers, Bools, Predictions, Rows, Tier
+from hybrid.routing.engine import Policy, Scope, answering
+from hybrid.routing.table import NEVER, NONE, Answers, Bools, Floats, Predictions, Rows, Tier
 from hybrid.study import defaults, promises
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import Progress, Recording, TierConfidence, record
@@ -320,7 +321,9 @@ class Study:
     @property
     def models(self) -> Mapping[str, Any]:
         """The models that run here, by tier name."""
-        return self.evidence.models | {name: gate.model for name, gate in self.answers.gates.items()}
+        found = self.evidence.models | {name: gate.model for name, gate in self.answers.gates.items()}
+        tier, fitted = self.answers.scope_tier, self.evidence.scopes.get(self.answers.out_class)
+        return found if tier is None or fitted is None else found | {tier.name: fitted.model}
 
     @property
     def llm_models(self) -> dict[str, LLMTier]:
@@ -358,9 +361,52 @@ class Study:
         """Every tier that has answers, from cheap to dear under the terms; gates last."""
         return self.answers.tiers
 
-    def tiers_under(self, terms: Terms) -> tuple[Tier, ...]:
-        """Return the tiers as they are under other terms."""
-        return self.answers.under(terms).tiers
+    @property
+    def scope_tier(self) -> Tier | None:
+        """The tier that scores how far a text is from anything seen, which stands before a pattern; None without texts.
+
+        It is fitted when its answers are first wanted.
+        """
+        return self.answers.scope_tier
+
+    @property
+    def out_class(self) -> str | None:
+        """The class whose texts are out of scope; None where there is none."""
+        return self.answers.out_class
+
+    def every_tier(self, terms: Terms | None = None) -> tuple[Tier, ...]:
+        """Return the tiers that a policy may have, the one that scores the scope too; None: under the terms at hand."""
+        answers = self.answers if terms is None else self.answers.under(terms)
+        return answers.tiers if answers.scope_tier is None else (answers.scope_tier, *answers.tiers)
+
+    def scoped(self, policy: Policy | None = None, *, share: float = 0.01) -> Policy:
+        """Return a policy that sets aside what is farther from anything seen than this share of the known texts.
+
+        What is set aside goes to the person where that is the policy's last tier. Else its answer is `out_class` where
+        there is one, and "none of these" where there is none.
+
+        Parameters
+        ----------
+        policy
+            None: the one at hand.
+        share
+            Of texts that come as the known ones did; at most as many are set aside, on average.
+
+        Raises
+        ------
+        HybridError
+            If there are no texts, or too few to tell what is far.
+        """
+        policy, tier = self._at_hand(policy), self.scope_tier
+        if tier is None:
+            raise StudyError("What is out of scope is read off texts, and this file has predictions only.")
+        if not 0 <= share <= 1:
+            raise StudyError(f"The share that may be set aside is {share}: must be in [0, 1]. Percent? Divide by 100.")
+        self.answers.column(tier.name)  # says at once what is missing
+        return policy.within(tier, Scope(round(1 - share, 9) if share else NEVER, self._scope_label()))
+
+    def _scope_label(self) -> int:
+        return NONE if self.out_class is None else self.classes.index(self.out_class)
 
     def column(self, name: str) -> tuple[Tier, Answers]:
         """Return a tier and its answers about every row, at the prices and latencies of the terms; nan: not asked.
@@ -440,10 +486,11 @@ class Study:
 
     def bind(self, policy: Policy) -> Policy | None:
         """Return a policy over the tiers as they are now, at the prices of the terms; None where one is gone."""
-        here = {t.name: t for t in self.tiers}
+        here = {t.name: t for t in (self.tiers if policy.scope is None else self.every_tier())}
         if not set(policy.names) <= set(here):
             return None
-        return replace(policy, tiers=tuple(here[name] for name in policy.names))
+        scope = None if policy.scope is None else replace(policy.scope, label=self._scope_label())
+        return replace(policy, tiers=tuple(here[name] for name in policy.names), scope=scope)
 
     def use(self, policy: Policy) -> None:
         """Make a policy the one at hand; what was there before can be undone.
@@ -629,6 +676,51 @@ class Study:
             raise StudyError(f"There is no tier called {', '.join(sorted(gone))} here: it was renamed or switched off.")
         return bound
 
+    def scope_numbers(self, policy: Policy | None = None, side: str = "test") -> ScopeNumbers:
+        """Return what setting texts aside does to a policy on one side: what it costs, and what it catches.
+
+        Raises
+        ------
+        StudyError
+            If the policy sets nothing aside, or there is not a single row.
+        """
+        _, right, out, on, policy = self._far(policy, side)
+        aside = policy.set_aside(on.predictions)
+        return on.remember(("scope", repr(policy)), lambda: scope_numbers(aside, right, out, groups=on.groups))
+
+    def scope_curve(self, policy: Policy | None = None, side: str = "tune") -> ScopeCurve:
+        """Return the same at every threshold.
+
+        Raises
+        ------
+        StudyError
+            As `scope_numbers`.
+        """
+        far, right, out, *_ = self._far(policy, side)
+        return scope_curve(far, right, out)
+
+    @property
+    def n_known(self) -> int:
+        """Tune texts that a text's distance is set among.
+
+        Raises
+        ------
+        TierError
+            If there are no texts, or too few.
+        """
+        return len(self.evidence.scope(self.out_class).model.distances)
+
+    def _far(self, policy: Policy | None, side: str) -> tuple[Floats, Bools, Bools, Graded, Policy]:
+        policy = self._at_hand(policy)
+        if policy.scope is None:
+            raise StudyError("This policy sets nothing aside: study.scoped(policy) returns one that does.")
+        on = self.graded(policy.names, side)
+        out = (
+            np.zeros(len(on), dtype=bool) if self.out_class is None else on.truth == self.classes.index(self.out_class)
+        )
+        right = on.outcomes(policy.bare).label == on.truth
+        return on.predictions.confidence[:, 0], right, out, on, policy
+
     # finding and promising
 
     def recommend(
@@ -657,7 +749,11 @@ class Study:
             If there is nothing to choose from, or no row to choose on.
         """
         goal = goal or self.usual_goal()
-        tune, test = (self.answers.every_answer(side) for side in SIDES)
+        scope, now = None, self.policy
+        if now is not None and now.scope is not None:  # the user's choice: it stands before every way that is tried
+            scope = now.scope
+        also = [] if scope is None or self.scope_tier is None else [self.scope_tier.name]
+        tune, test = (self.answers.every_answer(side, *also) for side in SIDES)
         found = recommend(
             tune.predictions,
             tune.truth,
@@ -666,6 +762,7 @@ class Study:
             groups=tune.groups,
             ways=None if policies is None else [way for p in policies for way in one_way(p)],
             order=self._terms.order or None,
+            scope=scope,
             progress=progress,
             cancel=cancel,
             seconds=seconds,

@@ -38,6 +38,8 @@ class Terms:
         Tiers from cheap to dear as the user has put them; those that are not named stand by their price.
     confidence
         Whose confidence counts: (tier, "own" or "learned") pairs; of a tier that is not named, the better one.
+    out_of_scope
+        The class whose texts are out of scope; empty, there is none; None, the one whose name says so.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Terms:
     wrong_cost: float = 0.0
     order: tuple[str, ...] = ()
     confidence: tuple[tuple[str, str], ...] = ()
+    out_of_scope: str | None = None
 
     def __post_init__(self) -> None:
         for what, pairs in (("price", self.prices), ("latency", self.seconds), ("share", self.mix)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from hybrid.errors import StudyError, TierError
 from hybrid.metrics.summary import Interval, share
 from hybrid.routing.engine import answering
-from hybrid.routing.table import Answers, Bools, Floats, Predictions, Rows, Tier
+from hybrid.routing.table import SCOPE, Answers, Bools, Floats, Predictions, Rows, Tier
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_auroc, gate_for
 from hybrid.study.graded import Graded, Memo, in_mix
@@ -19,6 +20,10 @@ from hybrid.study.terms import OWN, Terms
 from hybrid.tiers.confidence import LearnedConfidence
 from hybrid.tiers.gate import TrainedGate
 from hybrid.tuning import Labelled
+
+_NAMES_OUT = re.compile(
+    r"oos|ood|out[ _-]?of[ _-]?(?:scope|domain)|none[ _-]of[ _-](?:these|the[ _-]above)", re.IGNORECASE
+)
 
 
 class Gate(NamedTuple):
@@ -84,7 +89,7 @@ class TierColumns:
         if self._tiers is None:
             named = {t.name: t for t in (self.column(n)[0] for n in self._names())}
             order = {name: i for i, name in enumerate(self.terms.order)}
-            usual = sorted(named.values(), key=lambda t: (t.kind == "gate", t.price))
+            usual = sorted(named.values(), key=lambda t: (t.scores, t.price))
             if order:
                 put = iter(sorted((t for t in usual if t.name in order), key=lambda t: order[t.name]))
                 usual = [next(put) if t.name in order else t for t in usual]
@@ -101,6 +106,22 @@ class TierColumns:
                 if made_up.tier.name in taken:
                     raise StudyError(f"There is already a tier called {made_up.tier.name!r}: rename that column.")
                 yield made_up.tier.name
+
+    @property
+    def scope_tier(self) -> Tier | None:
+        """The tier that scores how far a text is from anything seen; not among `tiers`. None without texts."""
+        if self.fitted.dataset.texts is None:
+            return None
+        taken = set(self._names())
+        return Tier(next(n for n in (SCOPE, f"{SCOPE} (fitted here)") if n not in taken), SCOPE)
+
+    @property
+    def out_class(self) -> str | None:
+        """The class whose texts are out of scope: as the terms say, else the one whose name does."""
+        classes, said = self.fitted.dataset.classes, self.terms.out_of_scope
+        if said is None:
+            return next((c for c in classes if _NAMES_OUT.fullmatch(c.strip())), None)
+        return said if said in classes else None
 
     def column(self, name: str) -> tuple[Tier, Answers]:
         """Return a tier and its answers about every row, at the prices and latencies of the terms; nan: not asked.
@@ -134,6 +155,9 @@ class TierColumns:
                 return one.tier, one.answers
         if name in self.gates:
             return Tier(name, "gate", guards=self.gates[name].guards), self.gates[name].answers
+        scope = self.scope_tier
+        if scope is not None and name == scope.name:
+            return scope, self.fitted.scope(self.out_class).answers
         table = self.fitted.predictions
         j = table.index(name)
         return table.tiers[j], table.answers(j)
@@ -231,11 +255,11 @@ class TierColumns:
             scarce,
         )
 
-    def every_answer(self, side: str) -> Labelled:
-        """Return the rows of a side in the class mix of the terms with every tier's answers."""
+    def every_answer(self, side: str, *also: str) -> Labelled:
+        """Return the rows of a side in the class mix of the terms with the answers of every tier, and of others."""
         rows, dataset = self.fitted.split.side(side), self.fitted.dataset
         rows = rows[self._mixed(rows, np.ones(len(rows), dtype=bool))[0]]
-        every = self.table_of([t.name for t in self.tiers], rows)
+        every = self.table_of([*also, *(t.name for t in self.tiers)], rows)
         return Labelled(every, dataset.truth[rows], dataset.group[rows])
 
     def _mixed(self, rows: Rows, answered: Bools) -> tuple[Bools, str]:

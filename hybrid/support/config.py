@@ -48,7 +48,7 @@ class SupportConfig(Strict):
         """Return the tiers whose answers are easy ones, under this policy."""
         if self.easy_tiers is not None:
             return self.easy_tiers
-        return tuple(t.name for t in policy.tiers[:-1] if t.kind not in (*DEAR_KINDS, "gate"))
+        return tuple(t.name for t in policy.tiers[:-1] if t.kind not in DEAR_KINDS and not t.scores)
 
     def check(self, *, classes: Sequence[str], tiers: Sequence[str]) -> None:
         """Refuse what names something that there is not, and patterns that fail their tests.

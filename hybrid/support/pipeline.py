@@ -14,6 +14,7 @@ from hybrid.errors import SupportError
 from hybrid.production.binding import Servers, bound
 from hybrid.production.bundle import load_bundle
 from hybrid.production.runtime import Decision, Model, Runtime
+from hybrid.routing.table import NONE_LABEL
 from hybrid.support.config import SupportConfig, default_config
 from hybrid.support.extraction import Extraction, Extractor, Insight, RuleExtractor
 from hybrid.support.fields import LLM, RULES, Field, without_overlaps
@@ -125,7 +126,7 @@ class SupportPipeline:
         self.llm = llm
         self._rules = RuleExtractor(self.config.extraction)
         self._easy = set(self.config.easy_of(runtime.policy))
-        self._gates = {t.name for t in runtime.policy.tiers if t.kind == "gate"}
+        self._gates = {t.name for t in runtime.policy.tiers if t.scores}
 
     @classmethod
     def load(
@@ -214,8 +215,10 @@ class SupportPipeline:
         """Return who should read a ticket.
 
         ``rules`` where the policy kept the answer of an easy tier without asking another, at or above the configured
-        confidence, and the category is simple; else ``llm``.
+        confidence, and the category is simple, and where the ticket is out of scope; else ``llm``.
         """
+        if decision.label == NONE_LABEL:
+            return RULES
         kept = decision.tier in self._easy and all(
             s.tier in self._easy or s.tier in self._gates for s in decision.trace
         )

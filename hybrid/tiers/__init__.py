@@ -5,10 +5,20 @@ from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.gate import HeuristicGate, TrainedGate
 from hybrid.tiers.local import LocalModel
 from hybrid.tiers.rules import Rules
+from hybrid.tiers.scope import EmbeddingScope, WordScope
 
 KINDS: dict[str, type[LocalModel]] = {
     kind.kind: kind
-    for kind in (Rules, FastClassifier, EmbeddingClassifier, AveragedClassifier, TrainedGate, HeuristicGate)
+    for kind in (
+        Rules,
+        FastClassifier,
+        EmbeddingClassifier,
+        AveragedClassifier,
+        TrainedGate,
+        HeuristicGate,
+        WordScope,
+        EmbeddingScope,
+    )
 }
 
 __all__ = ["KINDS", "LocalModel"]

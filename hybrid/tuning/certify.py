@@ -60,6 +60,9 @@ def certify(
     2017, Selective Classification for DNNs; Clopper & Pearson 1934.
     """
     _check(alpha, delta, risk)
+    if policy.scope is not None and risk == SELECTIVE:
+        inside, right, codes = _in_scope(policy, predictions, truth, groups)
+        return _scoped(policy, certify(policy.bare, inside, right, alpha=alpha, delta=delta, risk=risk, groups=codes))
     if isinstance(policy.pattern, Triage) and policy.pattern.by_class:
         return certify_by_class(policy, predictions, truth, alpha=alpha, delta=delta, risk=risk, groups=groups)
     lines = [line for line in policy.thresholds() if line.value is not None]
@@ -125,10 +128,16 @@ def certify_by_class(
         raise TierError(f"Only triage has a threshold for each predicted class, {policy.pattern.title} has not.")
     if risk == SYSTEM:
         raise TierError("Thresholds per class certify the selective risk; for the system risk use one threshold.")
+    if policy.scope is not None:
+        on, right, grouped = _in_scope(policy, predictions, truth, groups)
+        found = certify_by_class(
+            policy.bare, on, right, alpha=alpha, delta=delta, risk=risk, groups=grouped, min_rows=min_rows
+        )
+        return _scoped(policy, found)
     codes = _codes(groups, len(truth))
     policy = replace(policy, pattern=Triage())
     gauge, kept, passed = _sides(policy, policy.thresholds()[0], predictions)
-    said = predictions.label[:, predictions.index(policy.names[0])]
+    said = predictions.label[:, predictions.index(policy.own[0].name)]
     sizes = np.bincount(said[said >= 0], minlength=len(predictions.classes))
     least = least_class_rows(sizes, alpha=alpha, delta=delta) if min_rows is None else min_rows
     own = np.flatnonzero(sizes >= least)
@@ -169,6 +178,22 @@ def certify_by_class(
         per_class=True,
         n_groups=None if codes is None else int(np.count_nonzero(np.bincount(codes))),
     )
+
+
+def _in_scope(
+    policy: Policy, predictions: Predictions, truth: Labels, groups: Labels | None
+) -> tuple[Predictions, Labels, Labels | None]:
+    """Return what the selective risk is of: the tiers' answers about rows that are not set aside."""
+    codes = _codes(groups, len(truth))
+    inside = ~policy.set_aside(predictions.select(policy.names))
+    return predictions.take(inside), truth[inside], None if codes is None else codes[inside]
+
+
+def _scoped(policy: Policy, found: Certificate) -> Certificate:
+    """Return the certificate of a policy's thresholds with the policy's scope before them."""
+    if found.policy is None or policy.scope is None:
+        return found
+    return replace(found, policy=found.policy.within(policy.tiers[0], policy.scope))
 
 
 def covers(certificate: Certificate, policy: Policy) -> bool:
@@ -242,7 +267,7 @@ def _codes(groups: Labels | None, n_rows: int) -> Labels | None:
 def _sides(policy: Policy, line: Threshold, predictions: Predictions) -> tuple[Floats, Outcomes, Outcomes]:
     """Return what a threshold is compared with, and what is decided where it keeps every row, and none."""
     kept, passed = (replay(with_threshold(policy, line.name, line.index, edge), predictions) for edge in (0.0, NEVER))
-    return policy.pattern.gauge(known(predictions.select(policy.names)), line.name, line.index), kept, passed
+    return policy.gauge(known(predictions.select(policy.names)), line.name, line.index), kept, passed
 
 
 def _along(
@@ -312,7 +337,7 @@ def _down_two(
     lines = [x for x in policy.thresholds() if x.value is not None]
     seen = known(predictions.select(policy.names))
     first, second = (
-        _since(np.array([values[k] for values in path])[::-1], policy.pattern.gauge(seen, line.name, line.index))
+        _since(np.array([values[k] for values in path])[::-1], policy.gauge(seen, line.name, line.index))
         for k, line in enumerate(lines)
     )
 

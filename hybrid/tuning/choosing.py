@@ -70,7 +70,7 @@ def hold_out(finalist: Finalist, fold: Rows, goal: Goal) -> None:
     mine = fold[on.rows]
     way = with_classes(finalist.tried.policy, ())
     states = states_of(way, on.predictions, on.truth, goal)
-    predicted = on.predictions.label[:, on.predictions.index(way.names[0])]
+    predicted = on.predictions.label[:, on.predictions.index(way.own[0].name)]
     measured: Floats | None = None
     for f in range(FOLDS):
         held = mine == f
@@ -113,7 +113,7 @@ def tune_by_class(tried: Try, goal: Goal, pull: float) -> Try | None:
     states = states_of(with_classes(tried.policy, ()), on.predictions, on.truth, goal)
     if states is None:
         return None
-    predicted = on.predictions.label[:, on.predictions.index(tried.policy.names[0])]
+    predicted = on.predictions.label[:, on.predictions.index(tried.policy.own[0].name)]
     caps = goal.caps(len(on))
     n_classes = len(on.predictions.classes)
     found = by_class(states, predicted, n_classes, goal, caps, min_rows=least_rows(pull), pull=pull)

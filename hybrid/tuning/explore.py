@@ -266,8 +266,10 @@ class Explorer:
         """
         if not self.goal.by_cost_and_wrong:
             return True  # a point behind the front may be quicker, or make cheaper mistakes
+        if way.scope is not None:
+            return True  # what is set aside may be right without a tier that is
         unasked = Predictions.unasked(way.tiers, (), 1)
-        first = way.pattern.wants(unasked)[0]
+        first = way.wants(unasked)[0]
         columns = [on.predictions.index(n) for n in way.names]
         now = [j for j, asked in zip(columns, first, strict=True) if asked]
         gates = [t.kind == "gate" for t in way.tiers]  # that are asked later gain nothing by themselves
@@ -397,7 +399,7 @@ def one_way(policy: Policy) -> Iterator[Policy]:
         if p.choices:
             options[p.name] = p.choices
         elif p.threshold and p.optional:
-            options[p.name] = (None, 1.0) if len(policy.tiers) > 2 else (None,)  # a judge needs two members
+            options[p.name] = (None, 1.0) if len(policy.own) > 2 else (None,)  # a judge needs two members
     for values in product(*options.values()):
         chosen = dict(parameters(policy.pattern)) | dict(zip(options, values, strict=True))
         yield replace(policy, pattern=type(policy.pattern)(**chosen))

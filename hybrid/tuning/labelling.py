@@ -174,13 +174,15 @@ def _chances(
 
 def _near(policy: Policy, table: Predictions, tune: Predictions) -> Floats:
     """Return how near rows are to a threshold of the policy, by how many tune rows lie between."""
-    found = np.zeros(table.n_rows)
+    found, first = np.zeros(table.n_rows), table.index(policy.own[0].name)
     for line in policy.thresholds():
         if line.value is None or not tune.n_rows:
             continue
-        mine, seen = (policy.pattern.gauge(known(t.select(policy.names)), line.name, line.index) for t in (table, tune))
+        mine, seen = (policy.gauge(known(t.select(policy.names)), line.name, line.index) for t in (table, tune))
         triage = policy.pattern if isinstance(policy.pattern, Triage) else None
-        limit = line.value if triage is None else triage.threshold_of(table.label[:, 0])  # it may be the class's own
+        limit = (
+            line.value if triage is None else triage.threshold_of(table.label[:, first])
+        )  # it may be the class's own
         seen = np.sort(seen)
         at, here = np.searchsorted(seen, limit), np.searchsorted(seen, mine)
         found = np.maximum(found, np.clip(1 - np.abs(here - at) / (NEAR * len(seen)), 0.0, 1.0))

@@ -11,9 +11,9 @@ from hybrid.errors import TierError
 from hybrid.metrics.paired import dearest
 from hybrid.metrics.summary import Interval, Summary, cheapest, mean_interval, summarize
 from hybrid.metrics.surprise import ALARM, Contradiction, elsewhere, shift, surprise
-from hybrid.routing.engine import Policy, answered_by, answering, replay
+from hybrid.routing.engine import Policy, Scope, answered_by, answering, replay
 from hybrid.routing.patterns import Triage
-from hybrid.routing.table import Floats, Labels, Predictions, Rows, Tier
+from hybrid.routing.table import SCOPE, Floats, Labels, Predictions, Rows, Tier
 from hybrid.tuning.choosing import (
     PULLS,
     Finalist,
@@ -225,7 +225,7 @@ class Recommendation:
         found on the pattern's front; where nothing there keeps the limits, it is the point that comes nearest.
         """
         for c in (Candidate(self.policy, self.feasible, self.tune, self.method, self.exact), *self.candidates):
-            if c.feasible and name_of(c.policy) == pattern and len(c.policy.tiers) > 1:
+            if c.feasible and name_of(c.policy) == pattern and len(c.policy.own) > 1:
                 return Point(c.policy, c.tune.cost_per_1000.value, c.tune.accuracy.value, c.tune.n_rows)
         return min((self.fronts or {}).get(pattern, ()), key=self._rank, default=None)
 
@@ -251,6 +251,7 @@ def recommend(
     groups: Rows | None = None,
     ways: Iterable[Policy] | None = None,
     order: Sequence[str] | None = None,
+    scope: Scope | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     seconds: float = 30.0,
@@ -275,6 +276,9 @@ def recommend(
         `every_way` and `one_way`.
     order
         Names of the tiers from cheap to dear; None: by what they cost on these rows.
+    scope
+        What is set aside before every way, as the table's tier of that kind scores it: the user's choice, which is not
+        searched for. Where it is None, nothing is.
     progress
         Called after every way.
     cancel
@@ -310,6 +314,9 @@ def recommend(
     if not len(truth):
         raise TierError("There is no row to choose on: no tune row has an answer.")
     chosen_from = every_way(tiers) if ways is None else ways
+    if scope is not None:
+        scorer = next(t for t in tiers if t.kind == SCOPE)
+        chosen_from = (way.within(scorer, scope) for way in chosen_from)
     say = None if progress is None else (lambda e: progress(_progress(e)))
     explorer = Explorer(table, truth, goal, seconds, say, cancel, seed)
     explorer.run(w for w in chosen_from if named.issuperset(w.names))
@@ -531,7 +538,7 @@ def _selection(
     alone = {}
     for j, t in enumerate(on.predictions.tiers):
         asked = ~np.isnan(on.predictions.confidence[:, j])
-        if t.kind not in ("gate", "rules") and asked.all():
+        if t.kind != "rules" and not t.scores and asked.all():
             alone[t.name] = float(np.mean(on.predictions.label[:, j] == on.truth))
     if not alone:
         return None

@@ -150,7 +150,7 @@ class _Replays:
             edges.append(of_replay(placed(self.policy, self.lines, moved), *self._on) * self._counts)
         at = self.lines[line]
         now = placed(self.policy, self.lines, values)
-        gauge = now.pattern.gauge(self._on[0].select(now.names), at.name, at.index)
+        gauge = now.gauge(self._on[0].select(now.names), at.name, at.index)
         return scan(gauge, edges[0], edges[1])
 
 
@@ -249,7 +249,7 @@ def search_by_class(
     states = states_of(policy, predictions, truth, goal)
     assert states is not None  # triage has one threshold
     caps = goal.caps(float(len(truth) if weights is None else weights.sum()))
-    predicted = predictions.label[:, predictions.index(policy.names[0])]
+    predicted = predictions.label[:, predictions.index(policy.own[0].name)]
     if weights is not None:
         states = states.weighted(weights)
     n_classes = len(predictions.classes)

@@ -144,15 +144,19 @@ def states_of(policy: Policy, predictions: Predictions, truth: Labels, goal: Goa
     """
     lines = tuple(line for line in policy.thresholds() if line.value is not None)
     seen = known(predictions.select(policy.names))
-    stops = policy.pattern.stops(seen)
+    stops, stop_aside = policy.stops(seen), policy.stop_aside(seen)
     if stops is not None:
         terms = [_terms(stop, seen, truth, goal) for stop in stops]
+        if stop_aside is not None:  # wherever the thresholds are
+            aside = policy.set_aside(seen)
+            fixed = _terms(stop_aside, seen, truth, goal)
+            terms = [np.where(aside, fixed, each) for each in terms]
     elif len(lines) > 1:
         return None
     else:
         edges = [placed(policy, lines, [edge] * len(lines)) for edge in (0.0, NEVER)[: len(lines) + 1]]
         terms = [of_replay(p, predictions, truth, goal) for p in edges]
-    gauges = tuple(policy.pattern.gauge(seen, line.name, line.index) for line in lines)
+    gauges = tuple(policy.gauge(seen, line.name, line.index) for line in lines)
     return States(policy, lines, gauges, np.stack(terms))
 
 

@@ -133,7 +133,7 @@ class Certificate:
     @property
     def words(self) -> str:
         """Return what is promised, or that nothing is, in a sentence."""
-        cheap = "the cheap tier answers" if self.policy is None or len(self.policy.tiers) < 3 else _BEFORE_THE_LAST
+        cheap = "the cheap tier answers" if self.policy is None or len(self.policy.own) < 3 else _BEFORE_THE_LAST
         what = f"the risk of what {cheap}" if self.risk == SELECTIVE else "the system risk"
         if self.per_class:
             what += ", for each predicted class by itself,"

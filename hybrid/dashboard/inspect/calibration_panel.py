@@ -52,7 +52,7 @@ class TierReliability:
 def draw(study: Study, policy: Policy, side: str) -> None:
     """Draw the section: reliability per tier, risk–coverage, and the numbers of the field."""
     st.subheader("Calibration and reliability")
-    names = [t.name for t in policy.tiers if t.kind != "gate"]
+    names = [t.name for t in policy.tiers if not t.scores]
     name = st.segmented_control(
         "Tier", names, default=names[0], required=True, format_func=inert, key="reliability_tier"
     )

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hybrid.metrics.rows import Inspection
-from hybrid.routing.table import UNKNOWN, Rows
+from hybrid.metrics.rows import Inspection, columns_of
+from hybrid.routing.engine import Policy
+from hybrid.routing.table import NONE_LABEL, Rows
 from hybrid.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What rows must fulfil to be shown; codes of labels, the number of classes for "no answer".
+    """What rows must fulfil to be shown; codes of labels; behind them "none of these" and "no answer".
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def matching(study: Study, found: Inspection, measured: Rows, rows: Rows, filter
     """
     keep = np.ones(len(rows), dtype=bool)
     n_classes = len(study.dataset.classes)
-    label = np.where(found.label == UNKNOWN, n_classes, found.label)[rows]
+    label = columns_of(found.label, n_classes)[rows]
     truth = found.truth[rows]
     wanted = [(filters.truth, truth), (filters.label, label)]
     if filters.cell is not None:
@@ -65,11 +66,12 @@ def matching(study: Study, found: Inspection, measured: Rows, rows: Rows, filter
 
 
 def frame_of(
-    study: Study, found: Inspection, measured: Rows, rows: Rows, *, names: Sequence[str], cheap: str
+    study: Study, found: Inspection, measured: Rows, rows: Rows, *, policy: Policy, cheap: str
 ) -> pd.DataFrame:
     """Return rows as a table for the screen and for download."""
+    names, scoped = policy.names, policy.scope is not None
     dataset = study.dataset
-    classes = np.array([*dataset.classes, ""], dtype=object)  # UNKNOWN is -1: the last
+    classes = np.array([*dataset.classes, NONE_LABEL, ""], dtype=object)  # read from the end: NONE, UNKNOWN
     at = measured[rows]
     columns = {"id": dataset.ids[at]}
     if dataset.texts is not None:
@@ -84,6 +86,7 @@ def frame_of(
             f"{cheap} said": classes[found.cheap_label[rows]],
             f"{cheap} confidence": found.cheap_confidence[rows],
             "cost": found.cost[rows],
+            **({} if not scoped else {f"{names[0]}: farther than": study.column(names[0])[1].confidence[at]}),
             **_gates(study, at, names),
         }
     )

@@ -111,8 +111,8 @@ def _gauge(on: Graded, policy: Policy, line: Threshold) -> Floats:
 
 
 def _ways(o: Outcomes) -> Rows:
-    """Return which tiers each row was answered by, gates apart, as a number with a bit for each."""
-    answering = np.array([t.kind != "gate" for t in o.policy.tiers])
+    """Return which tiers each row was answered by, those that score apart, as a number with a bit for each."""
+    answering = np.array([not t.scores for t in o.policy.tiers])
     found: Rows = (o.asked & answering) @ (1 << np.arange(len(answering)))
     return found
 
@@ -125,9 +125,13 @@ def _codes(*ways: Rows) -> list[int]:
 def _words(policy: Policy, way: int) -> str:
     """Return what is said of the texts that were answered in one way."""
     names = [n for i, n in enumerate(policy.names) if way >> i & 1]
+    if not names:
+        return "are set aside as out of scope"
     last, pattern = names[-1], policy.pattern
-    if len(policy.names) == 1:
+    if len(policy.own) == 1:
         return f"are answered by {last}"
+    if policy.to_person and names == [last] and last == policy.names[-1] and not pattern.gate_first:
+        return f"go straight to {last}, out of scope"
     if isinstance(pattern, TriageEnsemble) and len(names) > 1:
         return f"go to a vote of {', '.join(names)}"
     if isinstance(pattern, Ensemble) and (pattern.agreement is None or last != policy.names[-1]):

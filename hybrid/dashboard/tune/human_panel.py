@@ -41,7 +41,7 @@ def overflow(outcomes: Outcomes, truth: np.ndarray, column: int, over: float) ->
     seen = outcomes.seen
     before = np.where(seen.asked, seen.confidence, -1.0)
     before[:, column] = -1.0
-    before[:, [t.kind == "gate" for t in seen.tiers]] = -1.0
+    before[:, [t.scores for t in seen.tiers]] = -1.0
     surest = before.argmax(axis=1)
     rows = np.arange(len(truth))
     fallback = (seen.label[rows, surest] == truth) & (before[rows, surest] >= 0)

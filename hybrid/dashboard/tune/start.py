@@ -100,8 +100,15 @@ def switched(study: Study, policy: Policy, pattern: str, before: Policy | None) 
 
     It is `before`, as it was left, where that was set by hand and holds the tiers at hand. Else it has the tiers at
     hand, and thresholds that were set are carried over where the other pattern compares the same tier's confidence;
-    thresholds that nobody moved from the recommended point go to the recommended point there.
+    thresholds that nobody moved from the recommended point go to the recommended point there. The scope stays.
     """
+    found = _switched(study, policy, pattern, before)
+    if found is None or policy.scope is None:
+        return found
+    return found.within(policy.tiers[0], policy.scope)
+
+
+def _switched(study: Study, policy: Policy, pattern: str, before: Policy | None) -> Policy | None:
     before = None if before is None else study.bind(before)
     untouched = policy == recommended(study, policy)
     holds = before is not None and set(answering(policy.tiers)) <= set(answering(before.tiers))
@@ -112,7 +119,7 @@ def switched(study: Study, policy: Policy, pattern: str, before: Policy | None) 
         if kept is not None and (point := kept.best_of(pattern)):
             return study.bind(point.policy)
         now = study.start(pattern_name(policy.pattern))
-        if usual is not None and now is not None and now.tiers == policy.tiers:  # nobody picked tiers either
+        if usual is not None and now is not None and now.own == policy.own:  # nobody picked tiers either
             return recommended(study, usual) or usual
     tiers = _tiers(study, policy, PATTERNS[pattern])
     if tiers is None:
@@ -144,19 +151,19 @@ def _cuts(policy: Policy) -> dict[str, float]:
     """Return the thresholds on tiers' confidences, by tier; a gate's score or a vote's agreement is no confidence."""
     pattern = policy.pattern
     if isinstance(pattern, Cascade):
-        return dict(zip(policy.names, pattern.thresholds, strict=False))
+        return dict(zip(policy.bare.names, pattern.thresholds, strict=False))
     if isinstance(pattern, Triage | TriageEnsemble):
-        return {policy.names[0]: pattern.threshold}
+        return {policy.own[0].name: pattern.threshold}
     return {}
 
 
 def _with(policy: Policy, cuts: Mapping[str, float]) -> Policy:
     pattern: Pattern = policy.pattern
     if isinstance(pattern, Cascade):
-        values = zip(policy.names, pattern.thresholds, strict=False)
+        values = zip(policy.bare.names, pattern.thresholds, strict=False)
         pattern = replace(pattern, thresholds=tuple(cuts.get(n, t) for n, t in values))
     elif isinstance(pattern, Triage | TriageEnsemble):
-        pattern = replace(pattern, threshold=cuts.get(policy.names[0], pattern.threshold))
+        pattern = replace(pattern, threshold=cuts.get(policy.own[0].name, pattern.threshold))
     return replace(policy, pattern=pattern)
 
 

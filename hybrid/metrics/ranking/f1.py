@@ -43,7 +43,7 @@ def macro_f1_interval(label: Labels, truth: Labels, *, groups: Labels | None = N
     n_classes, n_rows = int(max(truth.max(), label.max())) + 1, len(truth)
     value, right = macro_f1(label, truth), label == truth
     both, of, called = (
-        np.bincount(x, minlength=n_classes).astype(np.float64) for x in (truth[right], truth, label[label != UNKNOWN])
+        np.bincount(x, minlength=n_classes).astype(np.float64) for x in (truth[right], truth, label[label >= 0])
     )
     either = of + called - both
     present = np.flatnonzero(either)
@@ -72,7 +72,7 @@ def _pull(label: Labels, truth: Labels, scores: Floats, either: Floats) -> tuple
     """
     weight = np.divide(1.0, either, out=np.zeros(len(either)), where=either > 0)
     lost = np.append(scores * weight, 0.0)  # the last, which UNKNOWN reads, is of no class
-    own, named = lost[truth], lost[label]
+    own, named = lost[truth], lost[np.maximum(label, UNKNOWN)]
     right = label == truth
     hit = 2 * weight[truth] * (1 - scores[truth])
     pull: Floats = np.where(right, hit, -own - named)
