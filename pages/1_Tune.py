@@ -48,7 +48,7 @@ def switch() -> None:
 def say_alone(study: Study, policy: Policy) -> None:
     """Say that one tier answers everything, and offer a pattern that has something to drag."""
     st.info(
-        f"**{inert(policy.names[0])}** answers every text, so there is no threshold to drag. "
+        f"**{inert(policy.own[0].name)}** answers every text, so there is no threshold to drag. "
         "Pick another tier beside it, or another pattern.",
         icon=":material/looks_one:",
     )

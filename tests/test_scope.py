@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,17 @@ from hybrid.data.columns import Columns
 from hybrid.errors import BundleError, StudyError, TierError
 from hybrid.metrics.scope import scope_curve, scope_numbers
 from hybrid.routing.engine import Policy, Scope, replay
-from hybrid.routing.patterns import Triage
-from hybrid.routing.table import NEVER, NONE, NONE_LABEL, SCOPE, Predictions, Tier
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import NEVER, NONE, NONE_LABEL, SCOPE, UNKNOWN, Answers, Predictions, Tier
 from hybrid.study.plain import from_link, link, policy_from
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import scope as scopes
+from hybrid.tiers.confidence import fit_confidence
+from hybrid.tiers.llm.packing import pack_llm, unpack_llm
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.replies import Reply
+from hybrid.tiers.llm.tier import LLMTier
 from hybrid.tiers.scope import fit_scope, score
 from hybrid.tiers.whatif import WhatIf
 from hybrid.tuning import Goal, certify
@@ -214,3 +220,55 @@ def test_without_texts_there_is_nothing_to_be_far_from(recording):
     with pytest.raises(StudyError, match=r"must be in \[0, 1\]"):
         study.scoped(study.cheap_alone, share=5)
     assert study.scoped(study.cheap_alone, share=0).scope.threshold == NEVER
+
+
+def test_an_llm_may_say_none_of_these_only_where_it_is_let(own_fitted):
+    classes = own_fitted.classes
+    plain = LLMSettings("llm", "m")
+    let = replace(plain, none_of_these=True)
+    enum = [
+        s.request("hi", classes)["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
+        for s in (plain, let)
+    ]
+    assert enum == [list(classes), [*classes, NONE_LABEL]]
+    assert NONE_LABEL in let.request("hi", classes)["messages"][0]["content"]
+    assert let.offered(classes, [("a", classes[0])]) == [*classes, NONE_LABEL]
+    assert replace(let, examples=1, near_classes_only=True).offered(classes, [("a", classes[0])]) == [
+        classes[0],
+        NONE_LABEL,
+    ]
+    named = (*classes, "None of These")  # a class of the data stands for itself
+    assert [s.read('{"label": "none of these"}', c) for s, c in ((plain, classes), (let, classes), (let, named))] == [
+        UNKNOWN,
+        NONE,
+        len(classes),
+    ]
+    assert (plain.check("none of these", classes), let.check("none of these", classes)) == ("unknown_label", "ok")
+    answers = LLMTier(let, classes, usual=0.9).answers([Reply("ok", '{"label": "none of these"}', 0.8)])
+    assert (answers.label.tolist(), answers.confidence.tolist()) == ([NONE], [0.8])
+    packed, files = pack_llm(LLMTier(let, classes), "examples.json")
+    assert unpack_llm(packed, classes, files).settings == let
+    del packed["settings"]["none_of_these"]  # as bundles had it before
+    assert unpack_llm(packed, classes, files).settings == plain
+
+
+def test_none_of_these_ends_a_text_and_is_learned_nothing_of(own_fitted):
+    tiers = (Tier("a", "llm"), Tier("b", "llm"))
+    sure = np.array([[0.8, 1.0], [0.3, 1.0]])
+    o = replay(
+        Policy(Triage(0.5), tiers), Predictions(tiers, ("x", "y"), np.array([[NONE, 1]] * 2), sure, 0 * sure, 0 * sure)
+    )
+    assert o.label.tolist() == [NONE, 1]
+    said = Answers(np.where(np.arange(200) % 10 == 0, NONE, 0), np.full(200, 0.75), np.zeros(200), np.zeros(200))
+    chances = np.tile(np.array([0.6, 0.4], dtype=np.float32), (200, 1))
+    learned = fit_confidence(said, np.arange(200) % 2, np.arange(200) % 5, chances=chances).model.apply(said, chances)
+    assert (learned.confidence[said.label == NONE] == 0.75).all()
+    assert (learned.confidence[said.label == 0] != 0.75).all()
+
+
+def test_a_function_and_a_column_may_say_none_of_these(recording):
+    policy = Policy(Cascade(()), (recording.predictions.tiers[recording.predictions.index("llm")],))
+    content = study_of(recording).export(policy)
+    said = ("None of these", "billing", "no class")
+    decisions = hybrid.load(content, models={"llm": lambda ts: [hybrid.Answer(s, 0.9) for s in said]}).decide(["?"] * 3)
+    assert [d.label for d in decisions] == [NONE_LABEL, "billing", None]

@@ -10,7 +10,7 @@ import streamlit as st
 from hybrid.dashboard.export import export
 from hybrid.production.runtime import Answer, Decision, Model, Runtime, load
 from hybrid.routing.engine import Policy
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NONE_LABEL
 from hybrid.study.study import Study
 from hybrid.tiers.classifier import FastClassifier
 from hybrid.tiers.llm.replies import GateSaid
@@ -88,6 +88,7 @@ def examples(study: Study, most: int) -> list[str]:
 def _recorded(name: str, study: Study, policy: Policy) -> Model:
     column = study.column(name)[1]
     dataset = study.dataset
+    names = (*dataset.classes, NONE_LABEL, None)  # read from the end: NONE, UNKNOWN
     row_of = {text: i for i, text in enumerate(dataset.texts)} if dataset.texts is not None else {}
 
     def ask(texts: Sequence[str]) -> list[Answer]:
@@ -97,8 +98,7 @@ def _recorded(name: str, study: Study, policy: Policy) -> Model:
             if i is None or column.confidence[i] != column.confidence[i]:
                 said.append(Answer(None, confidence=0.0))
             else:
-                label = None if column.label[i] == UNKNOWN else dataset.classes[column.label[i]]
-                said.append(Answer(label, float(column.confidence[i]), float(column.cost[i])))
+                said.append(Answer(names[column.label[i]], float(column.confidence[i]), float(column.cost[i])))
         return said
 
     return ask

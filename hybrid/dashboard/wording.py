@@ -127,7 +127,7 @@ def p_value(value: float) -> str:
 
 def describe(policy: Policy) -> str:
     """Return a policy in a line: pattern, tiers, parameters; one tier alone by its name."""
-    if len(policy.tiers) == 1:
+    if len(policy.own) == 1:
         return short(policy)
     values = []
     for _, group in groupby(settings(policy), key=lambda setting: setting[0]):

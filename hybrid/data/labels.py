@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NONE, NONE_LABEL, UNKNOWN
 
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # pandas writes whole numbers so where a column has gaps
@@ -120,6 +120,20 @@ def _unambiguous(classes: Sequence[str], key: Callable[[str], str]) -> dict[str,
     for code, name in enumerate(classes):
         codes[key(name)] = UNKNOWN if key(name) in codes else code
     return codes
+
+
+def coded(name: object, code: Callable[[object], int]) -> int:
+    """Return the code of an answer: a class, `NONE` where it is spelt so and no class is, else `UNKNOWN`.
+
+    Examples
+    --------
+    >>> of = Matcher(("billing", "shipping"))
+    >>> coded("Billing", of), coded("None of these", of), coded("other", of)
+    (0, -2, -1)
+    """
+    found = code(name)
+    none = found == UNKNOWN and isinstance(name, str) and spelling(name) == spelling(NONE_LABEL)
+    return NONE if none else found
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid.data.columns import RecordedColumns, named_apart
-from hybrid.data.labels import matcher, most_frequent
+from hybrid.data.labels import coded, matcher, most_frequent
 from hybrid.data.notes import Note, plural
 from hybrid.data.numbers import LONG, Kind, Said, clipped, is_milliseconds, numbers_of, refused
 from hybrid.errors import DatasetError
@@ -113,14 +113,14 @@ def match(said: pd.Series, classes: tuple[str, ...]) -> Labels:
     """Return the codes of answers; see `hybrid.data.labels.Matcher`."""
     code = matcher(classes)
     codes, names = pd.factorize(said.to_numpy(dtype=object))
-    found = np.array([code(n) for n in names], dtype=np.int64)
+    found = np.array([coded(n, code) for n in names], dtype=np.int64)
     return found[codes]
 
 
 def _note_spellings(
     r: RecordedColumns, said: pd.Series, label: Labels, classes: tuple[str, ...], notes: list[Note]
 ) -> None:
-    otherwise = (label != UNKNOWN) & ~said.isin(classes).to_numpy()
+    otherwise = (label >= 0) & ~said.isin(classes).to_numpy()
     if otherwise.any():
         what = plural(int(otherwise.sum()), "answer", "answers")
         notes.append(

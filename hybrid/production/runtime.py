@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from hybrid.data.labels import matcher
+from hybrid.data.labels import coded, matcher
 from hybrid.errors import BundleError, TierError
 from hybrid.production import binding
 from hybrid.production.binding import Servers
@@ -467,7 +467,7 @@ class Runtime:
             try:
                 if not isinstance(answer, Answer):
                     raise TierError(f"{name} gave {type(answer).__name__}, not a hybrid.Answer.")
-                code = self._code(answer.label)
+                code = coded(answer.label, self._code)
                 sure, paid = self._sure(tier, answer, code), self._paid(tier, answer)
             except TierError as error:
                 why[k] = str(error)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, xlogy
 from threadpoolctl import threadpool_limits
 
-from hybrid.routing.table import CHUNK, UNKNOWN, Answers, Bools, Floats, Labels, Rows
+from hybrid.routing.table import CHUNK, NONE, Answers, Bools, Floats, Labels, Rows
 from hybrid.tiers.calibration import DECIMALS
 from hybrid.tiers.local import LocalModel
 
@@ -79,7 +79,8 @@ class LearnedConfidence:
     def answer(self, texts: Sequence[str], said: Answers) -> Answers:
         """Return a tier's answers about texts with the confidence that was learned.
 
-        An unknown label gets the confidence 0; what is no confidence, such as nan of one that was not asked, stays.
+        An unknown label gets the confidence 0; "none of these" keeps its own. What is no confidence, such as nan of one
+        that was not asked, stays.
         """
         chances = None
         if self.reader is not None and len(texts):
@@ -89,8 +90,9 @@ class LearnedConfidence:
     def apply(self, said: Answers, chances: Chances | None) -> Answers:
         """Return the answers with the learned confidence; `chances` are the reader's, ``(n_rows, n_classes)``."""
         valid = (said.confidence >= 0) & (said.confidence <= 1)
-        every = np.flatnonzero((said.label != UNKNOWN) & valid)
-        confidence = np.where(valid, 0.0, said.confidence)
+        every = np.flatnonzero((said.label >= 0) & valid)
+        # that it is none of the classes is right of no labelled row, so nothing is learned of it
+        confidence = np.where(valid & (said.label != NONE), 0.0, said.confidence)
         for start in range(0, len(every), CHUNK):  # a hundred columns of every row at once would be most of a load
             known = every[start : start + CHUNK]
             values = _signals(self.signals, said.take(known), None if chances is None else chances[known])
@@ -202,7 +204,7 @@ def fit_confidence(
     >>> bool(found.answers.confidence[agrees].min() > 0.9), bool(found.answers.confidence[~agrees].max() < 0.1)
     (True, True)
     """
-    known = np.flatnonzero((said.label != UNKNOWN) & ~np.isnan(said.confidence))
+    known = np.flatnonzero((said.label >= 0) & ~np.isnan(said.confidence))
     right = said.label == truth
     tune = known[fold[known] >= 0]
     n_right = int(right[tune].sum())

@@ -174,6 +174,13 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
             disabled=not examples,
             help="For small models and many classes.",
         )
+        none = st.checkbox(
+            "May answer “none of these”",
+            **form.field("none", start.none_of_these),
+            disabled=role == GATE or study.out_class is not None,
+            help="For texts about something else: the answer then ends the text as out of scope. It is right of no row "
+            "whose label is a class, and off where a class of your data says the same.",
+        )
     return {
         "prompt": prompt,
         "descriptions": told,
@@ -184,6 +191,7 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
         "concurrency": int(at_once),
         "json_schema": schema,
         "near_classes_only": near and bool(examples),
+        "none_of_these": none and role != GATE and study.out_class is None,
         "tiers": () if tiers == TIERS_OF_GATE else tiers,
     }
 

@@ -16,13 +16,13 @@ from hybrid.dashboard.inert import inert
 from hybrid.data.foreign import shown
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import break_even_share
-from hybrid.routing.table import UNKNOWN
+from hybrid.routing.table import NONE, NONE_LABEL, UNKNOWN
 from hybrid.study.answers import AnsweredLLM
 from hybrid.study.study import Study
 from hybrid.tiers.llm.client import MEANING
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
 from hybrid.tiers.llm.questions import GATE, LLMSettings
-from hybrid.tiers.llm.replies import OK, Reply, read_gate, read_label
+from hybrid.tiers.llm.replies import OK, Reply, read_gate
 from hybrid.tiers.llm.tier import cost_of
 
 NEW = "Connect another"
@@ -232,5 +232,5 @@ def _answer(study: Study, settings: LLMSettings, reply: Reply) -> str:
     if gate is not None:
         return f"{gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning or 'no reason given'}"
     classes = study.dataset.classes
-    code = read_label(reply.content, classes) if settings.role == NAMES_CLASS and reply.kind == OK else UNKNOWN
-    return classes[code] if code != UNKNOWN else shown(reply.content) or "nothing"
+    code = settings.read(reply.content, classes) if settings.role == NAMES_CLASS and reply.kind == OK else UNKNOWN
+    return classes[code] if code >= 0 else NONE_LABEL if code == NONE else shown(reply.content) or "nothing"

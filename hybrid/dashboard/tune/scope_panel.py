@@ -18,7 +18,7 @@ from hybrid.study.study import Study
 WIDTH = 360  # pixels of the popover
 SHOWN = "scope.shown"  # what the controls were set to
 USUAL = 1.0  # percent of the texts in scope
-NOBODY = "none of these classes"
+NOBODY = "no class of these data"
 MOST = 0.2  # of the texts in scope: what is drawn
 
 
@@ -82,8 +82,8 @@ def _how(study: Study) -> str:
     small = any(t.kind == "embedding" for t in study.tiers)
     what = "MiniLM's embeddings" if small else "the words, those that nobody has seen counted too"
     return (
-        f"Distance: to the nearest tune text, by {what}. A tune text is set among the others without its own fold. It "
-        "tells strange texts, not hard ones: what is new but close to a class stays in."
+        f"Distance: to the nearest tune text, by {what}. It tells strange texts, not hard ones: what is new but close "
+        "to a class stays in."
     )
 
 

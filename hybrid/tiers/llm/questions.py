@@ -12,8 +12,9 @@ from typing import Any
 
 from hybrid.data import foreign
 from hybrid.errors import TierError
+from hybrid.routing.table import NONE, NONE_LABEL, UNKNOWN
 from hybrid.tiers.llm.prices import ModelPrice
-from hybrid.tiers.llm.replies import CHEAP, DEAR, OK, check_label, read_gate
+from hybrid.tiers.llm.replies import CHEAP, DEAR, OK, check_label, match, read_gate, read_label
 from hybrid.tiers.servers import KEY_VARIABLE, OPENAI_URL, check_url, key_for
 
 PROMPT = """\
@@ -34,6 +35,7 @@ and better where a text is vague, unusual, ironic or about several matters. Each
 Reply with JSON alone: {"tier": "cheap" or "llm", "reasoning": "<one short sentence>", "difficulty": <1, plain, to 5, \
 very hard>}"""
 
+NONE_MEANS = "the text is about something else"
 CLASSIFIER, GATE = "llm", "gate"  # what an LLM is asked for
 TIERS_OF_GATE = (CHEAP, DEAR)
 
@@ -102,6 +104,8 @@ class LLMSettings:
     tiers
         A gate's choices, from cheap to dear; unless given, ``cheap`` and ``llm``. ``{tiers}`` in the prompt stands for
         them.
+    none_of_these
+        Whether it may answer that a text belongs to none of the classes.
 
     Raises
     ------
@@ -132,6 +136,7 @@ class LLMSettings:
     headers: dict[str, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
     tiers: tuple[str, ...] = ()
+    none_of_these: bool = False
 
     def __post_init__(self) -> None:
         for what, value in (("name", self.name), ("model", self.model)):
@@ -164,11 +169,22 @@ class LLMSettings:
         return key_for(self.base_url, self.key_variable)
 
     def offered(self, classes: Sequence[str], examples: Sequence[Example]) -> list[str]:
-        """Return the classes that are offered for a text with these examples."""
-        if not (self.near_classes_only and examples):
-            return list(classes)
-        near = {label for _, label in examples}
-        return [c for c in classes if c in near]
+        """Return what is offered as an answer for a text with these examples."""
+        near = {label for _, label in examples} if self.near_classes_only and examples else set(classes)
+        return [name for name in self.answers(classes) if name in near or name not in classes]
+
+    def answers(self, classes: Sequence[str]) -> list[str]:
+        """Return what a reply may say: the classes, and behind them that it is none of these, where that is wanted.
+
+        A class of that name stands for itself.
+        """
+        wanted = self.none_of_these and self.role != GATE and match(NONE_LABEL, classes) == UNKNOWN
+        return [*classes, NONE_LABEL] if wanted else list(classes)
+
+    def read(self, content: str, classes: Sequence[str]) -> int:
+        """Return the code of the class that a reply names, `NONE` for none of these, else `UNKNOWN`."""
+        code = read_label(content, self.answers(classes))
+        return NONE if code == len(classes) else code
 
     @property
     def gate_tiers(self) -> tuple[str, ...]:
@@ -179,6 +195,8 @@ class LLMSettings:
         """Return the body of the request that asks about a text."""
         offered = self.offered(classes, examples)
         means = dict(self.descriptions)
+        if NONE_LABEL in offered and NONE_LABEL not in classes:
+            means.setdefault(NONE_LABEL, NONE_MEANS)
         lines = "\n".join(f"- {c}: {means[c]}" if means.get(c) else f"- {c}" for c in offered)
         system = self.prompt.replace("{tiers}", ", ".join(self.gate_tiers)).replace("{classes}", lines)
         messages = [{"role": "system", "content": foreign.encodable(system)}]
@@ -215,7 +233,7 @@ class LLMSettings:
         """Return what a reply's words are worth: ``ok``, or what is wrong with them."""
         if self.role == GATE:
             return OK if read_gate(content, self.tiers) is not None else "malformed"
-        return check_label(content, classes)
+        return check_label(content, self.answers(classes))
 
     def cost(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0) -> float:
         """Return USD for a call of so many tokens; `cached_tokens` are among the prompt's."""

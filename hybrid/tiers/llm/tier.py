@@ -12,7 +12,7 @@ from hybrid.routing.table import UNKNOWN, Answers, Floats
 from hybrid.tiers.calibration import DECIMALS, ConfidenceCalibrator
 from hybrid.tiers.llm.examples import Examples
 from hybrid.tiers.llm.questions import GATE, LLMSettings
-from hybrid.tiers.llm.replies import OK, GateSaid, Reply, read_gate, read_label
+from hybrid.tiers.llm.replies import OK, GateSaid, Reply, read_gate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +83,7 @@ def as_answers(
     """
     names = list(classes)
     ok = np.array([r.kind == OK for r in replies], dtype=bool)
-    codes = [read_label(r.content, names) if r.kind == OK and settings.role != GATE else UNKNOWN for r in replies]
+    codes = [settings.read(r.content, names) if r.kind == OK and settings.role != GATE else UNKNOWN for r in replies]
     sure: Floats = np.where(ok, np.where(np.isnan(confidence), usual, confidence), 0.0)
     rounded: Floats = np.round(sure, DECIMALS)
     return Answers(
