@@ -74,6 +74,8 @@ for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
             verdict = "set aside as out of scope" if far >= limit else "in scope"
             st.text(f"Farther from anything seen than {wording.percent(far)} of the known texts: {verdict}.")
         for step in decision.trace:
+            if step.likely:
+                st.text(f"Likeliest by {step.tier}: {', '.join(step.likely)}")
             gate = step.gate or trying.gate_said(study, step.tier, text)
             if gate is not None:  # it is paid for
                 st.text(f"{step.tier} would ask {gate.tier}, difficulty {gate.difficulty} of 5: {gate.reasoning}")

@@ -60,6 +60,13 @@ def tiers_of(n, *, gate=False):
     return tuple(tiers)
 
 
+def picked_from(kind, tiers):
+    """Return tiers as a pattern takes them in which a person picks from the first one's answers."""
+    if not kind.picks or kind.min_tiers < 3:
+        return tuple(tiers)
+    return (tiers[0], replace(tiers[1], picks_from=tiers[0].name), *tiers[2:])
+
+
 @st.composite
 def policies(draw, names=tuple(PATTERNS)):
     """Draw any pattern with any parameters, over two to four tiers."""
@@ -68,6 +75,7 @@ def policies(draw, names=tuple(PATTERNS)):
     tiers = tiers_of(n, gate=kind.gate_first)
     if kind.gate_first and draw(st.booleans()):  # a gate for each tier but the last
         tiers = (Tier("gate", "gate"), Tier("gate 2", "gate"), *tiers_of(4)[1:])
+    tiers = picked_from(kind, tiers)
     values = {}
     for p in kind.params():
         if p.choices:

@@ -22,11 +22,12 @@ from hybrid.data.columns import Columns
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import PATTERNS, Cascade
+from hybrid.routing.patterns import PATTERNS, Assisted, Cascade
 from hybrid.study import promises, traffic
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
+from hybrid.tiers.human import Assist, Human
 from hybrid.tiers.rules import NO_EDITS, Edits, Rule, Rules
 from hybrid.tiers.whatif import WhatIf
 
@@ -102,6 +103,8 @@ def test_every_page_opens_on_its_own_and_offers_the_sample(page):
 
 @pytest.mark.parametrize("pattern", list(PATTERNS))
 def test_every_pattern_draws_its_numbers(tune, pattern):
+    study = tune.session_state["study"]
+    study.terms = replace(study.terms, human=Human(), assist=Assist() if pattern == "assisted" else None)
     tune.segmented_control(key="pattern").set_value(pattern).run()
     assert not tune.exception
     assert set(numbers(tune)) >= {"Right answers", "Cost per month", "Waiting time"}
@@ -190,7 +193,7 @@ def test_pins_are_compared_and_exported(tune, monkeypatch):
     tune.switch_page("pages/2_Compare.py").run()
     assert not tune.exception
     shown = list(tune.table[0].value.columns)
-    titles = [kind.title for kind in PATTERNS.values()]
+    titles = [kind.title for kind in PATTERNS.values() if kind is not Assisted]  # nobody picks from three answers
     assert shown == ["what-if LLM alone", "classifier alone", *titles, "A", "B"]  # filled without a click
     before = tune.session_state["study"].policy
     next(b for b in tune.button if b.key == "use_Triage").click()
@@ -355,7 +358,7 @@ def test_other_data_start_from_their_own_tiers(own):
         assert tune.session_state["study"].policy.names == expected
 
 
-@pytest.mark.parametrize("pattern", list(PATTERNS))
+@pytest.mark.parametrize("pattern", [name for name in PATTERNS if name != "assisted"])
 def test_without_an_llm_no_policy_escalates_to_rules(own, pattern):
     own.session_state["study"].terms = Terms()
     own.session_state["pattern"] = pattern

@@ -111,7 +111,7 @@ def test_what_is_too_much_may_keep_the_machines_answer():
     truth = np.array([0, 1, 1, 1])
     table = Predictions(tiers, ("a", "b"), label, confidence, zero, zero)
     outcomes = replay(Policy(Triage(0.5), tiers), table)
-    after = overflow(outcomes, truth, 1, 0.5)
+    after = overflow(outcomes, truth, [1], 0.5)
     # the person gets three right; the classifier would have had one of them: half of the two others are lost
     assert (after.accuracy, after.kept, after.share) == (1.0, 0.75, 0.75)
-    assert overflow(outcomes, truth, 1, 0.0).kept == 1.0
+    assert overflow(outcomes, truth, [1], 0.0).kept == 1.0

@@ -1,5 +1,7 @@
 """Hand-worked oracles: six rows for each pattern and strategy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import table, tiers_of
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Router, Triage, TriageEnsemble
+from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.routing.voting import STRATEGIES, vote
 
@@ -160,6 +162,37 @@ def test_the_gates_own_cost_counts_on_every_row():
     tiers = (Tier("gate", "gate", price=0.0003), *tiers_of(3)[1:])
     o = replay(Policy(Router((0.5,)), tiers), table(tiers, [[(UNKNOWN, 1.0), (A, 1.0), (B, 1.0)]]))
     np.testing.assert_allclose(o.cost, 0.0003 + 0.0005)
+
+
+def test_assisted_triage_lets_a_person_pick_in_the_band_between_two_thresholds():
+    first, person, last = tiers_of(3)
+    tiers = (first, replace(person, picks_from=first.name), last)
+    rows = [
+        [(A, 0.9), (B, 1.0), (C, 1.0)],
+        [(A, 0.8), (B, 1.0), (C, 1.0)],  # exactly at the upper threshold: kept
+        [(A, 0.79), (B, 1.0), (C, 1.0)],
+        [(A, 0.5), (B, 1.0), (C, 1.0)],  # exactly at the lower one: picked
+        [(A, 0.49), (B, 1.0), (C, 1.0)],
+        [(UNKNOWN, 0.0), (B, 1.0), (UNKNOWN, 0.0)],
+    ]
+    o = replay(Policy(Assisted(0.8, 0.5), tiers), table(tiers, rows))
+    assert o.label.tolist() == [A, A, B, B, C, UNKNOWN]
+    assert o.asked.sum(axis=0).tolist() == [6, 2, 2]
+    nobody = replay(Policy(Assisted(0.5, 0.8), tiers), table(tiers, rows))
+    assert nobody.asked.sum(axis=0).tolist() == [6, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda a, b, c: (Cascade((0.5, 0.5)), (a, replace(b, picks_from=a.name), c)),
+        lambda a, b, c: (Triage(0.5), (a, replace(b, picks_from=c.name))),
+        lambda a, b, c: (Assisted(), (a, b, c)),
+    ],
+)
+def test_nobody_picks_from_a_tier_that_was_not_asked_before(policy):
+    with pytest.raises(TierError, match=r"picks from its"):
+        Policy(*policy(*tiers_of(3)))
 
 
 @pytest.mark.parametrize(

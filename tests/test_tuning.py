@@ -13,7 +13,7 @@ from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Router, Triage, TriageEnsemble
+from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
 from hybrid.tuning.explore import from_cheap
@@ -64,7 +64,7 @@ def no_better(found, brute):
 
 
 @settings(max_examples=100)
-@given(cases(names=("triage", "triage_ensemble", "cascade", "router", "ensemble")), goals())
+@given(cases(names=("triage", "triage_ensemble", "cascade", "router", "ensemble", "assisted")), goals())
 def test_a_search_is_as_good_as_brute_force(case, goal):
     policy, predictions, truth = case
     policy = with_classes(policy, ())
@@ -487,7 +487,12 @@ def test_over_everything_brute_force_finds_nothing_better(seed):
 def test_no_way_ends_at_rules_or_at_a_gate_and_no_tier_stands_in_one_that_is_never_asked():
     predictions, truth = small(3, n=60)
     ways = list(every_way(predictions.tiers))
-    assert {type(w.pattern) for w in ways} == set(PATTERNS.values())
+    assert {type(w.pattern) for w in ways} == {kind for kind in PATTERNS.values() if kind is not Assisted}
+    answers = [t for t in predictions.tiers if t.kind != "rules" and not t.scores]
+    picker = Tier("person", "human", picks_from=answers[0].name)
+    picked = [w for w in every_way((*predictions.tiers, picker)) if picker in w.tiers]
+    assert {type(w.pattern) for w in picked} == {Assisted, Triage}
+    assert all(w.tiers[0] == answers[0] and w.tiers[1] == picker for w in picked)
     assert len(set(ways)) == len(ways)
     sizes = [len(w.tiers) for w in ways]
     assert sizes == sorted(sizes)

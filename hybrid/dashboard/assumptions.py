@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from hybrid.dashboard import state, views
+from hybrid.dashboard import state, views, wording
 from hybrid.dashboard.inert import inert
 from hybrid.study.answer import unpriced
 from hybrid.study.graded import alone
 from hybrid.study.study import Study
 from hybrid.study.terms import LEARNED, OWN, Pairs, Terms
-from hybrid.tiers.human import Human
+from hybrid.tiers.human import Assist, Human
 from hybrid.tiers.whatif import WhatIf
 
 WIDTH = 420  # pixels of the popover
@@ -45,6 +45,9 @@ def _show(study: Study) -> None:
     session["whatif_latency"] = whatif.latency
     session["human_accuracy"], session["human_cost"] = 100 * human.accuracy, human.cost
     session["human_minutes"], session["human_capacity"] = human.minutes, human.capacity
+    assist = terms.assist or Assist()
+    session["assist"], session["assist_accuracy"] = terms.assist is not None, 100 * assist.accuracy
+    session["assist_cost"], session["assist_minutes"] = assist.cost, assist.minutes
     for tier in _measured(study):
         session[f"price.{tier}"], session[f"latency.{tier}"] = _typed(study, tier)
         session[f"confidence.{tier}"] = dict(terms.confidence).get(tier, BETTER)
@@ -65,6 +68,7 @@ def _draw(study: Study) -> Terms:
         help="What a wrong label costs you downstream; the cost tile adds it to the month.",
     )
     whatif, human = _pick_llm(before), _pick_human(before)
+    assist = _pick_assist(study) if human is not None and study.evidence.likely else before.assist
     prices, seconds = _pick_prices(study)
     confidence = _pick_confidence(study)
     with st.expander("Class mix of production"):
@@ -75,6 +79,7 @@ def _draw(study: Study) -> Terms:
         wrong_cost=float(wrong),
         whatif=whatif,
         human=human,
+        assist=assist,
         prices=prices,
         seconds=seconds,
         mix=mix,
@@ -115,6 +120,33 @@ def _pick_human(before: Terms) -> Human | None:
     minutes = left.number_input("Minutes per case", 0.0, 1e5, step=0.5, key="human_minutes")
     capacity = right.number_input("Cases per day", 0, 10**7, step=10, key="human_capacity")
     return replace(start, accuracy=accuracy / 100, cost=float(cost), minutes=float(minutes), capacity=int(capacity))
+
+
+def _pick_assist(study: Study) -> Assist | None:
+    """Draw how a person picks from three answers, which is cheaper than an empty form."""
+    on = st.toggle(
+        "They may pick from the three likeliest answers",
+        key="assist",
+        help="For texts on which a classifier is fairly sure: the person is shown its three likeliest answers. Whether "
+        "the right one is among them is measured; how often it is then picked, and at what price, is what you set. "
+        "Where it is not among them the pick counts as wrong.",
+    )
+    if not on:
+        return None
+    start = study.terms.assist or Assist()
+    left, middle, right = st.columns(3)
+    accuracy = left.number_input("Picks right, %", 0.0, 100.0, step=0.5, key="assist_accuracy")
+    cost = middle.number_input("USD per pick", 0.0, 1e6, step=0.1, key="assist_cost")
+    minutes = right.number_input("Minutes", 0.0, 1e5, step=0.5, key="assist_minutes")
+    shown = {name: _among(study, name) for name in study.evidence.likely}
+    said = ", ".join(f"{inert(name)} {wording.percent(hit)}" for name, hit in shown.items())
+    st.caption(f"Right answer among the three, all tune rows: {said}. Times “picks right”, no person gets above that.")
+    return replace(start, accuracy=accuracy / 100, cost=float(cost), minutes=float(minutes))
+
+
+def _among(study: Study, name: str) -> float:
+    rows, truth = study.split.tune, study.dataset.truth
+    return float((study.evidence.likely[name][rows] == truth[rows, None]).any(axis=1).mean())
 
 
 def _measured(study: Study) -> list[str]:

@@ -25,7 +25,7 @@ from hybrid.logs import structure
 from hybrid.metrics.summary import PairedDifference
 from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Param, Pattern, Policy, Threshold, answering, defaults
-from hybrid.routing.patterns import Cascade
+from hybrid.routing.patterns import Assisted, Cascade
 from hybrid.routing.table import NEVER, Tier
 from hybrid.study import defaults as start
 from hybrid.study.evidence import Progress
@@ -34,6 +34,7 @@ from hybrid.study.measurement import Measurement
 from hybrid.study.naming import named
 from hybrid.study.study import Study
 from hybrid.tiers.gate import KeyWords
+from hybrid.tiers.human import Assist, Human
 from hybrid.tiers.servers import only_public
 
 ICON = str(Path(__file__).with_name("icon.png"))
@@ -299,8 +300,8 @@ def show(policy: Policy, classes: Sequence[str]) -> None:
         gates = len(names) - len(answering(policy.tiers))
         session[f"{pattern}.gate"] = names[0] if gates == 1 else EACH
         names = names[gates:]
-    if kind.max_tiers == 2:
-        session[f"{pattern}.cheap"], session[f"{pattern}.strong"] = names
+    if kind.max_tiers == 2 or kind is Assisted:
+        session[f"{pattern}.cheap"], session[f"{pattern}.strong"] = names[0], names[-1]
     else:
         session[f"{pattern}.tiers"] = names
     for p in kind.params():
@@ -352,6 +353,8 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
     gates = [t.name for t in study.tiers if t.kind == "gate"]
     least = max(kind.min_tiers - kind.gate_first, 1)
     usual = [t.name for t in start.members(kind, study.tiers, study.accuracy())]
+    if kind is Assisted:
+        return _pick_assisted(pattern, study, [t for t in able if t in study.accuracy()], usual)
     if kind.gate_first and not gates:
         st.info("The router needs texts, which its gate reads; this file has predictions only. Pick another pattern.")
         return None
@@ -374,6 +377,7 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
         if kind.max_tiers == 2:
             picked.append(_select("Cheap tier", able, f"{pattern}.cheap", usual[0]))
             rest = [n for n in able if n != picked[-1]]
+            rest += [t.name for t in study.tiers if t.picks_from == picked[-1] and kind.picks]
             strong = usual[1] if usual[1] in rest else rest[-1]
             picked.append(_select("Strong tier", rest, f"{pattern}.strong", strong))
         else:
@@ -399,6 +403,34 @@ def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, 
         gates_panel.say_left_out(study, picked[before.index("")])
         return None
     return tuple(by_name[n] for n in (*before, *picked))
+
+
+def _pick_assisted(pattern: str, study: Study, able: list[str], usual: list[str]) -> tuple[Tier, ...] | None:
+    """Draw the choice of the tier that is picked from, and of the last."""
+    by_name = {t.name: t for t in study.tiers}
+    pickers = {t.picks_from: t for t in study.tiers if t.picks_from}
+    firsts = [name for name in able if name in pickers]
+    if not firsts or len(able) < 2 or not usual:
+        st.info(
+            f"{Assisted.title} needs a person who picks from a classifier’s three likeliest answers. How good and how "
+            "dear that is stands under What if."
+        )
+        if study.evidence.likely:
+            terms = study.terms
+            with_person = replace(terms, human=terms.human or Human(), assist=terms.assist or Assist())
+            st.button(
+                "Switch on (simulated)",
+                icon=":material/person_add:",
+                key="assist_here",
+                on_click=state.assume,
+                args=(with_person,),
+            )
+        return None
+    with st.container(horizontal=True, gap="small"):
+        first = _select("Cheap tier", firsts, f"{pattern}.cheap", usual[0])
+        rest = [n for n in able if n != first]
+        last = _select("Last tier", rest, f"{pattern}.strong", usual[-1] if usual[-1] in rest else rest[-1])
+    return by_name[first], pickers[first], by_name[last]
 
 
 def _pick_key_words(study: Study) -> None:

@@ -91,7 +91,7 @@ def _recorded(name: str, study: Study, policy: Policy) -> Model:
     names = (*dataset.classes, NONE_LABEL, None)  # read from the end: NONE, UNKNOWN
     row_of = {text: i for i, text in enumerate(dataset.texts)} if dataset.texts is not None else {}
 
-    def ask(texts: Sequence[str]) -> list[Answer]:
+    def ask(texts: Sequence[str], likely: Sequence[tuple[str, ...]] = ()) -> list[Answer]:
         said = []
         for text in texts:
             i = row_of.get(text)

@@ -69,7 +69,7 @@ class TierConfig(_Strict):
     `default_confidence` stands in where a model gives none. `files` names its files where another tier of its kind has
     the kind's own name. `cost_factor` scales, and `cost_fixed` replaces, what an answer costs: a price that was set
     under What if does the same here as there. `confidence` says that what the model says of itself is replaced by what
-    was learned.
+    was learned. `picks_from` is the tier whose likeliest answers a person is shown.
     """
 
     name: str
@@ -83,6 +83,7 @@ class TierConfig(_Strict):
     cost_factor: StrictFloat | None = Field(default=None, ge=0)
     cost_fixed: StrictFloat | None = Field(default=None, ge=0)
     confidence: ConfidenceConfig | None = None
+    picks_from: str = ""
 
     def priced(self, answers: Answers) -> Answers:
         """Return answers of a model at the price that was set."""
@@ -143,7 +144,7 @@ class PolicyConfig(_Strict):
         given = {n: spoken(v, "never", NEVER) if known[n].high == NEVER else v for n, v in given.items()}
         values = {n: tuple(v) if known[n].per_tier else v for n, v in given.items()}
         values |= {n: self._by_code(n, v) for n, v in given.items() if known[n].per_class}
-        tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated) for t in self.tiers)
+        tiers = tuple(Tier(t.name, t.kind, t.price, t.simulated, picks_from=t.picks_from) for t in self.tiers)
         scope = None if self.scope is None else scope_from(self.scope.model_dump(), self.classes)
         return Policy(PATTERNS[self.pattern](**values), tiers, scope)
 
@@ -262,6 +263,7 @@ def save_bundle(
                 llm=asked[t.name][0] if t.name in asked else None,
                 files=shelf.put(models[t.name]) if t.name in models else None,
                 confidence=_describe(learned[t.name], f"confidence-{j}", shelf) if t.name in learned else None,
+                picks_from=t.picks_from,
                 **_terms(recorded, measured, t.name, held=t.name in asked or t.name in models),
             )
             for j, t in enumerate(policy.tiers)
@@ -321,6 +323,7 @@ def load_bundle(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bun
         raise BundleError(f"evidence.json is damaged: it is no object. {AGAIN}")
     try:
         policy = config.policy()
+        _check_picked(config)
         unpacked: dict[tuple[str, str], LocalModel] = {}
         models = {
             t.name: _unpack(t.model, t.files or t.model, files, unpacked)
@@ -353,6 +356,17 @@ def load_bundle(source: str | Path | bytes, *, trust: Sequence[str] = ()) -> Bun
         said = str(error) or type(error).__name__
         raise BundleError(f"The bundle is damaged: {said.rstrip('.')}. Export it again from the dashboard.") from error
     return bundle
+
+
+def _check_picked(config: PolicyConfig) -> None:
+    """Refuse a person who picks from the answers of a model that has no likeliest ones in the bundle."""
+    models = {t.name: KINDS.get(t.model) for t in config.tiers}
+    for tier in config.tiers:
+        if tier.picks_from and not hasattr(models.get(tier.picks_from), "answer_likely"):
+            raise BundleError(
+                f"policy.json: {tier.name!r} picks from the likeliest answers of {tier.picks_from!r}, of which the "
+                f"bundle knows none. {AGAIN}"
+            )
 
 
 class _Read(Mapping[str, bytes]):

@@ -69,11 +69,12 @@ class Notes(NamedTuple):
     failures: dict[Cell, str]  # why a call gave no answer
     tokens: dict[Cell, tuple[int, int]]  # of the prompt and of the reply, where an LLM counted them
     gates: dict[Cell, GateSaid]  # what an LLM gate gave as its choice and reason
+    likely: dict[Cell, tuple[str, ...]]  # the likeliest answers of a model that runs here
 
 
 Known = Mapping[int, tuple[Answers, Notes]]  # by column: a tier's answers about every text, asked before
 
-Model = Callable[[Sequence[str]], Sequence[Answer] | Awaitable[Sequence[Answer]]]
+Model = Callable[..., Sequence[Answer] | Awaitable[Sequence[Answer]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Step:
     prompt_tokens: int = 0  # of an LLM that the bundle asked, as its server counted them
     completion_tokens: int = 0
     gate: GateSaid | None = None  # what an LLM gate chose, how hard it finds the text, and why
+    likely: tuple[str, ...] = ()  # of a classifier in the bundle: its likeliest answers, the first of them its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ class Runtime:
     bundle
         From `hybrid.production.bundle.load`.
     models
-        For each external tier a function, plain or async: texts → one `Answer` each. One for an LLM tier that the
-        bundle could ask itself takes its place.
+        For each external tier a function, plain or async: texts → one `Answer` each. That of a person who picks from a
+        tier's likeliest answers is given these as well, a tuple for each text. One for an LLM tier that the bundle
+        could ask itself takes its place.
     servers
         By tier: where an LLM or an endpoint of embeddings is asked, and with which key, see `load`.
     deadline
@@ -226,7 +229,11 @@ class Runtime:
 
     async def _rehearsed(self) -> None:
         for name in self._models:
-            parts, why = await _each(self._call(name), [self.bundle.golden[0].text], self._until())
+            text, shown = self.bundle.golden[0].text, None
+            if self._tiers[name].picks_from:
+                shown = dict[str, tuple[str, ...]]()
+                self._answering(self._local[self._tiers[name].picks_from], shown)([text])
+            parts, why = await _each(self._call(name, shown), [text], self._until())
             self._encode(name, parts, 1, why)
             if why:
                 raise BundleError(f"models[{name!r}] was asked about one text, and cannot be used: {why[0]}")
@@ -279,7 +286,7 @@ class Runtime:
         """
         names, given = self.policy.names, {}
         for name, said in (known or {}).items():
-            given[names.index(name)] = await self._learned(name, list(texts), said), Notes({}, {}, {})
+            given[names.index(name)] = await self._learned(name, list(texts), said), Notes({}, {}, {}, {})
         return (await self._decide(texts, given))[0]
 
     async def _once(self, texts: Sequence[str]) -> list[Decision]:
@@ -298,7 +305,7 @@ class Runtime:
         decisions
             What the policy decides.
         """
-        texts, j, notes = _checked(texts), self.policy.names.index(name), Notes({}, {}, {})
+        texts, j, notes = _checked(texts), self.policy.names.index(name), Notes({}, {}, {}, {})
         answers = await self._ask(Ask(j, np.arange(len(texts))), texts, self._until(), notes)
         seen = Predictions.unasked(self.policy.tiers, (), len(texts))
         for column in ("label", "confidence", "cost", "latency"):
@@ -313,7 +320,7 @@ class Runtime:
         encoded = self._encode(name, [(range(len(texts)), list(answers))], len(texts), why)
         known = await self._learned(name, list(texts), encoded)
         return self._explain(
-            *await self._decide(texts, {j: (known, Notes({(k, j): reason for k, reason in why.items()}, {}, {}))})
+            *await self._decide(texts, {j: (known, Notes({(k, j): reason for k, reason in why.items()}, {}, {}, {}))})
         )
 
     def _until(self) -> float | None:
@@ -322,7 +329,7 @@ class Runtime:
     async def _decide(self, texts: Sequence[str], known: Known | None = None) -> tuple[Outcomes, Notes]:
         texts = _checked(texts)
         until = self._until()
-        notes = Notes({}, {}, {})
+        notes = Notes({}, {}, {}, {})
         steps = rounds(self.policy, len(texts))
         try:
             asks = next(steps)
@@ -335,7 +342,7 @@ class Runtime:
 
     def explain(self, outcomes: Outcomes) -> list[Decision]:
         """Turn outcomes into decisions with names and traces."""
-        return self._explain(outcomes, Notes({}, {}, {}))
+        return self._explain(outcomes, Notes({}, {}, {}, {}))
 
     def _explain(self, outcomes: Outcomes, notes: Notes) -> list[Decision]:
         names, seen = self.policy.names, outcomes.seen
@@ -366,6 +373,7 @@ class Runtime:
                         failures.get((i, j)),
                         *tokens.get((i, j), none),
                         notes.gates.get((i, j)),
+                        notes.likely.get((i, j), ()),
                     )
                     for j, was_asked in enumerate(asked[i])
                     if was_asked
@@ -414,11 +422,15 @@ class Runtime:
             return await self._learned(name, asked, tier.priced(said.answers))
         start = time.perf_counter()
         local = self._local.get(name)
+        likely: dict[str, tuple[str, ...]] = {}
         if local is not None and not local.waits:
-            answers = tier.priced(local.answer(asked))
+            answers = tier.priced(self._answering(local, likely)(asked))
         else:
             # an embedding takes milliseconds a text, or a call to an endpoint
-            call = _in_thread(local.answer) if local is not None else self._call(name)
+            if local is not None:
+                call = _in_thread(self._answering(local, likely))
+            else:
+                call = self._call(name, self._shown(ask, asked, notes))
             parts, why = await _each(call, asked, until)
             answers = (
                 tier.priced(_joined(parts, len(asked)))
@@ -434,6 +446,9 @@ class Runtime:
                     "%s gave no answer to %d of %d texts; to text %d of the batch: %s",
                     name, len(why), len(asked), int(ask.rows[first]) + 1, why[first],
                 )  # fmt: skip
+        notes.likely.update(
+            ((int(i), ask.tier), likely[t]) for i, t in zip(ask.rows, asked, strict=True) if t in likely
+        )
         elapsed = np.full(len(asked), time.perf_counter() - start)
         return Answers(answers.label, answers.confidence, answers.cost, elapsed)
 
@@ -446,12 +461,37 @@ class Runtime:
             return await asyncio.to_thread(learned.answer, texts, said)
         return learned.answer(texts, said)
 
-    def _call(self, name: str) -> Call:
+    def _answering(self, local: LocalModel, likely: dict[str, tuple[str, ...]]) -> Callable[[Sequence[str]], Answers]:
+        """Return what answers by a model that runs here, and puts the likeliest answers about each text into a dict."""
+        both = getattr(local, "answer_likely", None)
+        if both is None:
+            return local.answer
+
+        def answer(texts: Sequence[str]) -> Answers:
+            answers, codes = both(texts)
+            likely.update(zip(texts, (tuple(self.classes[c] for c in row) for row in codes.tolist()), strict=True))
+            said: Answers = answers
+            return said
+
+        return answer
+
+    def _shown(self, ask: Ask, texts: Sequence[str], notes: Notes) -> dict[str, tuple[str, ...]] | None:
+        """Return the answers that a person is shown to pick from, by text; None of a tier that picks from none."""
+        of = self._tiers[self.policy.names[ask.tier]].picks_from
+        if not of:
+            return None
+        j = self.policy.names.index(of)
+        return {t: notes.likely.get((int(i), j), ()) for i, t in zip(ask.rows, texts, strict=True)}
+
+    def _call(self, name: str, shown: Mapping[str, tuple[str, ...]] | None = None) -> Call:
         model = self._models[name]
         waits = inspect.iscoroutinefunction(model) or inspect.iscoroutinefunction(type(model).__call__)
 
         async def call(texts: list[str]) -> Sequence[Answer | None]:
-            said = model(texts) if waits else await asyncio.to_thread(model, texts)  # members of a round wait together
+            given = [texts] if shown is None else [texts, [shown[t] for t in texts]]
+            said = (
+                model(*given) if waits else await asyncio.to_thread(model, *given)
+            )  # members of a round wait together
             answers = list(await said if inspect.isawaitable(said) else said)
             if len(answers) != len(texts):
                 raise TierError(f"{name} was asked about {len(texts)} texts and answered {len(answers)}.")

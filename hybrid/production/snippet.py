@@ -7,6 +7,7 @@ from itertools import count
 
 from hybrid.production.binding import Server
 from hybrid.routing.engine import Policy
+from hybrid.routing.table import Tier
 from hybrid.tiers import LocalModel
 from hybrid.tiers.embedders import EndpointEmbedder
 from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
@@ -57,7 +58,7 @@ def snippet(
     functions = {}
     for tier in external:
         functions[tier.name] = next(names)
-        lines += ["", *_function(functions[tier.name], tier.name, classes[0], gate=tier.kind == "gate"), ""]
+        lines += ["", *_function(functions[tier.name], tier, classes[0]), ""]
     if functions:
         lines += [""]
         given.append(_dict("models", functions))
@@ -102,14 +103,20 @@ def quoted(name: str) -> str:
     return f'"{literal[1:-1]}"' if plain else literal
 
 
-def _function(name: str, tier: str, label: str, *, gate: bool) -> list[str]:
-    if gate:
+def _function(name: str, tier: Tier, label: str) -> list[str]:
+    if tier.kind == "gate":
         answer, what = "hybrid.Answer(None, confidence=0.5)", "how easy each text is, from 0 to 1"
     else:
         answer, what = f"hybrid.Answer({quoted(label)}, confidence=0.9, cost=0.003)", "what it says"
+    if tier.picks_from:
+        return [
+            f"def {name}(texts, likely):  # may be async; likely: the answers to pick from, a tuple for each text",
+            "    # show each text with its answers to a person, and return what was picked",
+            "    return [hybrid.Answer(answers[0], confidence=0.9, cost=1.0) for answers in likely]",
+        ]
     return [
         f"def {name}(texts):  # may be async",
-        f"    # ask {quoted(tier)} here, and return {what}, as sure as it was when the policy was tuned",
+        f"    # ask {quoted(tier.name)} here, and return {what}, as sure as it was when the policy was tuned",
         f"    return [{answer} for text in texts]",
     ]
 

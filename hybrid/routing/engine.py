@@ -97,6 +97,7 @@ class Pattern(ABC):
     summary: ClassVar[str]  # one sentence
     min_tiers: ClassVar[int] = 2
     max_tiers: ClassVar[int | None] = None
+    picks: ClassVar[bool] = False  # True: a person may pick from the first tier's likeliest answers
     gate_first: ClassVar[bool] = False  # True: gates come first, one or several; their answers are scores, not labels
 
     @abstractmethod
@@ -264,6 +265,12 @@ class Policy:
             )
         if not answering(self.tiers):
             raise TierError(f"{', '.join(names)} gives no answers, it only says whom to ask: add a tier that answers.")
+        picking = [t.picks_from for t in self.own if t.picks_from]
+        if picking and not (self.pattern.picks and set(picking) == {self.own[0].name}):
+            raise TierError(
+                f"{self.pattern.title} does not ask {picking[0]!r} before a person picks from its likeliest answers: "
+                "choose triage or assisted triage with that tier in front."
+            )
         scoring = [t.kind == SCOPE for t in self.tiers]
         if any(scoring[self.scope is not None :]) or (self.scope is not None and not scoring[0]):
             raise TierError(
@@ -296,8 +303,9 @@ class Policy:
 
     @property
     def to_person(self) -> bool:
-        """Whether texts that are set aside go to a person."""
-        return self.scope is not None and self.tiers[-1].kind == "human"
+        """Whether texts that are set aside go to a person, who sees an empty form."""
+        last = self.tiers[-1]
+        return self.scope is not None and last.kind == "human" and not last.picks_from
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Return every threshold of the pattern that a curve can be drawn over."""
@@ -554,8 +562,8 @@ ALL_ORDERS = 3  # tiers up to which every order is tried; more are asked from ch
 
 
 def answering(tiers: Sequence[Tier]) -> list[Tier]:
-    """Return the tiers that give labels: all but those that score."""
-    return [t for t in tiers if not t.scores]
+    """Return the tiers that give labels of their own: not those that score, nor who picks from another's answers."""
+    return [t for t in tiers if not t.scores and not t.picks_from]
 
 
 def can_end(tier: Tier) -> bool:

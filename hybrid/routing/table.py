@@ -17,12 +17,24 @@ SCOPE = "scope"  # the kind of tier that tells how far a text is from anything s
 SCORING = ("gate", SCOPE)  # kinds of tiers that give a score and no label
 # a threshold that keeps nothing, a confidence of 1 neither: one step of a slider above 1, "never" where it is written
 NEVER = 1.001
+TOP = 3  # likeliest answers that a person picks from
 CHUNK = 1 << 14  # rows at a time: what is computed of them stays in the processor's cache
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.intp]
+
+
+def likeliest(probabilities: Floats) -> Labels:
+    """Return the codes of the likeliest classes, the likeliest first, shape ``(n_rows, TOP)`` or as many as there are.
+
+    Examples
+    --------
+    >>> likeliest(np.array([[0.1, 0.2, 0.6, 0.1]])).tolist()
+    [[2, 1, 0]]
+    """
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,9 @@ class Tier:
     guards
         Of a gate: the tier whose rightness its score tells; empty where it tells of no tier in particular. It decides
         nothing: it says which gate stands before which tier when a router is put together.
+    picks_from
+        Of a person who is shown the likeliest answers of another tier and picks one: that tier, which has to be asked
+        before.
     """
 
     name: str
@@ -50,6 +65,7 @@ class Tier:
     price: float = 0.0
     simulated: bool = False
     guards: str = field(default="", compare=False)
+    picks_from: str = ""
 
     @property
     def scores(self) -> bool:

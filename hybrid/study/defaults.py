@@ -65,6 +65,8 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
     if not every:
         return tuple(gate)
     cheap = cheap_of(every)
+    if kind is PATTERNS["assisted"]:
+        return _assisted(cheap, tiers, every, accuracy)
     gate = [next((t for t in gates if t.name == gate_for(cheap.name)), gate[0])] if gate else []
     strong = strongest([t for t in every if t != cheap], accuracy)
     if kind.max_tiers == 2 or kind.gate_first:
@@ -79,6 +81,19 @@ def members(kind: type[Pattern], tiers: Sequence[Tier], accuracy: Mapping[str, f
     if kind.max_tiers is not None and strong in able:
         able = [*[t for t in able if t != strong][: kind.max_tiers - 1], strong]
     return tuple(able[: kind.max_tiers])
+
+
+def _assisted(
+    cheap: Tier, tiers: Sequence[Tier], every: Sequence[Tier], accuracy: Mapping[str, float]
+) -> tuple[Tier, ...]:
+    """Return a tier, who picks from its answers, and the last tier: the person where there is one."""
+    pickers = {t.picks_from: t for t in tiers if t.picks_from}
+    first = next((t for t in (cheap, *every) if t.name in pickers), None)
+    if first is None:
+        return ()
+    rest = [t for t in every if t != first]
+    last = next((t for t in rest if t.kind == "human"), None) or strongest(rest, accuracy)
+    return () if last is None else (first, pickers[first.name], last)
 
 
 def start(name: str, tiers: Sequence[Tier], accuracy: Mapping[str, float]) -> Policy | None:

@@ -14,7 +14,7 @@ from hybrid.data.split import Split
 from hybrid.errors import TierError
 from hybrid.metrics.auroc import Worth, auroc, worth
 from hybrid.metrics.summary import Interval
-from hybrid.routing.table import UNKNOWN, Answers, Floats, Predictions, Rows, Tier
+from hybrid.routing.table import UNKNOWN, Answers, Floats, Labels, Predictions, Rows, Tier, likeliest
 from hybrid.tiers import LocalModel
 from hybrid.tiers.calibration import Again
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
@@ -81,6 +81,9 @@ class Recording:
         These probabilities, shape ``(n_rows, n_classes)``: out of fold on tune, the shipped model's on test.
     again
         By tier name: what some of the folds' models say of the test rows; only of what is fitted here.
+    likely
+        By tier name: the likeliest classes of each row, shape ``(n_rows, TOP)``, out of fold on tune; only of what is
+        fitted here and has probabilities.
     """
 
     dataset: Dataset
@@ -93,6 +96,7 @@ class Recording:
     chances: Chances | None = None
     again: Mapping[str, tuple[Again, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    likely: Mapping[str, Labels] = field(default_factory=dict)
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
     _scopes: dict[str | None, FittedScope] = field(default_factory=dict, init=False, repr=False)
 
@@ -225,6 +229,7 @@ def record(
     doubt = too_good(CLASSIFIER, (fitted.answers.label == truth)[fold >= 0])
     problems = (f"{doubt.what} {doubt.done}",) if doubt else ()
     reader, chances = CLASSIFIER, fitted.probabilities
+    likely = {CLASSIFIER: likeliest(fitted.probabilities)}
     if embedder is not None:
         try:
             small = _small_models(
@@ -232,6 +237,8 @@ def record(
             )
             local += small.columns
             own = small.fitted.again, small.fitted.averaged_again
+            every = small.fitted.probabilities, small.fitted.averaged_probabilities
+            likely |= {tier.name: likeliest(p) for (tier, _), p in zip(small.columns, every, strict=True)}
             again |= {tier.name: said for (tier, _), said in zip(small.columns, own, strict=True)}
             if small.fitted.averaged.answers_alike:
                 reader, chances = small.columns[1][0].name, small.fitted.averaged_probabilities
@@ -274,6 +281,7 @@ def record(
         chances=chances.astype(np.float32),
         again={name: tuple(one._replace(probabilities=None) for one in said) for name, said in again.items()},
         left_out=tuple(left_out),
+        likely=likely,
     )
     for tier, _ in columns:
         report(0.95, f"Learning how sure {tier.name} is")

@@ -297,6 +297,8 @@ def _write_fitted(fitted: Recording, folder: Path, arrays: dict[str, np.ndarray]
         arrays["raw_confidence"] = fitted.raw_confidence
     if fitted.chances is not None:
         arrays["chances"] = fitted.chances
+    for tier, likely in fitted.likely.items():
+        arrays[f"likely{table.index(tier)}"] = likely.astype(np.int32)
     for tier, again in fitted.again.items():
         for k, one in enumerate(again):
             arrays[f"again{table.index(tier)}.{k}"] = np.stack([one.label, one.confidence])
@@ -400,6 +402,9 @@ def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapp
         chances=arrays.get("chances"),
         again={t.name: tuple(_read_again(j, arrays)) for j, t in enumerate(table.tiers)},
         left_out=tuple(said.get("left_out", ())),
+        likely={
+            t.name: arrays[f"likely{j}"].astype(np.int64) for j, t in enumerate(table.tiers) if f"likely{j}" in arrays
+        },
     )
     found.scopes.update(scopes)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import StudyError
-from hybrid.tiers.human import Human
+from hybrid.tiers.human import Assist, Human
 from hybrid.tiers.whatif import WhatIf
 
 Pairs = tuple[tuple[str, float], ...]
@@ -40,6 +40,9 @@ class Terms:
         Whose confidence counts: (tier, "own" or "learned") pairs; of a tier that is not named, the better one.
     out_of_scope
         The class whose texts are out of scope; empty, there is none; None, the one whose name says so.
+    assist
+        How the person picks from a tier's three likeliest answers; None, nobody is shown any. Simulated; counts only
+        where there is a person.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Terms:
     order: tuple[str, ...] = ()
     confidence: tuple[tuple[str, str], ...] = ()
     out_of_scope: str | None = None
+    assist: Assist | None = None
 
     def __post_init__(self) -> None:
         for what, pairs in (("price", self.prices), ("latency", self.seconds), ("share", self.mix)):
@@ -115,7 +119,7 @@ class Terms:
                 found["order"] = tuple(str(name) for name in found["order"])
             if found.get("confidence"):
                 found["confidence"] = tuple((str(k), str(v)) for k, v in found["confidence"])
-            for name, kind in (("human", Human), ("whatif", WhatIf)):
+            for name, kind in (("human", Human), ("whatif", WhatIf), ("assist", Assist)):
                 if found.get(name) is not None:
                     found[name] = kind(**found[name])
             return cls(**found)

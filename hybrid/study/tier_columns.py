@@ -106,6 +106,14 @@ class TierColumns:
                 if made_up.tier.name in taken:
                     raise StudyError(f"There is already a tier called {made_up.tier.name!r}: rename that column.")
                 yield made_up.tier.name
+        yield from self._picked()
+
+    def _picked(self) -> dict[str, str]:
+        """Return the tiers whose likeliest answers a person picks from, by the name of the tier that does."""
+        assist = self.terms.assist
+        if assist is None or self.terms.human is None:
+            return {}
+        return {assist.tier(name).name: name for name in self.fitted.likely}
 
     @property
     def scope_tier(self) -> Tier | None:
@@ -153,6 +161,11 @@ class TierColumns:
         for one in self.llms:
             if one.tier.name == name:
                 return one.tier, one.answers
+        if self.terms.assist is not None and name in (picked := self._picked()):
+            dataset, of = self.fitted.dataset, picked[name]
+            return self.terms.assist.tier(of), self.terms.assist.answer(
+                dataset.truth, dataset.key, self.fitted.likely[of]
+            )
         if name in self.gates:
             return Tier(name, "gate", guards=self.gates[name].guards), self.gates[name].answers
         scope = self.scope_tier

@@ -16,7 +16,7 @@ from hybrid.data.recorded import read_recorded
 from hybrid.data.texts import bare
 from hybrid.errors import DatasetError
 from hybrid.routing.engine import Policy
-from hybrid.routing.table import UNKNOWN, Answers, Predictions, Rows
+from hybrid.routing.table import NONE_LABEL, UNKNOWN, Answers, Predictions, Rows
 from hybrid.tuning.labelling import ToLabel
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _unknown(n: int) -> Answers:
 
 def laid_out(study: Study, rows: Rows, found: ToLabel, *, cheap: str) -> pd.DataFrame:
     """Return ranked rows as they stand in the file, with what is known of them before; a `split` says "tune"."""
-    names = np.append(np.array(study.classes, dtype=object), "")
+    names = np.array([*study.classes, NONE_LABEL, ""], dtype=object)  # read from the end: NONE, UNKNOWN
     chosen = study.table.iloc[rows[found.rows]].reset_index(drop=True)
     known = pd.DataFrame(
         {

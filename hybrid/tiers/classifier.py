@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from hybrid.errors import TierError
-from hybrid.routing.table import Answers, Floats, Labels, Rows
+from hybrid.routing.table import Answers, Floats, Labels, Rows, likeliest
 from hybrid.tiers.calibration import DECIMALS, GRADERS, Again, Calibrator, cross_calibrated
 from hybrid.tiers.softmax import StoppedError, fit_softmax
 from hybrid.tiers.words import CUT, check_cut, count, count_terms, inverse_document_frequency, tf_idf
@@ -79,6 +79,11 @@ class FastClassifier:
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts; free of charge, at the latency that was measured."""
         return self.decide(self.probabilities(texts))
+
+    def answer_likely(self, texts: Sequence[str]) -> tuple[Answers, Labels]:
+        """Answer texts, and return the likeliest classes of each as well; see `hybrid.routing.table.likeliest`."""
+        found = self.probabilities(texts)
+        return self.decide(found), likeliest(found)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""

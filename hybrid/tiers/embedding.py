@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hybrid.errors import TierError
-from hybrid.routing.table import Answers, Floats, Labels
+from hybrid.routing.table import Answers, Floats, Labels, likeliest
 from hybrid.tiers.calibration import DECIMALS, Again, Calibrator, cross_calibrated
 from hybrid.tiers.classifier import FastClassifier, FittedClassifier, Progress, stored_calibrator
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, embed, embedder_from
@@ -69,6 +69,11 @@ class EmbeddingClassifier:
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
         return _decide(self.probabilities(texts), self.calibrator, self.embedder.price, self.latency)
+
+    def answer_likely(self, texts: Sequence[str]) -> tuple[Answers, Labels]:
+        """Answer texts, and return the likeliest classes of each as well; see `hybrid.routing.table.likeliest`."""
+        found = self.probabilities(texts)
+        return _decide(found, self.calibrator, self.embedder.price, self.latency), likeliest(found)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""
@@ -133,6 +138,11 @@ class AveragedClassifier:
     def answer(self, texts: Sequence[str]) -> Answers:
         """Answer texts at the embedder's price and at the latency that was measured."""
         return _decide(self.probabilities(texts), self.calibrator, self.embedding.embedder.price, self.latency)
+
+    def answer_likely(self, texts: Sequence[str]) -> tuple[Answers, Labels]:
+        """Answer texts, and return the likeliest classes of each as well; see `hybrid.routing.table.likeliest`."""
+        found = self.probabilities(texts)
+        return _decide(found, self.calibrator, self.embedding.embedder.price, self.latency), likeliest(found)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return calibrated probabilities, shape ``(n_texts, n_classes)``."""

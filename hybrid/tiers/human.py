@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.errors import TierError
-from hybrid.routing.table import Answers, Floats, Labels, Tier
-from hybrid.tiers.whatif import WhatIf
+from hybrid.routing.table import TOP, Answers, Floats, Labels, Tier
+from hybrid.tiers.whatif import DECIMALS, WhatIf, uniform
 
 PERSON = "person"
 STREAM = 7919  # the person's luck is not the what-if LLM's, whatever the seed
@@ -64,6 +64,73 @@ class Human:
         worker = WhatIf(self.accuracy, self.cost, 60 * self.minutes, self.seed + STREAM, PERSON)
         made_up = worker.answer(truth, key, n_classes=n_classes)
         return Answers(made_up.label, np.full(len(truth), self.accuracy), made_up.cost, made_up.latency)
+
+
+@dataclass(frozen=True, slots=True)
+class Assist:
+    """The same person, shown a tier's three likeliest answers to pick from; simulated.
+
+    Whether the right answer is among the three is known of every row, and is not made up. Where it is, the person picks
+    it as often as `accuracy` says; where it is not, one of the three is picked, and is wrong: whoever lets people type
+    another answer gets more than this.
+
+    Parameters
+    ----------
+    accuracy
+        Share of right picks where the right answer is shown, in [0, 1].
+    cost
+        USD per case.
+    minutes
+        Of work per case.
+    seed
+        As for the person.
+
+    Raises
+    ------
+    TierError
+        If a number is out of range.
+    """
+
+    accuracy: float = 0.99
+    cost: float = 1.0
+    minutes: float = 1.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy <= 1:
+            raise TierError(f"The accuracy of picking {self.accuracy} must be in [0, 1]. Percentages? Divide by 100.")
+        if not (self.cost >= 0 and self.minutes >= 0):
+            raise TierError(f"The cost {self.cost} and minutes {self.minutes} of picking must be 0 or more.")
+
+    def tier(self, of: str) -> Tier:
+        """Return the tier of picking from another tier's answers."""
+        return Tier(f"{PERSON}, {TOP} from {of}", "human", price=self.cost, simulated=True, picks_from=of)
+
+    def answer(self, truth: Labels, key: NDArray[np.uint64], likely: Labels) -> Answers:
+        """Make up answers.
+
+        Parameters
+        ----------
+        truth, key
+            As of `WhatIf.answer`.
+        likely
+            The answers that are shown, shape ``(n_rows, TOP)``.
+        """
+        seed = self.seed + STREAM + 1
+        luck, other = uniform(key, seed, 0), uniform(key, seed, 1)
+        shown = likely == truth[:, None]
+        # a wrong pick is one of those shown that are wrong, each as likely
+        place = np.argsort(shown, axis=1, kind="stable")
+        n_wrong = np.maximum((~shown).sum(axis=1), 1)
+        wrong = likely[np.arange(len(truth)), place[np.arange(len(truth)), (other * n_wrong).astype(np.intp)]]
+        hit = shown.any(axis=1)
+        n = len(truth)
+        return Answers(
+            np.where(hit & (luck < self.accuracy), truth, wrong),
+            np.full(n, round(self.accuracy * float(hit.mean()), DECIMALS) if n else 0.0),
+            np.full(n, self.cost),
+            np.full(n, 60 * self.minutes),
+        )
 
 
 @dataclass(frozen=True, slots=True)

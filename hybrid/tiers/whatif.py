@@ -67,7 +67,7 @@ class WhatIf:
         key
             A stable hash of each row's text; decides the row's luck together with the seed.
         """
-        likely, luck, other = (_uniform(key, self.seed, stream) for stream in range(3))
+        likely, luck, other = (uniform(key, self.seed, stream) for stream in range(3))
         if 0 < self.accuracy < 1:
             sure = betaincinv(SPREAD * self.accuracy, SPREAD * (1 - self.accuracy), likely)
         else:
@@ -82,7 +82,7 @@ class WhatIf:
         )
 
 
-def _uniform(key: NDArray[np.uint64], seed: int, stream: int) -> Floats:
+def uniform(key: NDArray[np.uint64], seed: int, stream: int) -> Floats:
     """Return a number in [0, 1) for each key: splitmix64 of key, seed and stream (Steele et al. 2014)."""
     golden = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):

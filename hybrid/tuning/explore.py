@@ -364,8 +364,8 @@ def name_of(policy: Policy) -> str:
 
 
 def size_of(policy: Policy) -> int:
-    """Return how many tiers a policy has, its gates counted as one."""
-    return len(answering(policy.tiers)) + policy.pattern.gate_first
+    """Return how many tiers a policy has, its gates counted as one, and what scores the scope not at all."""
+    return sum(not t.scores for t in policy.tiers) + policy.pattern.gate_first
 
 
 def from_cheap(table: Predictions, order: Sequence[str] | None) -> tuple[Tier, ...]:

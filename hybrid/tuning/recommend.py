@@ -538,7 +538,7 @@ def _selection(
     alone = {}
     for j, t in enumerate(on.predictions.tiers):
         asked = ~np.isnan(on.predictions.confidence[:, j])
-        if t.kind != "rules" and not t.scores and asked.all():
+        if t.kind != "rules" and not t.scores and not t.picks_from and asked.all():
             alone[t.name] = float(np.mean(on.predictions.label[:, j] == on.truth))
     if not alone:
         return None

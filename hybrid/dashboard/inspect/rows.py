@@ -69,7 +69,7 @@ def frame_of(
     study: Study, found: Inspection, measured: Rows, rows: Rows, *, policy: Policy, cheap: str
 ) -> pd.DataFrame:
     """Return rows as a table for the screen and for download."""
-    names, scoped = policy.names, policy.scope is not None
+    names, scoped, likely = policy.names, policy.scope is not None, study.evidence.likely.get(cheap)
     dataset = study.dataset
     classes = np.array([*dataset.classes, NONE_LABEL, ""], dtype=object)  # read from the end: NONE, UNKNOWN
     at = measured[rows]
@@ -85,6 +85,7 @@ def frame_of(
             "confidence": found.confidence[rows],
             f"{cheap} said": classes[found.cheap_label[rows]],
             f"{cheap} confidence": found.cheap_confidence[rows],
+            **({} if likely is None else {f"{cheap} likeliest": [", ".join(classes[row]) for row in likely[at]]}),
             "cost": found.cost[rows],
             **({} if not scoped else {f"{names[0]}: farther than": study.column(names[0])[1].confidence[at]}),
             **_gates(study, at, names),

@@ -15,7 +15,7 @@ from hybrid.metrics.groups import Steps
 from hybrid.metrics.lattice import locate
 from hybrid.routing.engine import Outcomes, Policy, Threshold
 from hybrid.routing.patterns import Ensemble, TriageEnsemble
-from hybrid.routing.table import NEVER, Floats, Rows
+from hybrid.routing.table import NEVER, TOP, Floats, Rows
 from hybrid.study.graded import Graded
 
 MIDDLE = (SKY, GREEN, PINK, YELLOW)
@@ -128,6 +128,8 @@ def _words(policy: Policy, way: int) -> str:
     if not names:
         return "are set aside as out of scope"
     last, pattern = names[-1], policy.pattern
+    if next(t for t in policy.tiers if t.name == last).picks_from:
+        return f"are picked from {TOP} by a person"
     if len(policy.own) == 1:
         return f"are answered by {last}"
     if policy.to_person and names == [last] and last == policy.names[-1] and not pattern.gate_first:

@@ -9,7 +9,10 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import wording
+from hybrid.metrics.summary import share
 from hybrid.routing.engine import Outcomes, Policy, replay
+from hybrid.routing.table import TOP
+from hybrid.study.graded import Graded
 from hybrid.study.study import Study
 from hybrid.support import TicketAnalysis
 from hybrid.tiers.human import MONTH, Human, Workload, workload
@@ -26,21 +29,21 @@ class Overflow:
     share: float  # of texts that are sent to a person
 
 
-def overflow(outcomes: Outcomes, truth: np.ndarray, column: int, over: float) -> Overflow:
-    """Return the accuracy where a share of a person's cases keeps the surest answer seen before.
+def overflow(outcomes: Outcomes, truth: np.ndarray, columns: Sequence[int], over: float) -> Overflow:
+    """Return the accuracy where a share of people's cases keeps the surest answer seen before.
 
     Parameters
     ----------
-    column
-        The person's among the policy's tiers.
+    columns
+        Theirs among the policy's tiers.
     over
         Share of the cases that the person does not get to, whichever they are.
     """
-    sent = outcomes.asked[:, column]
+    sent = outcomes.asked[:, columns].any(axis=1)
     right = outcomes.label == truth
     seen = outcomes.seen
     before = np.where(seen.asked, seen.confidence, -1.0)
-    before[:, column] = -1.0
+    before[:, columns] = -1.0
     before[:, [t.scores for t in seen.tiers]] = -1.0
     surest = before.argmax(axis=1)
     rows = np.arange(len(truth))
@@ -58,14 +61,21 @@ def show_load(study: Study, policy: Policy) -> None:
         return
     on = study.measure(policy, "tune").graded
     outcomes = replay(policy, on.predictions)
-    share = float(outcomes.asked[:, columns[0]].mean())
-    found = workload(human, terms.volume * share / MONTH)
-    after = overflow(outcomes, on.truth, columns[0], found.over)
+    picked = [j for j in columns if policy.tiers[j].picks_from]
+    full, part = (float(outcomes.asked[:, js].any(axis=1).mean()) for js in (sorted({*columns} - {*picked}), picked))
+    # a pick takes as much of a day as its minutes do
+    each = terms.assist.minutes / human.minutes if terms.assist is not None and human.minutes else 1.0
+    found = workload(human, terms.volume * (full + each * part) / MONTH)
+    after = overflow(outcomes, on.truth, columns, found.over)
     with st.container(border=True, key="human_load"):
+        also = f", of these {wording.percent(part)} by picking from {TOP}" if picked else ""
         st.markdown(
-            f"**A person answers {wording.percent(share)} of the texts** :orange-badge[:material/science: simulated]"
+            f"**A person answers {wording.percent(full + part)} of the texts{also}** "
+            ":orange-badge[:material/science: simulated]"
         )
         _draw(found, human)
+        if picked:
+            st.caption(_among(study, policy, outcomes, on, picked[0]))
         if found.growth:
             st.warning(
                 f"Above the capacity: {found.growth:,.0f} cases a day are too many. If they wait, the queue grows by "
@@ -74,6 +84,20 @@ def show_load(study: Study, policy: Policy) -> None:
                 f"{wording.percent(after.kept)} instead of {wording.percent(after.accuracy)}, which the tiles show.",
                 icon=":material/groups:",
             )
+
+
+def _among(study: Study, policy: Policy, outcomes: Outcomes, on: Graded, column: int) -> str:
+    """Say how often the right answer is among those that a person is shown: more than that no picking reaches."""
+    sent = outcomes.asked[:, column]
+    likely = study.evidence.likely[policy.tiers[column].picks_from][on.rows[sent]]
+    among = share((likely == on.truth[sent, None]).any(axis=1), on.groups[sent])
+    if not sent.any():
+        return "Nobody picks at these thresholds."
+    return (
+        f"Where they pick, the right answer is among the {TOP} shown in {wording.percent(among.value)} of the texts "
+        f"({wording.interval_text(among)}, {wording.plural(int(sent.sum()), 'tune row')}): measured, and nobody picks "
+        "right more often. Cases per day are counted in full ones: a pick takes its share of the minutes."
+    )
 
 
 def show_tickets(study: Study, analyses: Sequence[TicketAnalysis]) -> None:

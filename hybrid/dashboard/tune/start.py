@@ -10,7 +10,7 @@ import streamlit as st
 from hybrid.errors import HybridError
 from hybrid.production.bundle import pattern_name
 from hybrid.routing.engine import Pattern, Policy, Threshold, answering, defaults
-from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage, TriageEnsemble
+from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Triage, TriageEnsemble
 from hybrid.routing.table import Tier
 from hybrid.study.defaults import cheap_of
 from hybrid.study.evidence import gate_for
@@ -132,6 +132,10 @@ def _switched(study: Study, policy: Policy, pattern: str, before: Policy | None)
 def _tiers(study: Study, policy: Policy, kind: type[Pattern]) -> tuple[Tier, ...] | None:
     """Return the tiers of a policy as another pattern takes them; None where they are too few for it."""
     mine = answering(policy.tiers)
+    if kind is Assisted:
+        first = cheap_of(mine)
+        picker = next((t for t in study.tiers if t.picks_from == first.name), None)
+        return None if picker is None or mine[-1] == first else (first, picker, mine[-1])
     if kind in (Ensemble, TriageEnsemble) or kind.gate_first:
         mine = [t for t in mine if t.kind != "rules"]
     if len(mine) < 2:
@@ -154,6 +158,8 @@ def _cuts(policy: Policy) -> dict[str, float]:
         return dict(zip(policy.bare.names, pattern.thresholds, strict=False))
     if isinstance(pattern, Triage | TriageEnsemble):
         return {policy.own[0].name: pattern.threshold}
+    if isinstance(pattern, Assisted):
+        return {policy.own[0].name: pattern.keep}
     return {}
 
 
@@ -164,6 +170,8 @@ def _with(policy: Policy, cuts: Mapping[str, float]) -> Policy:
         pattern = replace(pattern, thresholds=tuple(cuts.get(n, t) for n, t in values))
     elif isinstance(pattern, Triage | TriageEnsemble):
         pattern = replace(pattern, threshold=cuts.get(policy.own[0].name, pattern.threshold))
+    elif isinstance(pattern, Assisted):
+        pattern = replace(pattern, keep=cuts.get(policy.own[0].name, pattern.keep))
     return replace(policy, pattern=pattern)
 
 

@@ -1,6 +1,7 @@
 """The routing rules, one a file; `PATTERNS` is the registry that screens, tuner, bundle and tests read."""
 
 from hybrid.routing.engine import Pattern
+from hybrid.routing.patterns.assisted import Assisted
 from hybrid.routing.patterns.cascade import Cascade
 from hybrid.routing.patterns.ensemble import Ensemble
 from hybrid.routing.patterns.router import Router
@@ -13,6 +14,7 @@ PATTERNS: dict[str, type[Pattern]] = {
     "ensemble": Ensemble,
     "triage_ensemble": TriageEnsemble,
     "router": Router,
+    "assisted": Assisted,
 }
 
-__all__ = ["PATTERNS", "Cascade", "Ensemble", "Router", "Triage", "TriageEnsemble"]
+__all__ = ["PATTERNS", "Assisted", "Cascade", "Ensemble", "Router", "Triage", "TriageEnsemble"]

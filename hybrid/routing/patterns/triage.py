@@ -1,12 +1,13 @@
 """Triage: keep the classifier's answer when it is sure, else take the LLM's."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from hybrid.routing.engine import Pattern, Stop, param
-from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions
+from hybrid.routing.engine import Pattern, Policy, Stop, answering, param
+from hybrid.routing.table import NEVER, Bools, Floats, Labels, Predictions, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Triage(Pattern):
     title: ClassVar[str] = "Triage"
     summary: ClassVar[str] = "The cheap tier answers when it is confident; the rest goes to the strong tier."
     max_tiers: ClassVar[int | None] = 2
+    picks: ClassVar[bool] = True
 
     threshold: float = param(
         0.85,
@@ -64,3 +66,11 @@ class Triage(Pattern):
         if self.by_class:
             return None
         return Stop(seen.label[:, 0], ((0,),)), Stop(seen.label[:, 1], ((0,), (1,)))
+
+    @classmethod
+    def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
+        """Yield every two tiers in both orders, and each tier that a person picks from before that person."""
+        yield from super(Triage, cls).ways(tiers)
+        by_name = {t.name: t for t in answering(tiers)}
+        for person in (t for t in tiers if t.picks_from in by_name):
+            yield Policy(cls(), (by_name[person.picks_from], person))
