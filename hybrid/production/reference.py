@@ -75,7 +75,7 @@ class Reference(_Strict):
     """What production is compared with.
 
     `rows` of the `side`; `tier` is the first that gives labels, whose `confidence` is counted. `classes` counts groups
-    of classes: `group` names the group of each class, and the last one is of unknown. `seen` holds how many of `of`
+    of classes: `group` names the group of each class, and the last one is of no class. `seen` holds how many of `of`
     tune texts have a word of each bucket, and `texts` one count for each of `FEATURES`; empty without texts.
     """
 
@@ -98,7 +98,7 @@ class Reference(_Strict):
 
     def groups_of(self, labels: Labels) -> Labels:
         """Return the group of each label, `UNKNOWN` among them."""
-        return np.array([*self.group, max(self.group) + 1], dtype=np.int64)[labels]
+        return np.array([*self.group, max(self.group) + 1], dtype=np.int64)[np.maximum(labels, UNKNOWN)]
 
 
 Side = tuple[Outcomes, Sequence[str] | None]
@@ -129,11 +129,15 @@ def fit_reference(policy: Policy, tune: Side, counted: Side, *, n_classes: int, 
         values: Floats = o.seen.confidence[:, first]
         return values[~np.isnan(values)]
 
-    often = np.bincount(tune[0].label[tune[0].label != UNKNOWN], minlength=n_classes)
+    often = np.bincount(tune[0].label[tune[0].label >= 0], minlength=n_classes)
     group = np.zeros(n_classes, dtype=np.int64)  # the rare ones first, then from rare to frequent
     own = np.argsort(often, kind="stable")[-(MOST_GROUPS - 1) :] if n_classes >= MOST_GROUPS else np.argsort(often)
     group[own] = np.arange(len(own)) + (1 if len(own) < n_classes else 0)
     coded = np.append(group, group.max() + 1)
+
+    def grouped(o: Outcomes) -> Labels:
+        return np.asarray(coded[np.maximum(o.label, UNKNOWN)])
+
     seen, of, texts = np.zeros(0, dtype=np.int64), 0, []
     if tune[1] is not None and counted[1] is not None:
         some = [given[:: max(1, len(given) // MOST_TEXTS)] for given in (tune[1], counted[1])]
@@ -146,7 +150,7 @@ def fit_reference(policy: Policy, tune: Side, counted: Side, *, n_classes: int, 
         tier=watched(policy),
         escalation=_counts(sent(tune[0]), sent(counted[0]), 2),
         confidence=_numbers(sure(tune[0]), sure(counted[0]), CONFIDENCES),
-        classes=_counts(coded[tune[0].label], coded[counted[0].label], int(coded.max()) + 1),
+        classes=_counts(grouped(tune[0]), grouped(counted[0]), int(coded.max()) + 1),
         group=group.tolist(),
         seen=seen.tolist(),
         of=of,

@@ -17,7 +17,7 @@ from hybrid.metrics.intervals import Interval, wilson
 from hybrid.metrics.sequential import asymptotic_sequence, change, distance, luck_of, places, together
 from hybrid.production.bundle import Bundle
 from hybrid.production.reference import FEATURES, Counts, Reference, watched
-from hybrid.routing.table import CHUNK, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import CHUNK, NONE, NONE_LABEL, UNKNOWN, Bools, Floats, Labels, Predictions, Rows
 
 YEARLY = 0.05  # chance of a false alarm in a year of daily looks, all streams together
 STREAMS = ("escalation", "confidence", "classes", "texts")

@@ -22,7 +22,7 @@ from hybrid.production.promise import NO_CLASS
 from hybrid.production.reference import FILE, Counts, Reference, packed, watched
 from hybrid.production.watching import Decisions, promised
 from hybrid.routing.engine import Outcomes, Policy, replay
-from hybrid.routing.table import Answers, Floats, Labels, Predictions, Rows
+from hybrid.routing.table import NONE, Answers, Floats, Labels, Predictions, Rows
 from hybrid.study.plain import plain
 from hybrid.tuning.certify import PATH
 from hybrid.tuning.walks import SELECTIVE, SYSTEM
@@ -169,7 +169,7 @@ def review(decisions: Decisions, bundle: Bundle, corrections: Sequence[Correctio
     looks. Only what was drawn at random counts: complaints come when something is wrong.
     """
     at = {id.removesuffix(SECOND): i for i, id in enumerate(decisions.ids)}
-    code = {name: i for i, name in enumerate(bundle.config.classes)} | {NONE_OF_THEM: NO_CLASS}
+    code = {name: i for i, name in enumerate(bundle.config.classes)} | {NONE_OF_THEM: NONE}
     said: dict[str, dict[int, int]] = {"review": {}, "report": {}}
     for c in corrections:
         if c.id.removesuffix(SECOND) in at:
@@ -184,7 +184,7 @@ def review(decisions: Decisions, bundle: Bundle, corrections: Sequence[Correctio
     claim = claim_of(bundle)
     covered = np.ones(len(decisions), dtype=bool)
     if claim is not None and claim.risk == SELECTIVE:
-        covered = ~decisions.said.asked[:, -1]
+        covered = ~decisions.said.asked[:, -1] & ~bundle.policy.set_aside(decisions.said)
     about = covered[rows]
     wrong, weights = (~right[about]).astype(np.float64), fair.weights[about]
     risk = mean_sequence(wrong, weights=weights)
@@ -292,7 +292,7 @@ def new_threshold(decisions: Decisions, bundle: Bundle, fair: _Reviewed, claim: 
         for threshold in falling[falling <= start]:
             found = lined_up(policy, float(threshold))
             o = replay(found, table)
-            kept = ~o.asked[:, -1]
+            kept = ~o.asked[:, -1] & ~found.set_aside(o.seen)
             wrong = (o.label != truth)[kept].astype(np.float64)
             if evidence_below(wrong, claim.alpha, weights=weights[kept]) < bar:
                 break

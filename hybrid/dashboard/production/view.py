@@ -19,6 +19,7 @@ from hybrid.production.bundle import load_bundle
 from hybrid.production.feedback import NONE_OF_THEM, Feedback
 from hybrid.production.trial import Trial
 from hybrid.production.watching import Series
+from hybrid.routing.table import NONE, NONE_LABEL
 from hybrid.study import corrections
 from hybrid.study.corrections import BROKEN, HOLDS
 from hybrid.study.watching import Observed, Watched
@@ -188,7 +189,8 @@ def _ask(found: Observed, one: Watched, row: int, *, source: str, key: str) -> N
     decided = classes[d.label[row]] if d.label[row] >= 0 else None
     tier = one.bundle.policy.names[d.tier[row]]
     on = datetime.datetime.fromtimestamp(d.at[row], datetime.UTC)
-    answer = "no label" if decided is None else f"**{inert(decided)}**"
+    none = NONE_LABEL if d.label[row] == NONE else "no label"
+    answer = none if decided is None else f"**{inert(decided)}**"
     st.markdown(f"Decided: {answer}, by {inert(tier)}, on {on:%d %b %Y at %H:%M} UTC")
     options = [*classes, NO_CLASS]
     with st.container(horizontal=True, vertical_alignment="bottom"):
