@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LEVELS, again, cases, groupings, study_of, table, table_of, tiers_of
+from conftest import LEVELS, again, cases, groupings, picked_from, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -305,7 +305,8 @@ def paired_difference_of_cost(value, low, high, like):
 @pytest.mark.parametrize("pattern", list(PATTERNS))
 def test_every_setting_of_a_pattern_is_described(pattern):
     kind = PATTERNS[pattern]
-    tiers = tiers_of(max(3, kind.min_tiers) if not kind.max_tiers else kind.max_tiers, gate=kind.gate_first)
+    n = max(3, kind.min_tiers) if not kind.max_tiers else kind.max_tiers
+    tiers = picked_from(kind, tiers_of(n, gate=kind.gate_first))
     from hybrid.routing.engine import defaults
 
     policy = Policy(defaults(kind, tiers), tiers)
