@@ -221,7 +221,7 @@ def decisions_of(log: pa.Table, bundle: Bundle, digest: str) -> Decisions:
 
 def _read(rows: pa.Table, bundle: Bundle) -> Decisions:
     names, classes = bundle.policy.names, bundle.config.classes
-    code = {name: i for i, name in enumerate(classes)}
+    code = {NONE_LABEL: NONE} | {name: i for i, name in enumerate(classes)}
     tiers = {name: j for j, name in enumerate(names)}
     said = Predictions.unasked(bundle.policy.tiers, classes, len(rows))
     at = _floats(rows["at"])
