@@ -154,7 +154,7 @@ def test_rows_that_are_labelled_as_out_of_scope_are_right_when_set_aside():
 
 
 def test_a_suggestion_keeps_the_scope_before_every_way_and_counts_what_it_costs(scoped):
-    found = scoped.recommend(Goal("cheapest", floor=0.5), seconds=5)
+    found = scoped.aside().recommend(Goal("cheapest", floor=0.5), seconds=5)  # as the page searches
     assert found.policy.scope == scoped.policy.scope
     assert all(c.policy.scope == scoped.policy.scope for c in found.candidates)
     on = scoped.measure(found.policy, "tune")

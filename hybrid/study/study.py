@@ -253,7 +253,7 @@ class Study:
         """Return a study of the same data under the same terms, for another thread: one of them is not to be shared."""
         other = Study(self.name, self.table, self.columns, notes=self.joined)
         other.embedder, other.edits, other.key_words = self.embedder, self.edits, self.key_words
-        other._terms = self._terms
+        other._terms, other._policy = self._terms, self._policy  # what the policy sets aside stays set aside
         other._answers = self.answers.under(self._terms)
         return other
 
