@@ -23,6 +23,7 @@ from hybrid.routing.table import CHUNK, Floats, Labels, Rows
 STAKES = np.geomspace(0.001, 0.95, 24)
 HALVINGS = 40  # of the range in which the end of an interval is looked for
 SEASON = 366  # looks after which starts are counted anew: an alarm level is one of a year of daily looks
+AT_FIRST = 0.5  # of the stake is on the first look as the one where the change came
 BELIEFS = (10.0, 100.0, 1_000.0, 10_000.0)  # how little a change may be: rows that uniform shares are worth beforehand
 PARTS = 10  # of the range of p-values that are told apart
 FROM = 100  # values from which on an asymptotic interval is given
@@ -245,7 +246,8 @@ class Change:
 def change(p_values: Floats, look: Rows, *, n_looks: int, cuts: Floats | None = None) -> Change:
     """Bet against uniform p-values from every look on, and return the evidence at the end of each look.
 
-    A change may come at any look, so the stake is divided: a 366th on each look of a year as the one where it came.
+    A change may come at any look, so the stake is divided: half on the first (production is not what was labelled), the
+    other half evenly on the 366 looks of a year.
     Each part bets on the shares of `PARTS` intervals that it has seen since, believing beforehand that the change is
     large, middling, small or tiny (Dirichlet mixtures, each with a quarter). After a year the stakes are laid anew.
 
@@ -302,8 +304,9 @@ def _since_each(counts: Rows, share: Floats) -> tuple[Floats, Rows]:
         parts, n = start[:-1] + seen, start[-1] + seen.sum(axis=1)
         mixed = [table[parts].sum(axis=1) - table[n] for table in tables]
         each = logsumexp(mixed, axis=0) - np.log(len(BELIEFS))
-        still = np.log((SEASON - now - 1) / SEASON) if now + 1 < SEASON else -np.inf  # not staked yet
-        wealth[now] = np.logaddexp(logsumexp(each) - np.log(SEASON), still)
+        staked = np.full(now + 1, (1 - AT_FIRST) / SEASON)
+        staked[0] += AT_FIRST
+        wealth[now] = logsumexp(np.append(each, 0.0), b=np.append(staked, max(0.0, 1 - staked.sum())))
         best[now] = int(each.argmax())
     return wealth, best
 
