@@ -6,7 +6,7 @@ from hybrid.dashboard import controls
 from hybrid.dashboard.audit import checking, found
 from hybrid.dashboard.inert import inert
 from hybrid.errors import HybridError
-from hybrid.study.audit import audit_of
+from hybrid.study.audit import KEY, audit_of
 
 place = controls.open_page("Audit")
 study = controls.require_study()
@@ -31,6 +31,12 @@ except HybridError as error:
     controls.show_error(error)
     audit = None
 if audit is None:
+    if study.form.get(KEY):
+        st.warning(
+            "The labels of an earlier audit are of other rows: the data, or their split, changed since. They are kept "
+            "until rows are drawn anew.",
+            icon=":material/warning:",
+        )
     checking.offer_draw(study, policy)
     st.stop()
 checking.draw(study, audit)

@@ -206,6 +206,7 @@ def test_an_audit_lives_with_its_project_and_with_its_rows_only(log, tmp_path):
     log.form["audit"] = {**log.form["audit"], "strata": "xyz"}
     with pytest.raises(StudyError, match="draw rows again"):
         audit_of(log)
+    assert plain_findings(log, policy) is None  # an export does without
 
 
 def test_labels_by_people_are_not_audited(own_fitted):
