@@ -20,7 +20,7 @@ from hybrid.study.terms import Terms
 from hybrid.tiers.human import Assist, Human
 from hybrid.tuning import Goal
 
-PICKER = "person, 3 from classifier"
+PICKER = "person (top 3 of classifier)"
 
 
 @pytest.fixture(scope="module")

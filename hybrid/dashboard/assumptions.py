@@ -9,8 +9,7 @@ import streamlit as st
 
 from hybrid.dashboard import state, views, wording
 from hybrid.dashboard.inert import inert
-from hybrid.study.answer import unpriced
-from hybrid.study.graded import alone
+from hybrid.study.answer import is_unpriced
 from hybrid.study.study import Study
 from hybrid.study.terms import LEARNED, OWN, Pairs, Terms
 from hybrid.tiers.human import Assist, Human
@@ -165,7 +164,7 @@ def _typed(study: Study, name: str) -> tuple[float | None, float | None]:
     """Return what stands in the boxes: USD per 1,000 and seconds; None where nobody said."""
     tier = next(t for t in study.tiers if t.name == name)
     cost, latency = _means(study, name)
-    return None if unpriced(study, alone(tier)) else 1000 * cost, None if views.is_untimed(study, tier) else latency
+    return None if is_unpriced(study, tier) else 1000 * cost, None if views.is_untimed(study, tier) else latency
 
 
 def _form(value: float | None) -> str:

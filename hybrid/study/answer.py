@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import StudyError
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy
+from hybrid.routing.table import Tier
 from hybrid.study.defaults import LLM_KINDS, MIN_AGREEMENT
 from hybrid.tuning import Point, Recommendation, rows_to_tell
 
@@ -133,8 +134,13 @@ def unpriced(study: Study, policy: Policy) -> tuple[str, ...]:
 
     An LLM that is asked from here has a price: its list price, or what was typed, 0 included.
     """
+    return tuple(t.name for t in policy.tiers if is_unpriced(study, t))
+
+
+def is_unpriced(study: Study, tier: Tier) -> bool:
+    """Whether somebody brought a tier's answers along, while nobody has said what they cost."""
     said = {r.name for r in study.columns.recorded if r.free or r.cost is not None} | set(dict(study.terms.prices))
-    return tuple(t.name for t in policy.tiers if t.kind == "recorded" and not t.price and t.name not in said)
+    return tier.kind == "recorded" and not tier.price and tier.name not in said
 
 
 def asks_llm(policy: Policy) -> bool:

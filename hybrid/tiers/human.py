@@ -104,7 +104,7 @@ class Assist:
 
     def tier(self, of: str) -> Tier:
         """Return the tier of picking from another tier's answers."""
-        return Tier(f"{PERSON}, {TOP} from {of}", "human", price=self.cost, simulated=True, picks_from=of)
+        return Tier(f"{PERSON} (top {TOP} of {of})", "human", price=self.cost, simulated=True, picks_from=of)
 
     def answer(self, truth: Labels, key: NDArray[np.uint64], likely: Labels) -> Answers:
         """Make up answers.
