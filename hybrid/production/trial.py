@@ -59,7 +59,7 @@ class Trial:
         )
         cost = self.cost_per_1000
         paid = (
-            f"costs ${cost.value:+.4g} per 1,000 ({cost.low:+.4g} to {cost.high:+.4g})"
+            f"costs {cost.value:+.4g} USD per 1,000 ({cost.low:+.4g} to {cost.high:+.4g})"
             if np.isfinite(cost.low)
             else "has too few texts to tell its cost"
         )

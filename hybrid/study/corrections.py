@@ -263,7 +263,7 @@ def _words(
     if more is None:
         return f"Too close to tell: {claim.words}; in production {seen}."
     so_far = f"; so far {seen}" if n else ""
-    drawn = f", and {waiting:,} drawn ones wait" if waiting else "; draw decisions with hybrid serve --review-share"
+    drawn = f", and {waiting:,} drawn ones wait" if waiting else "; draw more with hybrid serve --review-share"
     return f"Not enough corrections yet to say that {claim.words}{so_far}: about {more:,} more would tell{drawn}."
 
 
