@@ -68,9 +68,9 @@ def show_load(study: Study, policy: Policy) -> None:
     found = workload(human, terms.volume * (full + each * part) / MONTH)
     after = overflow(outcomes, on.truth, columns, found.over)
     with st.container(border=True, key="human_load"):
-        also = f", of these {wording.percent(part)} by picking from {TOP}" if picked else ""
+        also = f": {wording.percent(full)} on an empty form, {wording.percent(part)} by picking from {TOP}"
         st.markdown(
-            f"**A person answers {wording.percent(full + part)} of the texts{also}** "
+            f"**A person answers {wording.percent(full + part)} of the texts{also if picked else ''}** "
             ":orange-badge[:material/science: simulated]"
         )
         _draw(found, human)
