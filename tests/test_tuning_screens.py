@@ -21,6 +21,7 @@ from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.study import promises
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
+from hybrid.tiers.human import Assist
 from hybrid.tiers.whatif import WhatIf
 from hybrid.tuning import Goal, rows_for_interval, rows_to_tell
 from hybrid.tuning.search import search
@@ -90,6 +91,11 @@ def test_every_pattern_can_be_suggested_and_set(tune, pattern):
     tune.segmented_control(key="pattern").set_value(pattern).run()
     if pattern == "assisted":  # nobody picks from three answers yet
         click(tune, "assist_here")
+        tune.session_state["whatif_open"] = True
+        tune.run()
+        tune.number_input(key="assist_accuracy").set_value(90.0).run()
+        assert tune.session_state["study"].terms.assist == Assist(accuracy=0.9)
+        tune.session_state["whatif_open"] = False
     tune.selectbox(key="goal").set_value("least_total").run()
     at = click(tune, "suggest")
     assert not at.exception
