@@ -162,3 +162,28 @@ def test_the_order_of_the_rows_hardly_matters():
     a, b = fit_confidence_calibrator(said, right), fit_confidence_calibrator(said[shuffled], right[shuffled])
     assert a.method == b.method
     assert a.apply(said) == pytest.approx(b.apply(said), abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [12, 200])
+def test_temperature_and_beta_stop_where_no_step_is_better(n):
+    from hybrid.tiers.calibration import _fit_beta, _fit_temperature
+
+    rng = np.random.default_rng(0)
+    said = rng.uniform(0.5, 0.999, n)
+    hit = (rng.random(n) < said**1.5).astype(float)
+    sure, unsure = np.log(said), np.log1p(-said)
+
+    def temperature(of):  # the losses in full, with their pull towards the start
+        z = np.exp(of[0]) * (sure - unsure) + of[1]
+        return np.sum(np.logaddexp(0, z) - hit * z) + 0.5 * (of @ of)
+
+    def beta(of):
+        z = of[0] * sure - of[1] * unsure + of[2]
+        off = of - np.array([1.0, 1.0, 0.0])
+        return np.sum(np.logaddexp(0, z) - hit * z) + 0.5 * (off @ off)
+
+    one, two = _fit_temperature(said, hit), _fit_beta(said, hit)
+    found = [(temperature, np.array([-np.log(one.temperature), one.shift])), (beta, np.array([*two.powers, two.shift]))]
+    for loss, at in found:
+        steps = np.vstack([np.eye(len(at)), -np.eye(len(at))]) * 0.02
+        assert all(loss(at + step) > loss(at) for step in steps)

@@ -291,6 +291,10 @@ def test_drift_tells_steady_from_watch_from_alarm_and_says_why():
     assert same.level == STEADY
     little = drift(side(base), side(rng.beta(4.6, 2, 4000)), n_classes=3)
     assert little.level == WATCH
+    escalated = drift(side(base), side(base, 0.53), n_classes=3)  # the confidences are the same
+    assert (escalated.level, escalated.p_value) == (WATCH, 1.0)
+    confident = drift(side(base), side(np.where(base > 0.8, base - 0.02, base)), n_classes=3)  # far from the threshold
+    assert (confident.level, confident.escalation.value) == (WATCH, 0.0)
     far = drift(side(base), side(rng.beta(2, 3, 4000)), n_classes=3)
     assert far.level == ALARM
     assert "alarm above 10%" in far.reason

@@ -431,7 +431,7 @@ def _fit_temperature(said: Floats, hit: Floats) -> ConfidenceCalibrator:
         gap = expit(z) - hit
         # a light pull towards 1 and 0 keeps separable rows finite; it weighs as much as one row
         loss = np.sum(np.logaddexp(0, z) - hit * z) + 0.5 * np.sum(parameters**2)
-        return float(loss) / len(x), np.array([slope * gap @ x, gap.sum(), *parameters]) / len(x)
+        return float(loss) / len(x), (np.array([slope * gap @ x, gap.sum()]) + parameters) / len(x)
 
     found = minimize(log_loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-4.0, 4.0), (-15.0, 15.0)])
     return ConfidenceCalibrator("temperature", temperature=float(np.exp(-found.x[0])), shift=float(found.x[1]))
