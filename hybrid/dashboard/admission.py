@@ -1,8 +1,12 @@
-"""Admission: how many sessions a server takes, and how much memory; a newcomer at the limit reads why."""
+"""Admission: how many sessions a server takes, and how much memory; what those that left held is given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from hybrid.data.limits import SERVER_MEMORY, SESSIONS
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
+EVERY = 30.0  # seconds between looks at who has left
 
 
 class _Visitor:
@@ -33,6 +38,37 @@ def admit() -> None:
         st.stop()
     st.session_state[VISITOR] = visitor = _Visitor()
     _VISITORS.add(visitor)
+    _sweep()
+
+
+@st.cache_resource(show_spinner=False)
+def _sweep() -> threading.Thread:
+    """Start what gives memory back, once for a server.
+
+    Streamlit would collect after every run of every page, which takes longer than the page.
+    """
+    sweeper = threading.Thread(target=_give_back, daemon=True)
+    sweeper.start()
+    return sweeper
+
+
+def _give_back() -> None:
+    before = len(_VISITORS)
+    while True:
+        time.sleep(EVERY)
+        now = len(_VISITORS)
+        if now < before:
+            gc.collect()
+            trim()
+        before = now
+
+
+def trim() -> None:
+    """Hand free memory back to the system, where its C library can be asked to; else it does so when it likes."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def _full() -> str:
