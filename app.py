@@ -13,6 +13,7 @@ from hybrid.dashboard.data import (
     llm_panel,
     local_panel,
     privacy,
+    questions_panel,
     small_model,
 )
 from hybrid.dashboard.data.rules_table import edit_rules
@@ -79,7 +80,7 @@ def show_draft(draft: state.Draft) -> None:
     columns_panel.draw(draft)
     if not asking.settle(draft):
         return
-    asking.offer_one_label(draft)
+    every = asking.offer_one_label(draft)
     columns = columns_panel.draw_models(draft)
     drawn.columns = columns  # so that they are there again after a look at another page
     columns_panel.draw_preview(drawn.table)
@@ -98,9 +99,13 @@ def show_draft(draft: state.Draft) -> None:
     for note in drawn.joined:
         st.caption(inert(f"{note.what} {note.done}"))
     small = state.wanted_embedder(len(drawn.table))
-    pressed = button_here.button("Load and fit", type="primary", icon=":material/model_training:")
+    label = f"Fit {wording.plural(len(every), 'question')}" if every else "Load and fit"
+    pressed = button_here.button(label, type="primary", icon=":material/model_training:")
     with load_here:
-        if pressed and controls.load_with_progress(
+        if pressed and every:
+            if questions_panel.fit(draft, every, columns, small):
+                st.rerun()
+        elif pressed and controls.load_with_progress(
             lambda report: state.fit(drawn, columns, embedder=small, progress=report)
         ):
             st.rerun()
@@ -259,7 +264,7 @@ def draw_draft(draft: state.Draft, study: Study | None) -> None:
     with st.expander(
         f"**{inert(draft.study.name)}** · {len(draft.study.table):,} rows · {len(draft.study.table.columns)} columns: "
         + ("change the columns or add a file" if is_loaded else "check the columns, then load"),
-        expanded=not is_loaded,
+        expanded=not is_loaded and not questions_panel.is_of(draft),
     ):
         show_draft(draft)
 
@@ -292,6 +297,8 @@ if uploaded is not None and st.session_state.get("upload.drafted") != uploaded[0
 draft = state.drafted()
 is_new = draft is not None and (study is None or study.table is not draft.study.table)
 with looked_at:
+    if draft is not None and questions_panel.is_of(draft):
+        questions_panel.draw()
     if draft is not None and is_new:
         draw_draft(draft, study)
     if study is not None:

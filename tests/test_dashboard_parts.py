@@ -396,6 +396,41 @@ def test_rows_with_several_labels_become_one_question_of_yes_or_no():
     assert at.code[0].value == "b? ['yes', 'no', 'yes']"
 
 
+def test_all_labels_are_fitted_at_once_and_one_of_them_is_opened(monkeypatch):
+    def page():
+        from test_questions import two_models
+
+        from hybrid.dashboard import state
+        from hybrid.dashboard.data import asking, questions_panel
+        from hybrid.data.guess import Guess
+        from hybrid.data.several import joined_labels
+
+        if state.drafted() is None:
+            drawn = two_models()
+            found = Guess(drawn.columns, (), joined_labels(drawn.table, "label"))
+            state.draft(state.Draft("t", drawn, found))
+        draft = state.drafted()
+        every = asking.offer_one_label(draft)
+        if every and not questions_panel.is_of(draft):
+            questions_panel.fit(draft, every, draft.study.columns, None)
+        if questions_panel.is_of(draft):
+            questions_panel.draw()
+
+    went = []
+    monkeypatch.setattr("streamlit.switch_page", went.append)
+    monkeypatch.setenv("HYBRID_PROJECTS", "never")
+    at = AppTest.from_function(page, default_timeout=60).run()
+    at.radio[0].set_value(asking.EVERY).run()
+    assert not at.exception
+    shown = at.dataframe[0].value
+    assert set(shown["Label"]) == {"a", "b", "c"}
+    assert any("a text is paid for once" in m.value for m in at.markdown)
+    second = shown["Label"][1]
+    next(b for b in at.button if b.label == f"Open {second}").click().run()
+    assert went
+    assert at.session_state["study"].columns.label == f"{second}?"
+
+
 def test_the_small_examples_are_decided_as_their_sentences_say():
     fitted = lessons.fit()
     assert fitted.seen == 1.0

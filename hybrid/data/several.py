@@ -6,7 +6,7 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from hybrid.data.labels import clean, most_frequent, spelling
 from hybrid.data.notes import Note, listed, plural
 from hybrid.errors import DatasetError
+from hybrid.routing.table import NONE_LABEL
 
 SEPARATORS = ("|", ";", ",")
 JOINED_IN = 0.05  # least share of rows with several labels joined by a sign
@@ -22,6 +23,7 @@ MOST_NAMES = 1_000  # different labels that are looked at
 FEWEST_INDICATORS = 3
 NONE = "(none)"  # what a row without any label is called
 YES, NO = "yes", "no"
+_NOTHING = frozenset({spelling(NONE), "none", spelling(NONE_LABEL)})
 _TRUE, _FALSE = ("1", "true", "yes", "x", "ja"), ("0", "false", "no", "", "nein")
 
 
@@ -55,6 +57,17 @@ class SeveralLabels:
             ]
         cut = {v: self._cut(v) for v in table[self.columns[0]].unique()}
         return [cut[v] for v in table[self.columns[0]]]
+
+    def told(self, value: str) -> frozenset[str] | None:
+        """Return which of the labels a model's answer names, as they are spelt alike; None where it answers nothing.
+
+        An empty list, or *none*, says that there is none of them.
+        """
+        parts = frozenset(map(spelling, self._cut(value)))
+        known = parts & frozenset(map(spelling, self.names))
+        if not known and (parts & _NOTHING or (not parts and str(value).strip())):
+            return frozenset()
+        return known or None
 
     def _cut(self, value: str) -> tuple[str, ...]:
         parts = _listed_in(value) if self.kind == "list" else str(value).split(self.separator)
@@ -143,10 +156,44 @@ def as_question(table: pd.DataFrame, several: SeveralLabels, name: str) -> Relab
     note = Note(
         f"{plural(yes, 'row has', 'rows have')} the label {name!r}, {len(answers) - yes:,} have not.",
         f"The question is “{name}: yes or no?”, one of {plural(len(several.names), 'question', 'questions')} whose "
-        "costs add up. Recorded answers of models are to be questions of the same kind.",
+        "costs add up. Answers of models that name labels are made into answers to it.",
         "info",
     )
     return _with(table, f"{name}?", answers, note)
+
+
+def answers_about(table: pd.DataFrame, several: SeveralLabels, column: str) -> SeveralLabels | None:
+    """Recognise how a column of a model's answers holds these labels; None where fewer than half of them name one."""
+    own = joined_labels(table, column)
+    if own is None:
+        kind: Literal["joined", "list"] = "list" if several.kind == "list" else "joined"
+        own = SeveralLabels(kind, (column,), (), several.separator or SEPARATORS[0])
+    own = replace(own, names=several.names)
+    said = Counter(v for v in table[column] if str(v).strip())
+    told = sum(k for v, k in said.items() if own.told(v) is not None)
+    return own if said and 2 * told >= sum(said.values()) else None
+
+
+def answered_question(table: pd.DataFrame, about: SeveralLabels, name: str) -> pd.Series:
+    """Make a model's answers, which may name several labels, into its answers to one question: yes or no.
+
+    Parameters
+    ----------
+    about
+        How its column holds them; see `answers_about`.
+
+    Returns
+    -------
+    pandas.Series
+        A blank stays blank, and an answer that names no label at all stays what it is, in quotes: it is no answer.
+    """
+    wanted = spelling(name)
+    told = {v: about.told(v) for v in table[about.columns[0]].unique()}
+    said = {
+        v: "" if not str(v).strip() else f"“{v}”" if own is None else YES if wanted in own else NO
+        for v, own in told.items()
+    }
+    return table[about.columns[0]].map(said)
 
 
 def _with(table: pd.DataFrame, column: str, values: Sequence[str], note: Note) -> Relabelled:

@@ -14,6 +14,7 @@ from hybrid.data.notes import listed, plural
 from hybrid.data.recorded import in_doubt
 from hybrid.data.several import Relabelled, SeveralLabels, as_combinations, as_question, first_label
 from hybrid.errors import HybridError
+from hybrid.study.questions import MOST
 from hybrid.study.study import Study
 
 WHAT = {
@@ -25,6 +26,7 @@ ALONE = "Nothing: every row stands for itself"
 SURE = "latency_sure"  # of a study's form: answers' columns whose latencies are seconds, as somebody said
 FIRST, COMBINED = "The first label of each row", "Each combination as a class of its own"
 QUESTION = "Whether a row has one certain label: yes or no"
+EVERY = "All labels, one yes/no question each"
 
 
 def settle(draft: state.Draft) -> bool:
@@ -47,17 +49,20 @@ def settle(draft: state.Draft) -> bool:
     st.rerun()
 
 
-def offer_one_label(draft: state.Draft) -> None:
-    """Where rows have several labels, offer to make them one; the table then has a column more."""
+def offer_one_label(draft: state.Draft) -> tuple[str, ...]:
+    """Where rows have several labels, offer to make them one; the table then has a column more.
+
+    Returns the labels that are all to be asked about, each by a study of its own; empty where it is one study.
+    """
     found = draft.guess
     if found is None or found.several is None:
-        return
+        return ()
     with st.container(border=True, key="several"):
         names = ", ".join(map(inert, found.several.names[:5]))
         st.markdown(f":material/help: **Some rows have several labels** ({names}). What is to be told apart?")
         how = st.radio(
             "Labels",
-            (FIRST, COMBINED, QUESTION),
+            (FIRST, COMBINED, QUESTION, EVERY),
             index=None,
             key=f"several.{draft.token}",
             label_visibility="collapsed",
@@ -65,18 +70,24 @@ def offer_one_label(draft: state.Draft) -> None:
         which = None
         if how == QUESTION:
             which = st.selectbox("Label", found.several.names, index=None, key=f"several.{draft.token}.which")
-            st.caption("One study a label: load the file again for the next. What they cost adds up.")
-    if how is None or (how == QUESTION and which is None):
-        return
+        every = found.several.names if how == EVERY else ()
+        if len(every) > MOST:
+            label = f"Labels, at most {MOST} at once"
+            every = tuple(
+                st.multiselect(label, every, every[:MOST], max_selections=MOST, key=f"several.{draft.token}.all")
+            )
+    if every or how in (None, EVERY) or (how == QUESTION and which is None):
+        return every
     try:
         one = _one_label(draft, found.several, how, which)
     except HybridError as error:
         st.error(inert(error), icon=":material/error:")
-        return
+        return ()
     columns = replace(draft.study.columns, label=one.label)
     study = Study(draft.study.name, one.table, columns, notes=(*draft.study.joined, *one.notes))
     state.draft(replace(draft, study=study, guess=None))
     st.rerun()
+    return ()
 
 
 def _one_label(draft: state.Draft, several: SeveralLabels, how: str, which: str | None) -> Relabelled:
