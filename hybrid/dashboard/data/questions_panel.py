@@ -70,9 +70,9 @@ def draw() -> None:
         rows = [_row(q) for q in questions.asked]
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
         st.caption(
-            "Of a rare label almost every no is right: F1 of yes tells whether it is found. Opened, a label's question is "
-            "the study at hand: Tune, Compare and Export work on it, the others stay here. The zip holds the policies of "
-            "this table; what is changed afterwards is in the bundle that Export makes."
+            "Of a rare label almost every no is right: F1 of yes tells whether it is found. Opened, a label's question "
+            "is the study at hand: Tune, Compare and Export work on it, the others stay here. The zip holds what is "
+            "in this table; what is changed afterwards is in the bundle that Export makes."
         )
         with st.container(horizontal=True, gap="small"):
             for i, q in enumerate(questions.asked):
