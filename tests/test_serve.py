@@ -304,6 +304,32 @@ def test_what_is_not_classified_is_passed_on_unchanged(server, made, tmp_path, m
     assert down.json()["model"] == "hybrid/llm/classifier"  # the surest answer so far
 
 
+def test_the_llm_of_a_log_is_asked_upstream_in_the_clients_own_words(recording, bundle, monkeypatch):
+    asked, upstream = [], Server("http://127.0.0.1:9/v1")
+
+    def reply(request):
+        asked.append(json.loads(request.content))
+        said = {"choices": [{"message": {"content": "Shipping"}}]}
+        return httpx2.Response(500) if len(asked) == 3 else httpx2.Response(200, json=said)
+
+    there = httpx2.AsyncClient(transport=httpx2.MockTransport(reply))
+    monkeypatch.setattr(serve.Service, "upstream", lambda self: (there, upstream))
+    texts = [str(t) for t in recording.dataset.texts[recording.split.test]]
+    decided = hybrid.load(bundle, models={"llm": llm_of(recording)}).decide(texts)
+    text = next(t for t, d in zip(texts, decided, strict=True) if d.tier == "llm")
+    with client_of(serve.Settings(str(bundle), upstream=upstream)) as client:
+        messages = [NAMED, {"role": "user", "content": text}]
+        whole = client.post(
+            "/v1/chat/completions", json={"model": "gpt", "temperature": 0, "messages": messages}
+        ).json()
+        plain, down = (client.post("/classify", json={"text": text}).json() for _ in range(2))
+    assert whole["choices"][0]["message"]["content"] == plain["label"] == "shipping"
+    assert (asked[0]["model"], asked[0]["temperature"], asked[0]["messages"]) == ("gpt", 0, messages)
+    assert asked[1]["model"] == "llm"  # what came without words of its own
+    assert all(c in asked[1]["messages"][0]["content"] for c in ("billing", "shipping", "technical"))
+    assert down["fallback"]
+
+
 def test_the_log_rotates_and_keeps_each_decision_once(recording, bundle, tmp_path):
     pipeline = hybrid.load(bundle, models={"llm": llm_of(recording)})
     text = str(recording.dataset.texts[0])

@@ -14,7 +14,9 @@ import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from uvicorn.config import LOGGING_CONFIG
 
 from hybrid.data.labels import matcher
-from hybrid.errors import BundleError, HybridError
+from hybrid.errors import BundleError, HybridError, TierError
 from hybrid.logs import structure
 from hybrid.metrics.sequential import luck_of
 from hybrid.production import chat
@@ -46,7 +48,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = ("/health", "/ready")  # asked by whoever runs the server, without a token
 RECENT = 1_000  # decisions whose share of escalation is compared with what was promised
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+PLAINLY = "Classify the user's text. Answer with exactly one of these classes, and nothing else: {}."
 log = logging.getLogger("hybrid")
+_ASKED: ContextVar[tuple[Mapping[str, Any], chat.Question] | None] = ContextVar("asked", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Settings:
     tokens
         Who may ask: any of these as a bearer token. Empty: everyone who can reach the server.
     upstream
-        The LLM's server, for requests that are passed on; None: there is none.
+        The LLM's server, for requests that are passed on, and for the texts that the policy sends to a last tier whose
+        answers came out of a log; None: there is none.
     upstream_model
         The model that is asked for at `upstream`; None: the one that the client names.
     against
@@ -182,6 +187,9 @@ class Service:
             asked = (*bundle.external, *bundle.llms)
             models = {n: m for n, m in models.items() if n in asked}
             servers = {n: one for n, one in servers.items() if n in (*asked, *bundle.models)}
+        last = bundle.policy.tiers[-1]
+        if s.upstream is not None and last.kind == "recorded" and last.name in bundle.external:
+            models = {last.name: partial(self._ask_upstream, last.name, bundle.config.classes), **models}
         runtime = Runtime(bundle, models, servers=servers, deadline=s.deadline)
         dear = [t.name for t in runtime.policy.tiers if t.kind == "llm" or t.name in runtime.bundle.llms]
         strong = dear[-1] if dear else runtime.policy.names[-1] if runtime.bundle.external else None
@@ -230,6 +238,35 @@ class Service:
             found = await (self._live if live else self._shadow)(served, [texts[i] for i in at])
             out |= {i: _Decided(*one, served) for i, one in zip(at, found, strict=True)}
         return [out[i] for i in range(len(texts))]
+
+    async def _ask_upstream(self, tier: str, classes: Sequence[str], texts: Sequence[str]) -> list[Answer]:
+        """Ask the LLM's server in the client's own words; where there are none, by the names of the classes."""
+        asked = _ASKED.get()
+
+        async def one(text: str) -> Answer:
+            found = self.upstream()
+            assert found is not None  # else this is nobody's model
+            client, server = found
+            system = {"role": "system", "content": PLAINLY.format(", ".join(classes))}
+            body: dict[str, Any] = {"messages": [system, {"role": "user", "content": text}]}
+            key = None
+            if asked is not None:
+                body, key = {k: v for k, v in asked[0].items() if k not in ("stream", "stream_options")}, asked[1].key
+            body = {"model": tier, **body}
+            if self.settings.upstream_model is not None:
+                body["model"] = self.settings.upstream_model
+            answer = await client.post(_completions(server), json=body, headers=_headers(server))
+            if answer.status_code != 200:
+                raise TierError(f"The LLM's server answered {answer.status_code}.")
+            return Answer(_label(_words(answer.content)[0], key, classes))
+
+        said = await asyncio.gather(*map(one, texts), return_exceptions=True)
+        failed = [e for e in said if isinstance(e, BaseException)]
+        if len(failed) == len(texts):
+            raise failed[0]  # a fallback; of some, the others would be asked and paid for again
+        if failed:
+            log.warning("%s gave no answer to %d of %d texts: %r", tier, len(failed), len(texts), failed[0])
+        return [Answer(None) if isinstance(one, BaseException) else one for one in said]
 
     async def _live(self, served: _Served, texts: list[str]) -> list[tuple[str, Decision]]:
         ids = [new_id() for _ in texts]
@@ -479,6 +516,7 @@ def build(settings: Settings) -> FastAPI:
             return await _pass_on(service, raw, body, None)
         if not service.is_live(question.text) and settings.upstream is not None:
             return await _pass_on(service, raw, body, question)
+        _ASKED.set((body, question))
         ((id, decision, served),) = await service.classify([question.text])
         if decision.label not in (*question.spelling, NONE_LABEL) and settings.upstream is not None:
             return await _pass_on(service, raw, body, None)  # the class that was decided is not among those offered
@@ -559,11 +597,7 @@ async def _pass_on(service: Service, raw: bytes, body: dict[str, Any], question:
     client, server = found
     wanted = service.settings.upstream_model
     content = raw if wanted is None else json.dumps({**body, "model": wanted}).encode()
-    headers = {"Content-Type": "application/json", "Accept": "*/*"}
-    if (key := server.key()) is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    url = f"{server.base_url.rstrip('/')}/chat/completions"
-    request = client.build_request("POST", url, content=content, headers=headers)
+    request = client.build_request("POST", _completions(server), content=content, headers=_headers(server))
     try:
         answer = await client.send(request, stream=True)
     except httpx2.HTTPError as error:
@@ -594,26 +628,49 @@ async def _pass_on(service: Service, raw: bytes, body: dict[str, Any], question:
     return StreamingResponse(through(), answer.status_code, kept)
 
 
+def _completions(server: Server) -> str:
+    return f"{server.base_url.rstrip('/')}/chat/completions"
+
+
+def _headers(server: Server) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": "*/*"}
+    if (key := server.key()) is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
 def _said(raw: bytes, question: chat.Question, served: _Served) -> tuple[str | None, float]:
     """Return the class that an LLM's answer, whole or streamed, names in the bundle's spelling, and what it cost."""
     try:
-        if raw.lstrip().startswith(b"data:"):
-            events = [json.loads(line[5:]) for line in raw.splitlines() if line.startswith(b"data: {")]
-            words = "".join(c["delta"].get("content") or "" for e in events for c in e.get("choices") or ())
-            used = next((e["usage"] for e in reversed(events) if e.get("usage")), None)
-        else:
-            whole = json.loads(raw)
-            words, used = str(whole["choices"][0]["message"]["content"]), whole.get("usage")
-        # the label may stand under the key that the client asked for, whatever else the reply says
-        found = re.search(rf'"{re.escape(question.key)}"\s*:\s*("(?:[^"\\]|\\.)*")', words) if question.key else None
-        code = read_label(f'{{"label": {found.group(1)}}}' if found else words, served.runtime.classes)
+        words, used = _words(raw)
+        label = _label(words, question.key, served.runtime.classes)
         model = served.runtime.bundle.llms.get(str(served.strong))
         cost = 0.0
         if model is not None and isinstance(used, dict):
             cost = model.settings.cost(float(used["prompt_tokens"]), float(used["completion_tokens"]))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except _UNREADABLE:
         return None, 0.0
-    return (served.runtime.classes[code] if code >= 0 else None), cost
+    return label, cost
+
+
+def _words(raw: bytes) -> tuple[str, Any]:
+    """Return what an LLM said, whole or streamed, and its usage."""
+    if raw.lstrip().startswith(b"data:"):
+        events = [json.loads(line[5:]) for line in raw.splitlines() if line.startswith(b"data: {")]
+        words = "".join(c["delta"].get("content") or "" for e in events for c in e.get("choices") or ())
+        return words, next((e["usage"] for e in reversed(events) if e.get("usage")), None)
+    whole = json.loads(raw)
+    return str(whole["choices"][0]["message"]["content"]), whole.get("usage")
+
+
+def _label(words: str, key: str | None, classes: Sequence[str]) -> str | None:
+    """Return the class that a reply names; it may stand under the key that the client asked for."""
+    found = re.search(rf'"{re.escape(key)}"\s*:\s*("(?:[^"\\]|\\.)*")', words) if key else None
+    code = read_label(f'{{"label": {found.group(1)}}}' if found else words, classes)
+    return classes[code] if code >= 0 else None
 
 
 class _Guard:
