@@ -309,7 +309,10 @@ def test_the_llm_of_a_log_is_asked_upstream_in_the_clients_own_words(recording, 
 
     def reply(request):
         asked.append(json.loads(request.content))
-        said = {"choices": [{"message": {"content": "Shipping"}}]}
+        said = {
+            "choices": [{"message": {"content": "Shipping"}}],
+            "usage": {"prompt_tokens": 90, "completion_tokens": 2},
+        }
         return httpx2.Response(500) if len(asked) == 3 else httpx2.Response(200, json=said)
 
     there = httpx2.AsyncClient(transport=httpx2.MockTransport(reply))
@@ -324,6 +327,7 @@ def test_the_llm_of_a_log_is_asked_upstream_in_the_clients_own_words(recording, 
         ).json()
         plain, down = (client.post("/classify", json={"text": text}).json() for _ in range(2))
     assert whole["choices"][0]["message"]["content"] == plain["label"] == "shipping"
+    assert whole["usage"] == {"prompt_tokens": 90, "completion_tokens": 2, "total_tokens": 92}
     assert (asked[0]["model"], asked[0]["temperature"], asked[0]["messages"]) == ("gpt", 0, messages)
     assert asked[1]["model"] == "llm"  # what came without words of its own
     assert all(c in asked[1]["messages"][0]["content"] for c in ("billing", "shipping", "technical"))

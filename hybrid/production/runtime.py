@@ -47,11 +47,14 @@ class Answer:
         depends on it, and no answer if a threshold or a vote does.
     cost
         USD; None: the tier's price.
+    tokens
+        Of the prompt and of the reply, where an LLM counted them; they stand in the trace.
     """
 
     label: str | None
     confidence: float | None = None
     cost: float | None = None
+    tokens: tuple[int, int] = (0, 0)
 
 
 MOST_FAILED_CALLS = 32  # of a function in a batch; texts that are left then are not asked about
@@ -438,6 +441,10 @@ class Runtime:
                 else self._encode(name, parts, len(asked), why)
             )
             if local is None:
+                said_of = ((k, a) for part, said in parts for k, a in zip(part, said, strict=True))
+                notes.tokens.update(
+                    ((int(ask.rows[k]), ask.tier), a.tokens) for k, a in said_of if k not in why and any(a.tokens)
+                )
                 answers = await self._learned(name, asked, answers)
             notes.failures.update(((int(ask.rows[k]), ask.tier), reason) for k, reason in why.items())
             if why:

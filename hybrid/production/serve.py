@@ -258,7 +258,8 @@ class Service:
             answer = await client.post(_completions(server), json=body, headers=_headers(server))
             if answer.status_code != 200:
                 raise TierError(f"The LLM's server answered {answer.status_code}.")
-            return Answer(_label(_words(answer.content)[0], key, classes))
+            words, used = _words(answer.content)
+            return Answer(_label(words, key, classes), tokens=_tokens(used))
 
         said = await asyncio.gather(*map(one, texts), return_exceptions=True)
         failed = [e for e in said if isinstance(e, BaseException)]
@@ -664,6 +665,13 @@ def _words(raw: bytes) -> tuple[str, Any]:
         return words, next((e["usage"] for e in reversed(events) if e.get("usage")), None)
     whole = json.loads(raw)
     return str(whole["choices"][0]["message"]["content"]), whole.get("usage")
+
+
+def _tokens(used: Any) -> tuple[int, int]:
+    """Return the tokens of a prompt and a reply as an LLM's server counted them; 0 where it said none."""
+    said = [used.get(name) if isinstance(used, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    prompt, reply = (n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in said)
+    return prompt, reply
 
 
 def _label(words: str, key: str | None, classes: Sequence[str]) -> str | None:
