@@ -78,9 +78,9 @@ def show_draft(draft: state.Draft) -> None:
         button_here = st.container(width="content")
     load_here = st.container()  # above what belongs to it, so that the answer comes where one looks
     columns_panel.draw(draft)
-    if not asking.settle(draft):
+    every = asking.offer_one_label(draft)  # first: columns of yes and no leave open which holds the right class
+    if not asking.settle(draft, every=bool(every)):
         return
-    every = asking.offer_one_label(draft)
     columns = columns_panel.draw_models(draft)
     drawn.columns = columns  # so that they are there again after a look at another page
     columns_panel.draw_preview(drawn.table)

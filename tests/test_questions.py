@@ -74,6 +74,10 @@ def test_an_answer_about_all_labels_is_paid_once_a_text(found):
     assert found.at_once.low <= once <= found.at_once.high
     assert found.exact.value == pytest.approx(exact.mean())
     assert found.micro_f1.value == pytest.approx(hits / marks)
+    told = [set(row.split("|")) - {"none"} for row in two_models().table["large"][rows]]
+    due = [set(filter(None, row.split("|"))) for row in two_models().table["label"][rows]]
+    assert found.whole.exact.value == pytest.approx(np.mean([a == b for a, b in zip(told, due, strict=True)]))
+    assert found.whole.cost_per_1000.value == pytest.approx(1000 * PRICES["large"])
 
 
 def test_the_readme_runs_all_bundles(found, tmp_path, monkeypatch):

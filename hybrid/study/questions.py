@@ -6,6 +6,7 @@ import io
 import re
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -28,6 +29,7 @@ from hybrid.routing.table import Bools, Floats, Labels, Rows
 from hybrid.study.answer import unpriced
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.study.evidence import Progress
+from hybrid.study.graded import alone
 from hybrid.study.measurement import Measurement
 from hybrid.study.study import Study
 from hybrid.tiers.embedders import Embedder
@@ -76,6 +78,24 @@ class Question:
         return self.on.summary.accuracy
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One model whose recorded answer tells all labels, asked about every text, on the same rows as the questions.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    exact, micro_f1, cost_per_1000
+        As of `Questions`; an answer is paid for once a text.
+    """
+
+    model: str
+    exact: Interval
+    micro_f1: Interval
+    cost_per_1000: Interval
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
     """What all questions together do to a text.
@@ -101,6 +121,9 @@ class Questions:
         questions asks that model; None where no model's answers do.
     models
         The models whose answers do.
+    whole
+        The strongest of the file's models asked about every text; None where there is none, or it did not answer all
+        of these rows.
     """
 
     asked: tuple[Question, ...]
@@ -112,6 +135,7 @@ class Questions:
     added_up: Interval
     at_once: Interval | None
     models: tuple[str, ...]
+    whole: Whole | None
 
     @property
     def cost_per_1000(self) -> Interval:
@@ -332,28 +356,52 @@ def _together(asked: Sequence[Question], left_out: Sequence[tuple[str, str]], no
     rows = reduce(np.intersect1d, [q.on.graded.rows for q in asked])
     if not len(rows):
         raise StudyError("No test row is decided by every question's policy: there is nothing to add up.")
-    at = [np.searchsorted(q.on.graded.rows, rows) for q in asked]
-    groups = asked[0].on.graded.groups[at[0]]
-    yes = [q.study.classes.index(YES) for q in asked]
-    said = np.column_stack([q.on.outcomes.label[i] for q, i in zip(asked, at, strict=True)])
-    truth = np.column_stack([q.on.graded.truth[i] for q, i in zip(asked, at, strict=True)])
+    exact, f1 = _right([q.on for q in asked], rows)
     # every recorded column that is kept tells of all labels
     names = {t.name for q in asked for t in q.on.policy.tiers if t.kind == "recorded"}
-    bill = _Bill(tuple(sorted(names)), len(rows))
-    for q, i in zip(asked, at, strict=True):
-        bill.add(q.on.outcomes, i)
+    bill, groups = _Bill(tuple(sorted(names)), len(rows)), asked[0].on.graded.groups
+    groups = groups[np.searchsorted(asked[0].on.graded.rows, rows)]
+    for q in asked:
+        bill.add(q.on.outcomes, np.searchsorted(q.on.graded.rows, rows))
     unknown = any(unpriced(q.study, q.on.policy) for q in asked)
     return Questions(
         tuple(asked),
         tuple(left_out),
         notes,
         len(rows),
-        share(np.asarray((said == truth).all(axis=1)), groups),
-        _f1(said == np.array(yes), truth == np.array(yes), groups),
+        exact,
+        f1,
         UNKNOWN_COST if unknown else bill.added_up(groups),
         None if not names else UNKNOWN_COST if unknown else bill.at_once(groups),
         tuple(sorted(names)),
+        _whole(asked, rows),
     )
+
+
+def _right(measured: Sequence[Measurement], rows: Rows) -> tuple[Interval, Interval]:
+    """Return the share of these rows on which all questions are answered rightly, and micro-averaged F1."""
+    at = [np.searchsorted(on.graded.rows, rows) for on in measured]
+    said = np.column_stack([on.outcomes.label[i] for on, i in zip(measured, at, strict=True)])
+    truth = np.column_stack([on.graded.truth[i] for on, i in zip(measured, at, strict=True)])
+    yes = np.array([on.graded.predictions.classes.index(YES) for on in measured])
+    groups = measured[0].graded.groups[at[0]]
+    return share(np.asarray((said == truth).all(axis=1)), groups), _f1(said == yes, truth == yes, groups)
+
+
+def _whole(asked: Sequence[Question], rows: Rows) -> Whole | None:
+    """Return what the model does that is most questions' strongest, asked about every text."""
+    strong = Counter(q.study.llm.name for q in asked if q.study.llm is not None and q.study.llm.kind == "recorded")
+    if not strong:
+        return None
+    name = strong.most_common(1)[0][0]
+    on = [q.study.measure(alone(next(t for t in q.study.tiers if t.name == name)), "test") for q in asked]
+    if any(len(np.setdiff1d(rows, one.graded.rows)) for one in on):
+        return None
+    paid = on[0].outcomes.cost[np.searchsorted(on[0].graded.rows, rows)]
+    groups = on[0].graded.groups[np.searchsorted(on[0].graded.rows, rows)]
+    unknown = bool(unpriced(asked[0].study, on[0].policy))
+    cost = UNKNOWN_COST if unknown else _per_1000(paid, groups, cheapest(on[0].outcomes), dearest(on[0].outcomes))
+    return Whole(name, *_right(on, rows), cost)
 
 
 class _Bill:

@@ -29,16 +29,19 @@ QUESTION = "Whether a row has one certain label: yes or no"
 EVERY = "All labels, one yes/no question each"
 
 
-def settle(draft: state.Draft) -> bool:
+def settle(draft: state.Draft, *, every: bool = False) -> bool:
     """Draw what is to be asked about a table; returns whether it may be loaded.
+
+    Where every label is a question of its own, which column holds the right class is not asked.
 
     Once everything is answered, the rest is guessed again around the answers, and the page is drawn anew.
     """
     found = draft.guess
-    if found is None or not found.asks:
+    asks = () if found is None else tuple(ask for ask in found.asks if not (every and ask.about == "label"))
+    if not asks:
         return True
     with st.container(border=True, key="asking"):
-        answers: dict[str, str | None] = {ask.about: _answer(ask, draft) for ask in found.asks}
+        answers: dict[str, str | None] = {ask.about: _answer(ask, draft) for ask in asks}
     if None in answers.values():
         return False
     picked = {**draft.picked, **{about: None if a == ALONE else a for about, a in answers.items()}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import pandas as pd
 import streamlit as st
@@ -14,6 +15,8 @@ from hybrid.dashboard.working import run_cancellable
 from hybrid.data.columns import Columns
 from hybrid.data.notes import plural
 from hybrid.errors import HybridError
+from hybrid.metrics.summary import Interval
+from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.naming import named
 from hybrid.study.questions import Question, Questions, ask_all
@@ -67,6 +70,13 @@ def draw() -> None:
     with st.container(border=True, key="questions"):
         st.markdown(f"#### :material/checklist: {plural(len(questions.asked), 'label', 'labels')}, one question each")
         st.markdown(named(_totals(questions), model))
+        if (whole := questions.whole) is not None:
+            said = (
+                f"{inert(whole.model)} for everything, once a text: all labels right in "
+                f"{wording.percent(whole.exact.value)} ({wording.interval_text(whole.exact)}); micro-averaged F1 "
+                f"{wording.percent(whole.micro_f1.value)}; {_price(whole.cost_per_1000)} a thousand."
+            )
+            st.markdown(named(said, model))
         rows = [_row(q) for q in questions.asked]
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
         st.caption(
@@ -92,8 +102,9 @@ def draw() -> None:
                 on_click="ignore",
                 key="questions_download",
             )
-        for name, why in questions.left_out:
-            st.caption(f":material/block: **{inert(name)}** is left out: {inert(why)}")
+        for why in dict.fromkeys(why for _, why in questions.left_out):
+            names = inert(wording.listed([name for name, reason in questions.left_out if reason == why], most=100))
+            st.caption(f":material/block: Left out: **{names}**. {inert(why)}")
         for note in questions.notes:
             st.caption(inert(f"{note.what} {note.done}"))
 
@@ -105,6 +116,12 @@ def _totals(found: Questions) -> str:
         f"**{wording.percent(found.exact.value)}** ({wording.interval_text(found.exact)}); micro-averaged F1 "
         f"**{wording.percent(found.micro_f1.value)}** ({wording.interval_text(found.micro_f1)})."
     )
+    if not isfinite(found.cost_per_1000.value):
+        unknown = dict.fromkeys(name for q in found.asked for name in unpriced(q.study, q.on.policy))
+        who = " and ".join(map(inert, unknown))
+        return (
+            f"{right} What a thousand texts cost is not known: type what {who} costs on its card below, and fit again."
+        )
     cost = f"A thousand texts cost **{wording.money(found.cost_per_1000)}**"
     if found.at_once is None:
         asks = any(q.escalated.value for q in found.asked)
@@ -119,6 +136,10 @@ def _totals(found: Questions) -> str:
     return f"{said}; each question paid for by itself, it would be {_money(wording.dollars(found.added_up.value))}."
 
 
+def _price(cost: Interval) -> str:
+    return _money(wording.money(cost)) if isfinite(cost.value) else "at an unknown price"
+
+
 def _money(words: str) -> str:
     """Return words whose dollars are no formula."""
     return words.replace("$", r"\$")
@@ -130,7 +151,7 @@ def _row(q: Question) -> dict[str, object]:
         "Rows with it": q.n_yes,
         named("Right answers", q.study.dataset.agreement_with): wording.percent(q.accuracy.value),
         "95% CI": wording.interval_text(q.accuracy),
-        "F1 of yes": "unknown" if q.f1.value != q.f1.value else wording.percent(q.f1.value),
+        "F1 of yes": wording.percent(q.f1.value) if isfinite(q.f1.value) else "unknown",
         "To the LLM": wording.percent(q.escalated.value),
         "USD per 1,000": wording.dollars(q.cost_per_1000.value),
         "Policy": wording.describe(q.on.policy),
