@@ -382,7 +382,8 @@ def test_rows_with_several_labels_become_one_question_of_yes_or_no():
 
         if state.drafted() is None:
             label = ["a|b", "a", "b|c", "c", "a|c", "b"] * 5
-            table = pd.DataFrame({"text": [f"word {i}" for i in range(30)], "label": label}, dtype=object)
+            texts, llm = [f"word {i}" for i in range(30)], ["none", "a|b", "", "c", "a", "b"] * 5
+            table = pd.DataFrame({"text": texts, "label": label, "llm_label": llm}, dtype=object)
             found = guess(table)
             state.draft(state.Draft("t", Study("t", table, found.columns), found))
         asking.offer_one_label(state.drafted())
@@ -394,6 +395,7 @@ def test_rows_with_several_labels_become_one_question_of_yes_or_no():
     assert at.code[0].value.startswith("label ")  # which label is not said yet
     at.selectbox[0].set_value("b").run()
     assert at.code[0].value == "b? ['yes', 'no', 'yes']"
+    assert at.session_state["draft"].study.table["llm_label"][:3].tolist() == ["no", "yes", ""]
 
 
 def test_all_labels_are_fitted_at_once_and_one_of_them_is_opened(monkeypatch):

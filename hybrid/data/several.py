@@ -156,7 +156,7 @@ def as_question(table: pd.DataFrame, several: SeveralLabels, name: str) -> Relab
     note = Note(
         f"{plural(yes, 'row has', 'rows have')} the label {name!r}, {len(answers) - yes:,} have not.",
         f"The question is “{name}: yes or no?”, one of {plural(len(several.names), 'question', 'questions')} whose "
-        "costs add up. Answers of models that name labels are made into answers to it.",
+        "costs add up. Recorded answers of models count as answers to it.",
         "info",
     )
     return _with(table, f"{name}?", answers, note)

@@ -12,7 +12,15 @@ from hybrid.data.columns import Columns
 from hybrid.data.guess import Ask, guess
 from hybrid.data.notes import listed, plural
 from hybrid.data.recorded import in_doubt
-from hybrid.data.several import Relabelled, SeveralLabels, as_combinations, as_question, first_label
+from hybrid.data.several import (
+    Relabelled,
+    SeveralLabels,
+    answered_question,
+    answers_about,
+    as_combinations,
+    as_question,
+    first_label,
+)
 from hybrid.errors import HybridError
 from hybrid.study.questions import MOST
 from hybrid.study.study import Study
@@ -95,7 +103,11 @@ def offer_one_label(draft: state.Draft) -> tuple[str, ...]:
 
 def _one_label(draft: state.Draft, several: SeveralLabels, how: str, which: str | None) -> Relabelled:
     if which is not None:
-        return as_question(draft.study.table, several, which)
+        table = draft.study.table
+        about = (answers_about(table, several, r.label) for r in draft.study.columns.recorded)
+        answers = {how.columns[0]: answered_question(table, how, which) for how in about if how is not None}
+        one = as_question(table, several, which)
+        return replace(one, table=one.table.assign(**answers))
     return (first_label if how == FIRST else as_combinations)(draft.study.table, several)
 
 
