@@ -228,9 +228,12 @@ def _fit(options: argparse.Namespace) -> int:
     print(f"{len(parts.tune):,} rows to tune on, {len(parts.test):,} to test on")
     accuracy = study.accuracy("test")
     for tier in study.tiers:
+        price = f"${1000 * tier.price:.4g} per 1,000"
+        if tier.kind == "gate":
+            print(f"{tier.name}: a gate, {price}")
+            continue
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
-        price = "price unknown" if unpriced(study, alone_of(tier)) else f"${1000 * tier.price:.4g} per 1,000"
-        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
+        print(f"{tier.name}: {alone}, {'price unknown' if unpriced(study, alone_of(tier)) else price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
 
