@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import state, wording
-from hybrid.dashboard.inert import inert
+from hybrid.dashboard.inert import in_table, inert
 from hybrid.dashboard.working import Search
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import PairedDifference, paired_difference
@@ -221,7 +221,7 @@ def _details(study: Study, policy: Policy, kept: promises.Suggested) -> None:
     )
     if found.selection is not None:
         st.caption(found.selection.words)
-    st.table(sides(found, study.terms))
+    st.table(in_table(sides(found, study.terms).fillna("")))
     if st.toggle("Stability: choose again on 200 resamples of the tune rows", key="suggest_stability"):
         _draw_band(_stability(study.token, repr(kept), study, policy, found))
     if len(found.candidates) > 1:
@@ -260,11 +260,8 @@ def _draw_band(band: Stability) -> None:
     rows.append(("Per 1,000", f"{wording.dollars(band.cost_per_1000[0])} to {wording.dollars(band.cost_per_1000[1])}"))
     shown = band.thresholds[:8]
     rows += [(f"{name} (set: {value:.3f})", f"{low:.3f} to {high:.3f}") for name, value, low, high in shown]
-    st.table(
-        pd.DataFrame(rows, columns=["Where the choice lands", f"90% of {band.n} resamples"]).set_index(
-            "Where the choice lands"
-        )
-    )
+    lands = f"90% of {band.n} resamples"
+    st.table(in_table(pd.DataFrame(rows, columns=["Where it lands", lands]).set_index("Where it lands")))
     if len(band.thresholds) > len(shown):
         st.caption(f"and {len(band.thresholds) - len(shown)} more thresholds of classes.")
 
