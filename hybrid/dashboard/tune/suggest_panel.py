@@ -129,6 +129,7 @@ def _suggest(study: Study, policy: Policy, goal: Goal, everywhere: bool) -> None
     if before is not None:
         before.cancelled.set()
     st.session_state.pop("suggest_problem", None)
+    st.session_state["suggest_open"] = False  # it has done its work
     st.session_state[SEARCH] = search = Search(study, goal, policies=None if everywhere else [policy], seconds=SECONDS)
     search.wait(None if WAIT else AT_ONCE)
     if not search.running:
