@@ -10,7 +10,7 @@ from test_dashboard import open_page
 
 from hybrid.errors import DatasetError, StudyError
 from hybrid.metrics.audited import Checked, difference, draw, share
-from hybrid.metrics.intervals import wilson
+from hybrid.metrics.intervals import upper_bound, wilson
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
 from hybrid.study.audit import (
@@ -28,7 +28,6 @@ from hybrid.study.graded import alone
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.whatif import WhatIf
-from hybrid.tuning.walks import upper_bound
 
 
 def test_a_share_is_what_the_formulas_say_by_hand():

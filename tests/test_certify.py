@@ -18,14 +18,14 @@ from scipy.stats import binom, binomtest
 
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
-from hybrid.metrics.intervals import wilson
+from hybrid.metrics.intervals import upper_bound, wilson
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.routing.table import NEVER
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _down, _down_two, _ladder
-from hybrid.tuning.walks import KEEP_ALL, SYSTEM, least_class_rows, starts, upper_bound
+from hybrid.tuning.walks import KEEP_ALL, SYSTEM, least_class_rows, starts
 
 DELTA = 0.1
 

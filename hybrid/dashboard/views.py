@@ -59,7 +59,7 @@ def mix_note(study: Study, policy: Policy) -> str | None:
     )
 
 
-@st.cache_resource(scope="session", max_entries=12, show_spinner=False)
+@st.cache_resource(scope="session", max_entries=24, show_spinner=False)
 def once(what: str, _make: Callable[[], _T]) -> _T:
     """Return what is made, made once in a session for these words: what a release leaves as it is costs nothing."""
     return _make()
@@ -74,36 +74,32 @@ def threshold(study: Study, policy: Policy, line: Threshold, axis_name: str) -> 
     if not on.n_rows:
         return None
     curve = on.curve(line)
-    off = line.value is None
+    axis, dark, off = Axis(axis_name, curve), is_dark(), line.value is None
     drawn = policy if off else held(policy, line)  # where the threshold stands is not in the picture
-    key, dark = repr((drawn, line.name, line.index, off, study.dataset.agreement_with)), is_dark()
-    return _figure(study.token, key, axis_name, dark, study, drawn, line), curve, Axis(axis_name, curve)
+
+    def draw() -> go.Figure:
+        shown = study.measure(drawn, "tune")
+        figure = charts.threshold_figure(
+            curve,
+            axis=axis,
+            off=shown.summary if off else None,
+            values=shown.graded.gauge(held(drawn, line), line),  # of the threshold when it is on
+            references=shown.baselines,
+            title=line.title,
+            strong=drawn.names[-1],
+            simulated=simulated(drawn),
+            unpriced=unpriced(study, drawn),
+            dark=dark,
+        )
+        return charts.renamed(figure, study.dataset.agreement_with)
+
+    what = ("figure", study.token, drawn, line.name, line.index, off, study.dataset.agreement_with, axis_name, dark)
+    return once(repr(what), draw), curve, axis
 
 
 def is_dark() -> bool:
     """Whether the page is drawn dark."""
     return st.context.theme.type == "dark"
-
-
-@st.cache_resource(scope="session", max_entries=20, show_spinner=False)
-def _figure(
-    key: str, drawn: str, axis_name: str, dark: bool, _study: Study, _policy: Policy, _line: Threshold
-) -> go.Figure:
-    on = _study.measure(_policy, "tune")
-    curve = on.curve(_line)
-    figure = charts.threshold_figure(
-        curve,
-        axis=Axis(axis_name, curve),
-        off=on.summary if _line.value is None else None,
-        values=on.graded.gauge(held(_policy, _line), _line),  # of the threshold when it is on
-        references=on.baselines,
-        title=_line.title,
-        strong=_policy.names[-1],
-        simulated=simulated(_policy),
-        unpriced=unpriced(_study, _policy),
-        dark=dark,
-    )
-    return charts.renamed(figure, _study.dataset.agreement_with)
 
 
 def is_untimed(study: Study, tier: Tier) -> bool:
@@ -174,25 +170,22 @@ def along(
 ) -> tuple[Curve, dict[str, list[str]], Flow]:
     """Return the points of the tune curve that a drag stops at, what every tile says there, and the flow."""
     fixed = held(policy, line)
-    return _along(study.token, repr((fixed, line.name, line.index, terms, beside)), study, fixed, line, terms, beside)
 
+    def read() -> tuple[Curve, dict[str, list[str]], Flow]:
+        shown, tune = study.headline(fixed), study.measure(fixed, "tune")
+        points = tune.curve(line)
+        points = points.on(threshold_line.settable(points))
+        texts = of_points(
+            shown.curve(line).on(points.threshold),
+            terms,
+            tune=points if shown.side == "test" else None,
+            latency=shown.graded.latencies(fixed, line, points.threshold),
+            saying=beside,
+        )
+        flow = flow_along(shown.graded, fixed, line, points.threshold)
+        return points, texts | flow.texts(), flow
 
-@st.cache_resource(scope="session", max_entries=20, show_spinner=False)
-def _along(
-    key: str, what: str, _study: Study, _policy: Policy, _line: Threshold, _terms: Terms, _beside: Saying
-) -> tuple[Curve, dict[str, list[str]], Flow]:
-    shown, tune = _study.headline(_policy), _study.measure(_policy, "tune")
-    points = tune.curve(_line)
-    points = points.on(threshold_line.settable(points))
-    texts = of_points(
-        shown.curve(_line).on(points.threshold),
-        _terms,
-        tune=points if shown.side == "test" else None,
-        latency=shown.graded.latencies(_policy, _line, points.threshold),
-        saying=_beside,
-    )
-    flow = flow_along(shown.graded, _policy, _line, points.threshold)
-    return points, texts | flow.texts(), flow
+    return once(repr(("along", study.token, fixed, line.name, line.index, terms, beside)), read)
 
 
 def over(

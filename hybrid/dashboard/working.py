@@ -56,7 +56,7 @@ class Turns:
         with self._moved:
             self._line.append(me)
         try:
-            while (before := self._before(me) - at_once + 1) > 0:
+            while (before := self._before(me, at_once)) > 0:
                 if cancelled():
                     raise CancelledError
                 waiting(before)
@@ -66,12 +66,12 @@ class Turns:
                 self._line.remove(me)
                 self._moved.notify_all()
 
-    def _before(self, me: object) -> int:
-        """Return how many came before, after a look at whether that changes."""
+    def _before(self, me: object, at_once: int) -> int:
+        """Return how many must end before it is one's turn, after a look at whether that changes."""
         with self._moved:
-            if self._line.index(me) >= JOBS.value():
+            if self._line.index(me) >= at_once:
                 self._moved.wait(POLL)
-            return self._line.index(me)
+            return self._line.index(me) - at_once + 1
 
 
 TURNS = Turns()  # of all sessions of this server

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
 
 from hybrid.metrics.groups import Groups
-from hybrid.metrics.intervals import Interval
+from hybrid.metrics.intervals import Interval, upper_bound
 from hybrid.metrics.order import Order
 from hybrid.metrics.summary import share
 from hybrid.routing.table import Bools, Floats, Labels
@@ -149,6 +148,6 @@ def scope_numbers(
         of(right, ~aside),
         of(aside, ~right),
         of(right, np.ones(len(aside), dtype=bool)),
-        1.0 if hits >= n else float(betaincinv(hits + 1, n - hits, level)),
+        upper_bound(hits, n, 1 - level),
         level,
     )

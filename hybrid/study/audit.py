@@ -14,12 +14,11 @@ import pandas as pd
 from hybrid.errors import StudyError
 from hybrid.metrics.audited import Checked, Drawn, difference, draw, share
 from hybrid.metrics.groups import Groups
-from hybrid.metrics.intervals import Interval
+from hybrid.metrics.intervals import Interval, upper_bound
 from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.table import UNKNOWN, Floats, Labels, Rows
 from hybrid.study.defaults import cheap_of
 from hybrid.study.graded import alone
-from hybrid.tuning.walks import upper_bound
 
 if TYPE_CHECKING:
     from hybrid.study.study import Study

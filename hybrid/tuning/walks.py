@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, betaincinv
+from scipy.special import bdtr
 
+from hybrid.metrics.intervals import upper_bound
 from hybrid.routing.engine import Policy
 from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.certificates import Run, Start, fallback, least_trials, most_errors
@@ -161,19 +162,6 @@ class Certificate:
 
 
 _BEFORE_THE_LAST = "is answered before the last tier"
-
-
-def upper_bound(wrong: float, n: float, delta: float) -> float:
-    """Return the exact (Clopper–Pearson) upper bound of a risk that holds with probability 1 − δ.
-
-    Examples
-    --------
-    The rule of three: without a mistake in 100 rows, at most about 3 %.
-
-    >>> round(upper_bound(0, 100, 0.05), 4)
-    0.0295
-    """
-    return 1.0 if wrong >= n else float(betaincinv(wrong + 1, n - wrong, 1 - delta))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
