@@ -25,6 +25,7 @@ from hybrid.routing.engine import Outcomes, Policy, replay
 from hybrid.routing.table import NONE, Answers, Floats, Labels, Predictions, Rows
 from hybrid.study.plain import plain
 from hybrid.tuning.certify import PATH
+from hybrid.tuning.sizes import least
 from hybrid.tuning.walks import SELECTIVE, SYSTEM
 
 HOLDS, BROKEN, OPEN = "holds", "broken", "open"
@@ -234,15 +235,7 @@ def reviews_to_go(wrong: int, n: int, claim: Claim) -> int | None:
         test = evidence_below if rate < claim.alpha else evidence_above
         return test(values, claim.alpha) >= bar
 
-    low, high = 0, 1
-    while not settled(high):
-        low, high = high, 2 * high
-        if high > MOST_MORE:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settled(middle) else (middle, high)
-    return high
+    return least(settled, most=MOST_MORE)
 
 
 def _words(

@@ -30,17 +30,17 @@ def rows_for_interval(share: float, half_width: float, *, level: float = 0.95, d
         low, high = wilson(share * worth, worth, level=level)
         return bool((high - low) / 2 <= half_width)
 
-    found = _least(enough)
+    found = least(enough)
     assert found is not None  # intervals shrink to nothing
     return found
 
 
-def _least(enough: Callable[[int], bool]) -> int | None:
-    """Return the least n that is enough, given that more is."""
+def least(enough: Callable[[int], bool], *, most: int = MOST) -> int | None:
+    """Return the least n that is enough, given that more is; None where it is beyond what is looked at."""
     high = 1
     while not enough(high):
         high *= 2
-        if high > MOST:
+        if high > most:
             return None
     low = high // 2
     while high - low > 1:
