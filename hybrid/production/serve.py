@@ -28,6 +28,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from uvicorn.config import LOGGING_CONFIG
 
+from hybrid.data import foreign
 from hybrid.data.labels import matcher
 from hybrid.errors import BundleError, HybridError, TierError
 from hybrid.logs import structure
@@ -669,9 +670,8 @@ def _words(raw: bytes) -> tuple[str, Any]:
 
 def _tokens(used: Any) -> tuple[int, int]:
     """Return the tokens of a prompt and a reply as an LLM's server counted them; 0 where it said none."""
-    said = [used.get(name) if isinstance(used, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    prompt, reply = (n if isinstance(n, int) and 0 <= n < 1 << 31 else 0 for n in said)
-    return prompt, reply
+    said = used if isinstance(used, dict) else {}
+    return foreign.count(said.get("prompt_tokens")) or 0, foreign.count(said.get("completion_tokens")) or 0
 
 
 def _label(words: str, key: str | None, classes: Sequence[str]) -> str | None:
