@@ -59,11 +59,6 @@ class Feedback:
             file.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?)", (id, label, source, time.time()))
         return "new" if before is None else "changed"
 
-    def take_back(self, id: str, *, source: Source = "review") -> None:
-        """Forget a label."""
-        with self._open() as file:
-            file.execute("DELETE FROM feedback WHERE id = ? AND source = ?", (id, source))
-
     def read(self) -> list[Correction]:
         """Return all of them, from old to new; none where nothing was ever said."""
         if not self._path.exists():

@@ -641,9 +641,6 @@ def _headers(server: Server) -> dict[str, str]:
     return headers
 
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-
-
 def _said(raw: bytes, question: chat.Question, served: _Served) -> tuple[str | None, float]:
     """Return the class that an LLM's answer, whole or streamed, names in the bundle's spelling, and what it cost."""
     try:
@@ -653,7 +650,7 @@ def _said(raw: bytes, question: chat.Question, served: _Served) -> tuple[str | N
         cost = 0.0
         if model is not None and isinstance(used, dict):
             cost = model.settings.cost(float(used["prompt_tokens"]), float(used["completion_tokens"]))
-    except _UNREADABLE:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None, 0.0
     return label, cost
 

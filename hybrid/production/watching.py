@@ -485,11 +485,3 @@ def _number(name: str, i: Interval) -> str:
     form = {"cost per 1,000": "${:.4g}", "latency p50": "{:.3g} s", "latency p95": "{:.3g} s"}.get(name, "{:.1%}")
     value = form.format(i.value)
     return value if i.low == i.high else f"{value} ({form.format(i.low)} to {form.format(i.high)})"
-
-
-def daily_table(found: Watch) -> Sequence[dict[str, Any]]:
-    """Return a row a day, for a table."""
-    return [
-        {"day": day, "decisions": int(found.per_day[k]), **{s.name: float(s.values[k]) for s in found.series}}
-        for k, day in enumerate(found.days)
-    ]
