@@ -27,9 +27,8 @@ from hybrid.data.read import Read, joined
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import expected_calibration_error, share
 from hybrid.study import gallery, reading
-from hybrid.study.answer import unpriced
+from hybrid.study.answer import is_unpriced
 from hybrid.study.evidence import CLASSIFIER
-from hybrid.study.graded import alone
 from hybrid.study.naming import named
 from hybrid.study.study import Study
 
@@ -199,7 +198,7 @@ def show_alone(study: Study) -> None:
                     "Rows": int(asked.sum()),
                     named("Accuracy", study.dataset.agreement_with): wording.percent(accuracy.value),
                     "95% CI": wording.interval_text(accuracy),
-                    "USD per 1,000": "unknown" if unpriced(study, alone(tier)) else wording.dollars(1000 * tier.price),
+                    "USD per 1,000": "unknown" if is_unpriced(study, tier) else wording.dollars(1000 * tier.price),
                     "Seconds": "unknown"
                     if views.is_untimed(study, tier)
                     else wording.seconds(float(np.nanmean(answers.latency))),

@@ -202,8 +202,7 @@ def _fit(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from hybrid.study import project
-    from hybrid.study.answer import unpriced
-    from hybrid.study.graded import alone as alone_of
+    from hybrid.study.answer import is_unpriced
     from hybrid.study.reading import open_files
     from hybrid.tiers.embedders import MiniLM
 
@@ -228,12 +227,9 @@ def _fit(options: argparse.Namespace) -> int:
     print(f"{len(parts.tune):,} rows to tune on, {len(parts.test):,} to test on")
     accuracy = study.accuracy("test")
     for tier in study.tiers:
-        price = f"${1000 * tier.price:.4g} per 1,000"
-        if tier.kind == "gate":
-            print(f"{tier.name}: a gate, {price}")
-            continue
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
-        print(f"{tier.name}: {alone}, {'price unknown' if unpriced(study, alone_of(tier)) else price}")
+        price = "price unknown" if is_unpriced(study, tier) else f"${1000 * tier.price:.4g} per 1,000"
+        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
 

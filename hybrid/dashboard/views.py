@@ -24,7 +24,7 @@ from hybrid.metrics.curve import Curve, Surface, pareto_front
 from hybrid.metrics.summary import PairedDifference, Summary
 from hybrid.routing.engine import Policy, Threshold
 from hybrid.routing.table import Floats, Tier
-from hybrid.study.answer import unpriced
+from hybrid.study.answer import is_unpriced, unpriced
 from hybrid.study.graded import alone, held
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
@@ -149,10 +149,9 @@ def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
             continue
         both = study.graded(tuple(dict.fromkeys((*policy.names, tier.name))), measured.side)
         if np.array_equal(both.rows, on.rows):
-            one = alone(tier)
-            point = both.summary(one)
-            price = math.nan if unpriced(study, one) else point.cost_per_1000.value
-            wait = math.nan if untimed(study, one) else point.latency_p50
+            point = both.summary(alone(tier))
+            price = math.nan if is_unpriced(study, tier) else point.cost_per_1000.value
+            wait = math.nan if is_untimed(study, tier) else point.latency_p50
             known[what] = Alone(tier.name, price, point.accuracy.value, wait)
     return Saying(
         known.get("llm"),

@@ -17,7 +17,7 @@ from hybrid.metrics.summary import Summary
 from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import Tier
-from hybrid.study.answer import unpriced
+from hybrid.study.answer import is_unpriced
 from hybrid.study.defaults import MIN_AGREEMENT
 from hybrid.study.graded import alone
 from hybrid.study.plain import plain, plain_policy
@@ -127,7 +127,7 @@ def scan(study: Study, *, min_agreement: float = MIN_AGREEMENT, delta: float = D
     if not tried:
         raise StudyError("Nothing runs here that could answer in the LLM's place: the log needs texts.")
     found = max(tried, key=lambda c: _kept(study, c.policy))
-    paid = float("nan") if unpriced(study, alone(llm)) else 1.0
+    paid = float("nan") if is_unpriced(study, llm) else 1.0
     llm_month = paid * study.terms.month(study.headline(alone(llm)).summary.cost_per_1000.value)
     if found.policy is None:
         return Scan(name, of, min_agreement, delta, found, None, "tune", None, llm_month, llm_month)

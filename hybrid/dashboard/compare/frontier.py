@@ -19,7 +19,7 @@ from hybrid.metrics.summary import Baselines
 from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
 from hybrid.study import promises
-from hybrid.study.answer import unpriced
+from hybrid.study.answer import is_unpriced, unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
 from hybrid.study.naming import named
@@ -135,7 +135,7 @@ def draw(study: Study, found: Recommendation, pins: Sequence[Pin], at_hand: Poli
         alt="Right answers against cost per 1,000 texts: the whole frontier of every pattern, each tier alone, random "
         "and oracle escalation, and the policy at hand.",
     )
-    unknown = [t.name for t in tiers if unpriced(study, alone(t))]
+    unknown = [t.name for t in tiers if is_unpriced(study, t)]
     if unknown:
         st.info(
             f"No price is known for {inert(', '.join(unknown))}: on the chart it counts $0. Set it under What if.",
