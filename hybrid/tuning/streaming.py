@@ -18,7 +18,7 @@ from hybrid.data.columns import TEST_NAMES, Columns, RecordedColumns, from_file,
 from hybrid.data.found import Found
 from hybrid.data.guess import Guess
 from hybrid.data.guess import guess as guess_columns
-from hybrid.data.labels import clean, fold, keep_apart, matcher
+from hybrid.data.labels import clean, coded, fold, keep_apart, matcher
 from hybrid.data.limits import CLASSES
 from hybrid.data.notes import Note, plural
 from hybrid.data.numbers import Kind, Said, clipped, numbers_of, refused
@@ -410,12 +410,13 @@ class _Rows:
 
     def strange(self, answers: pa.DictionaryArray, classes: tuple[str, ...]) -> Counter[str]:
         """Count the answers that are not one of the classes, nor blank."""
-        code, names = matcher(classes), _names(answers)
-        if not any(name and code(name) == UNKNOWN for name in names):
+        of, names = matcher(classes), _names(answers)
+        odd = [bool(name) and coded(name, of) == UNKNOWN for name in names]
+        if not any(odd):
             return Counter()
         at = self.taken(pc.fill_null(answers.indices, len(names)).to_numpy(zero_copy_only=False))
         times = np.bincount(at, minlength=len(names) + 1)
-        return Counter({n: int(k) for n, k in zip(names, times, strict=False) if k and n and code(n) == UNKNOWN})
+        return Counter({n: int(k) for n, k, told in zip(names, times, odd, strict=False) if k and told})
 
     def numbers(self, column: str, r: RecordedColumns, kind: Kind) -> Floats:
         """Return a column of numbers from 0, of confidences up to 1; nothing counts 0 where the answer is blank."""
@@ -506,7 +507,8 @@ def _of_values(column: pa.Array, what: Callable[[str], Any], null: Any, dtype: t
 def _codes(column: pa.Array, classes: tuple[str, ...]) -> Labels:
     """Return class codes, as small numbers, which are read faster, where there are few classes."""
     small: Any = np.int16 if len(classes) < 1 << 15 else np.int64
-    return _of_values(column, matcher(classes), UNKNOWN, small)
+    of = matcher(classes)
+    return _of_values(column, lambda name: coded(name, of), UNKNOWN, small)
 
 
 def _names(column: pa.DictionaryArray) -> list[str]:
