@@ -145,16 +145,27 @@ class Selection:
         lost = round(100 * (self.accuracy_on_tune - self.accuracy_held_out), 1) + 0.0  # no −0.0
         again = "when choosing is repeated without the rows that are measured"
         if not self.reference_cost:
+            end = (
+                f"{lost:.1f} points are the luck of choosing."
+                if lost >= 0
+                else "nothing of it is the luck of choosing."
+            )
             return (
                 f"{self.accuracy_on_tune:.1%} right on the rows that it was chosen on, {self.accuracy_held_out:.1%} "
-                f"{again}: {lost:.1f} points are the luck of choosing."
+                f"{again}: {end}"
             )
         part = round(100 * (self.saved_on_tune - self.saved_held_out), 1) + 0.0
+        if part >= 0 and lost >= 0:
+            end = f"So {part:.1f} points of the saving and {lost:.1f} of the accuracy are the luck of choosing."
+        else:  # another point of the front: more of the one for less of the other
+            end = (
+                f"So there it saves {abs(part):.1f} points {'less' if part > 0 else 'more'}, and is {abs(lost):.1f} "
+                f"points {'less' if lost > 0 else 'more'} accurate."
+            )
         return (
             f"On the rows that it was chosen on it saves {self.saved_on_tune:.1%} of what {self.reference} for all "
             f"costs, at {self.accuracy_on_tune:.1%} right; {again}, {self.saved_held_out:.1%} at "
-            f"{self.accuracy_held_out:.1%}. So {part:.1f} points of the saving and {lost:.1f} of the accuracy are the "
-            "luck of choosing."
+            f"{self.accuracy_held_out:.1%}. {end}"
         )
 
 
