@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybrid.data.notes import Note
 from hybrid.errors import DatasetError, HybridError, StudyError
@@ -16,10 +16,15 @@ from hybrid.routing.patterns import PATTERNS
 
 if TYPE_CHECKING:
     from hybrid.metrics.summary import Summary
+    from hybrid.routing.engine import Policy
     from hybrid.study.study import Study
+    from hybrid.tiers.human import Assist, Human
+
+    _P = TypeVar("_P", Human, Assist)
 
 HOLDS, BROKEN, UNUSABLE = 0, 1, 2  # exit codes
 ROLES = ("label", "text")  # columns that an option names
+PEOPLE = "SHARE=USD[=MINUTES]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--label", help="column of the true label; default: guessed")
     fit.add_argument("--text", help="column of the texts; default: guessed")
     fit.add_argument("--embedding", action="store_true", help="fit the small model too; needs the extra 'embedding'")
-    fit.add_argument("--price", action="append", default=[], metavar="TIER=USD", help="per answer, instead of the file")
     fit.set_defaults(run=_fit)
 
     best = commands.add_parser("recommend", help="find a project's best policy for a goal, and make it the one at hand")
@@ -75,12 +79,32 @@ def _parser() -> argparse.ArgumentParser:
     best.add_argument("--seconds", type=float, default=30.0, help="to search for, at most")
     best.add_argument("--dry-run", action="store_true", help="leave the project as it is")
     best.set_defaults(run=_recommend)
+    for command in (fit, best):
+        command.add_argument(
+            "--price", action="append", default=[], metavar="TIER=USD", help="per answer, instead of the file's"
+        )
+        command.add_argument(
+            "--person",
+            metavar=PEOPLE,
+            help="a last tier, simulated: share right, USD a case; none: nobody",
+        )
+        command.add_argument(
+            "--picking", metavar=PEOPLE, help="they pick from a classifier's three likeliest answers, likewise"
+        )
+        command.add_argument("--out-of-scope", metavar="CLASS", help="of texts out of scope; default: by its name")
 
     pack = commands.add_parser("export", help="pack a project's policy as a bundle")
     pack.add_argument("project")
     pack.add_argument("out", help="the bundle to write, such as policy.zip")
     pack.add_argument("--pattern", choices=PATTERNS, help="tuned as 'recommend' does, unless it is the one at hand")
     pack.set_defaults(run=_export)
+    for command in (best, pack):
+        command.add_argument(
+            "--set-aside",
+            type=float,
+            metavar="SHARE",
+            help="texts farther from anything seen than this share of yours are not decided, such as 0.01; 0: all are",
+        )
 
     app = commands.add_parser("app", help="open the dashboard in a browser")
     app.add_argument("project", nargs="?", help="a folder that 'fit' made; what you do on the pages is kept in it")
@@ -199,8 +223,6 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from hybrid.study import project
     from hybrid.study.answer import is_unpriced
     from hybrid.study.reading import open_files
@@ -210,14 +232,9 @@ def _fit(options: argparse.Namespace) -> int:
     if not options.replace and project.holds_one(folder):
         raise StudyError(f"{options.project!r} holds a project already: name another folder, or add --replace.")
     embedder = MiniLM.installed() if options.embedding else None
-    prices = _prices(options.price)
     picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
     study = open_files(options.data, picked=picked, needed=ROLES).fit(embedder=embedder)
-    unknown = sorted(set(prices) - {t.name for t in study.tiers})
-    if unknown:
-        here = ", ".join(t.name for t in study.tiers)
-        raise StudyError(f"--price: there is no tier called {unknown[0]!r}. The tiers are {here}.")
-    study.terms = replace(study.terms, prices=tuple(prices.items()))
+    _assume(study, options)
     study.save(folder)
     _say(study.notes)
     for problem in filter(None, (*study.evidence.problems, *study.evidence.left_out, study.late)):
@@ -228,18 +245,99 @@ def _fit(options: argparse.Namespace) -> int:
     accuracy = study.accuracy("test")
     for tier in study.tiers:
         alone = f"{accuracy[tier.name]:.2%} alone on test" if tier.name in accuracy else "no answer on test rows"
+        alone = f"picks from the likeliest of {tier.picks_from}" if tier.picks_from else alone
         price = "price unknown" if is_unpriced(study, tier) else f"${1000 * tier.price:.4g} per 1,000"
-        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}")
+        made_up = ", simulated" if tier.simulated else ""
+        print(f"{tier.name}: {'a gate' if tier.kind == 'gate' else alone}, {price}{made_up}")
+    if study.out_class is not None:
+        print(f"texts labelled {study.out_class} are out of scope")
     print(f"kept in {options.project} ({study.seconds:.1f} s)")
     return HOLDS
 
 
+def _assume(study: Study, options: argparse.Namespace) -> None:
+    """Take over what is said of prices, of people, and of what is out of scope."""
+    from dataclasses import replace
+
+    from hybrid.tiers.human import Assist, Human
+
+    terms = study.terms
+    if options.person is not None:
+        human = _person("--person", options.person, terms.human or Human())
+        terms = replace(terms, human=human, assist=terms.assist if human else None)
+    if options.picking is not None:
+        terms = replace(terms, assist=_person("--picking", options.picking, terms.assist or Assist()))
+    if terms.assist is not None and terms.human is None:
+        raise StudyError(f"--picking: nobody is there who could pick. Say what a person costs with --person {PEOPLE}.")
+    if terms.assist is not None and not study.evidence.likely:
+        raise StudyError("--picking: no classifier is here whose likeliest answers a person could pick from.")
+    if options.out_of_scope is not None:
+        if options.out_of_scope not in ("", *study.classes):
+            raise StudyError(f"--out-of-scope: there is no class {options.out_of_scope!r}.")
+        terms = replace(terms, out_of_scope=options.out_of_scope)
+    study.terms = terms
+    prices = _prices(options.price)
+    unknown = sorted(set(prices) - {t.name for t in study.tiers})
+    if unknown:
+        here = ", ".join(t.name for t in study.tiers)
+        raise StudyError(f"--price: there is no tier called {unknown[0]!r}. The tiers are {here}.")
+    study.terms = replace(terms, prices=tuple((dict(terms.prices) | prices).items()))
+
+
+def _person(option: str, given: str, before: _P) -> _P | None:
+    """Return a person at the numbers that are given; None where nobody is wanted."""
+    from dataclasses import replace
+
+    if given == "none":
+        return None
+    try:
+        numbers = [float(part) for part in given.split("=")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3):
+        raise DatasetError(f"{option} {given}: write {PEOPLE}, such as 0.97=2.50, or none.")
+    accuracy, cost, *rest = numbers
+    return replace(before, accuracy=accuracy, cost=cost, minutes=rest[0] if rest else before.minutes)
+
+
+def _set_aside(study: Study, share: float | None, before: Policy | None) -> None:
+    """Put another scope before the policy at hand; without a word on it the one that was there before."""
+    policy, tier = study.policy or study.cheap_alone, study.scope_tier
+    if share is not None:
+        study.use(study.scoped(policy, share=_part("--set-aside", share)) if share else policy.bare)
+    elif before is not None and before.scope is not None and tier is not None:
+        study.use(policy.within(tier, before.scope))
+
+
+def _far(study: Study, policy: Policy) -> Iterator[str]:
+    """Yield what a policy sets aside, in words; nothing where it does not."""
+    if policy.scope is None:
+        return
+    from hybrid.routing.table import NONE_LABEL
+
+    on, tune = study.scope_numbers(policy, study.headline(policy).side), study.scope_numbers(policy, "tune")
+    goes = f"go to {policy.names[-1]}" if policy.to_person else f"are answered {study.out_class or NONE_LABEL!r}"
+    yield f"out of scope: texts farther than {min(policy.scope.threshold, 1):.9g} of the known ones {goes}"
+    yield (
+        f"  {on.aside.value:.2%} of texts in scope (95% {on.aside.low:.2%} to {on.aside.high:.2%}); at most "
+        f"{tune.bound:.2%} with {tune.level:.0%} confidence; {on.rest.value:.2%} right among the rest"
+    )
+    if not (policy.to_person or on.n_out):
+        yield "  no row is labelled as out of scope, so each of them counts as a mistake"
+    if on.n_out:
+        yield f"  {on.out.value:.2%} of {on.n_out:,} texts labelled {study.out_class}"
+
+
 def _recommend(options: argparse.Namespace) -> int:
-    from hybrid.study.plain import plain_policy
+    from hybrid.study.naming import named
+    from hybrid.study.plain import plain, plain_policy
     from hybrid.study.study import Study
     from hybrid.tuning import CHEAPEST, LEAST_TOTAL, MOST_ACCURATE, Goal
 
     study = Study.open(options.project)
+    before = study.policy
+    _assume(study, options)
+    _set_aside(study, options.set_aside, before)
     if options.wrong_cost is not None:
         goal = Goal(LEAST_TOTAL, wrong=options.wrong_cost)
     elif options.max_cost is not None:
@@ -253,22 +351,36 @@ def _recommend(options: argparse.Namespace) -> int:
     if used:
         study.use(found.policy)
         study.save(options.project)
-    plain = plain_policy(found.policy, study.classes)
+    told = plain_policy(found.policy, study.classes)
     if options.json:
         sides = {side: s and _numbers(s) for side, s in (("tune", found.tune), ("test", found.test))}
-        how = {"goal": goal.words, "feasible": found.feasible, "exact": found.exact, "method": found.method}
-        print(json.dumps({**plain, **sides, **how, "used": used}, indent=2))
+        how: dict[str, Any] = {
+            "goal": goal.words,
+            "feasible": found.feasible,
+            "exact": found.exact,
+            "method": found.method,
+        }
+        how["selection"] = None if found.selection is None else plain(found.selection)
+        how["contradiction"] = None if found.contradiction is None else found.contradiction.words
+        if found.policy.scope is not None:
+            how["out_of_scope"] = plain(study.scope_numbers(found.policy, "tune"))
+        print(json.dumps({**told, **sides, **how, "used": used}, indent=2))
         return HOLDS if found.feasible else BROKEN
     if not found.feasible:
         print(f"No policy keeps the goal on the tune rows ({goal.words}). The nearest:")
     print(f"{found.policy.pattern.title}: {' → '.join(found.policy.names)}")
-    for name, value in plain["parameters"].items():
+    for name, value in told["parameters"].items():
         if value is not None and value != {}:
             print(f"  {name} {json.dumps(value, ensure_ascii=False)}")
     model = study.dataset.agreement_with
     print(_in_words("tune", found.tune, model))
     if found.test is not None:
         print(_in_words("test", found.test, model))
+    for line in _far(study, found.policy):
+        print(line)
+    for heard in (found.selection, found.contradiction):
+        if heard is not None:
+            print(named(heard.words, model))
     print(f"{goal.words}; found {found.method}")
     if used:
         print(f"the policy at hand of {options.project} now")
@@ -282,7 +394,10 @@ def _only(study: Study, pattern: str | None) -> list[Any] | None:
     start = study.start(pattern)
     if start is None:
         here = ", ".join(t.name for t in study.tiers)
-        raise StudyError(f"{PATTERNS[pattern].title} needs other tiers than these: {here}.")
+        picks = f" A person who picks is there with --person {PEOPLE} --picking {PEOPLE}."
+        raise StudyError(
+            f"{PATTERNS[pattern].title} needs other tiers than these: {here}.{picks if PATTERNS[pattern].picks else ''}"
+        )
     return [start]
 
 
@@ -307,6 +422,7 @@ def _export(options: argparse.Namespace) -> int:
     from hybrid.study.study import Study
 
     study = Study.open(options.project)
+    _set_aside(study, options.set_aside, study.policy)
     policy = study.policy
     if options.pattern and (policy is None or not isinstance(policy.pattern, PATTERNS[options.pattern])):
         policy = study.recommend(policies=_only(study, options.pattern)).policy
@@ -318,8 +434,12 @@ def _export(options: argparse.Namespace) -> int:
     print(f"{on.policy.pattern.title}: {' → '.join(on.policy.names)}")
     if on.n_rows:
         print(_in_words(on.side, on.summary, study.dataset.agreement_with))
+    for line in _far(study, on.policy):
+        print(line)
+    picking = {t.name for t in on.policy.tiers if t.picks_from}
     for tier in study.external(policy):
-        print(f"{tier} is asked by you: hybrid.load({options.out!r}, models={{{tier!r}: a function}})", file=sys.stderr)
+        what = "a function of texts and of the three answers for each" if tier in picking else "a function"
+        print(f"{tier} is asked by you: hybrid.load({options.out!r}, models={{{tier!r}: {what}}})", file=sys.stderr)
     print(f"{len(content) / 1024:,.0f} KB → {options.out}")
     return HOLDS
 
@@ -503,19 +623,36 @@ def _evaluate(options: argparse.Namespace) -> int:
     accuracy = found.accuracy
     holds = accuracy.high >= promised
     if options.json:
-        said = {"rows": found.n_rows, "accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+        said: dict[str, Any] = {"rows": found.n_rows, "accuracy": accuracy.value}
+        said |= {"low": accuracy.low, "high": accuracy.high}
         said |= {"cost_per_1000": found.cost_per_1000, "promised": promised, "holds": holds}
-        print(json.dumps({**said, "unknown_labels": dict(found.unknown)}))
+        said |= {"unknown_labels": dict(found.unknown), "out_of_scope": found.outside, "said_so": found.said}
+        said["left_out"] = found.left_out
+        if found.aside is not None:
+            low, high = found.aside.low, found.aside.high
+            said["set_aside"] = {"share": found.aside.value, "low": low, "high": high, "promised": found.bound}
+        print(json.dumps(said))
     else:
         print(
             f"{accuracy.value:.2%} accurate (95% {accuracy.low:.2%} to {accuracy.high:.2%}) on {found.n_rows:,} rows, "
             f"${found.cost_per_1000:.4g} per 1,000; promised {promised:.2%}: {'holds' if holds else 'BROKEN'}"
         )
+        if found.left_out:
+            print(f"{found.left_out:,} rows left out: an external tier has no answer about them in the file")
         if found.unknown:
             print(
-                f"{sum(found.unknown.values()):,} rows carry labels that are not classes of the bundle, and count as "
-                f"wrong: {most_frequent(found.unknown)}"
+                f"{sum(found.unknown.values()):,} rows carry labels that are not classes of the bundle: "
+                f"{most_frequent(found.unknown)}"
             )
+        if found.outside:
+            print(
+                f"{found.said:,} of {found.outside:,} rows that are none of the classes are answered so, which is "
+                "right; any other answer there counts as wrong"
+            )
+        if found.aside is not None:
+            most = "" if found.bound is None else f"; promised at most {found.bound:.2%}"
+            low, high = found.aside.low, found.aside.high
+            print(f"of rows in scope {found.aside.value:.2%} set aside (95% {low:.2%} to {high:.2%}){most}")
     return HOLDS if holds else BROKEN
 
 

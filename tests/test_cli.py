@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import labelled
+from conftest import again, labelled
 from test_bundle import export, llm_of, policy_of
 from test_streaming import scored
 
@@ -106,6 +106,29 @@ def test_what_a_page_says_of_a_file_the_command_line_says(tmp_path, capsys):
     unsure.write_text("\n".join(["body,product,issue", *(f"some words {i},p{i % 2},q{i % 2}" for i in range(40))]))
     assert main(["fit", str(unsure), "--project", str(tmp_path / "p")]) == 2
     assert "--label" in capsys.readouterr().err
+
+
+def test_none_of_these_is_right_of_rows_that_are_none_of_the_bundles_classes(own_fitted, tmp_path, capsys):
+    study = again(own_fitted)
+    bundle = tmp_path / "b.zip"
+    study.export(study.scoped(study.cheap_alone, share=0.2), bundle)
+    decide = hybrid.load(bundle)
+    known, far = list(study.dataset.texts[study.split.test]), ["Sing me a sea shanty about whales", "Gâteau ou tarte?"]
+    aside = [decide(text).label == "none of these" for text in known]
+    assert any(aside)
+    rows = [*zip(known, np.array(study.classes)[study.dataset.truth[study.split.test]], strict=True)]
+    rows += [(far[0], "none of these"), (far[1], "cakes"), (known[aside.index(False)], "cakes")]
+    path = tmp_path / "fresh.csv"
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    main(["evaluate", str(bundle), str(path), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    right = sum(decide(text).label == label for text, label in rows) + 1  # whales by its name, and the first cakes
+    assert said["accuracy"] == pytest.approx(right / len(rows))
+    assert (said["out_of_scope"], said["said_so"], said["unknown_labels"]) == (3, 2, {"cakes": 2})
+    assert said["set_aside"]["share"] == pytest.approx(np.mean(aside))
+    assert 0 < said["set_aside"]["promised"] < 1
+    main(["evaluate", str(bundle), str(path)])
+    assert "2 of 3 rows that are none of the classes are answered so" in capsys.readouterr().out
 
 
 def test_answers_without_texts_are_evaluated(tmp_path, capsys):
@@ -262,8 +285,21 @@ def test_from_a_file_to_a_bundle_without_a_screen(tmp_path, monkeypatch, capsys)
     frame["llm_label"] = frame["label"]
     data, place, bundle = (str(tmp_path / name) for name in ("mine.csv", "kept", "policy.zip"))
     frame.to_csv(data, index=False)
-    assert main(["fit", data, "--project", place, "--price", "llm=0.002"]) == 0
-    assert "llm: 100.00% alone on test, $2 per 1,000" in capsys.readouterr().out
+    people = ["--person", "0.9=2.5=3", "--picking", "0.99=0.5"]
+    assert main(["fit", data, "--project", place, "--picking", "0.99=0.5"]) == 2  # nobody is there to pick
+    assert main(["fit", data, "--project", place, "--price", "llm=0.002", *people]) == 0
+    said = capsys.readouterr().out
+    assert "llm: 100.00% alone on test, $2 per 1,000" in said
+    assert "person (top 3 of classifier): picks from the likeliest of classifier, $500 per 1,000, simulated" in said
+    assert hybrid.Study.open(place).terms.human.minutes == 3
+    assert main(["recommend", place, "--min-accuracy", "0.5", "--pattern", "assisted", "--set-aside", "0.1"]) == 0
+    assert "texts farther than 0.9 of the known ones" in capsys.readouterr().out
+    assert main(["recommend", place, "--price", "llm=0.001", "--person", "none", "--dry-run"]) == 1
+    said = capsys.readouterr().out
+    assert "texts farther than 0.9 of the known ones are answered 'none of these'" in said  # the scope stays
+    assert "each of them counts as a mistake" in said  # so the LLM's own accuracy cannot be reached
+    assert main(["recommend", place, "--set-aside", "0", "--min-accuracy", "0.5", "--pattern", "triage"]) == 0
+    assert "out of scope" not in capsys.readouterr().out
     assert main(["fit", data, "--project", place]) == 2  # what is kept is not lost by typing it twice
     assert main(["recommend", place, "--min-accuracy", "0.9", "--pattern", "triage", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybrid.data.dataset import Dataset, build
 from hybrid.data.guess import guess
-from hybrid.data.labels import matcher, most_frequent
+from hybrid.data.labels import coded, matcher, most_frequent
 from hybrid.data.notes import listed
 from hybrid.data.read import read
 from hybrid.errors import DatasetError, TierError
@@ -34,7 +34,15 @@ class Evaluation:
     promised
         Lower end of the accuracy on test in the bundle's evidence; None where it names none.
     unknown
-        How many rows carry each label that is not one of the bundle's classes; no answer is right there.
+        How many rows carry each label that is not one of the bundle's classes; only "none of these" is right there.
+    outside, said
+        How many of the rows are labelled so, or as out of scope, and on how many of those the answer says it.
+    left_out
+        Rows of the file that are not among the `n_rows`: an external tier has no answer about them.
+    aside
+        Of the rows in scope, the share that is set aside; None where the bundle sets nothing aside.
+    bound
+        The most of it that was promised, as the bundle's evidence has it; None where it names none.
     """
 
     n_rows: int
@@ -42,6 +50,11 @@ class Evaluation:
     cost_per_1000: float
     promised: float | None
     unknown: Mapping[str, int] = field(default_factory=dict)
+    outside: int = 0
+    said: int = 0
+    left_out: int = 0
+    aside: Interval | None = None
+    bound: float | None = None
 
 
 def read_labelled(path: str, *, label: str | None = None, text: str | None = None) -> Dataset:
@@ -86,15 +99,16 @@ def evaluate(
         there are no texts for a tier that is asked.
     """
     loaded = load_bundle(bundle)
-    code = np.array(list(map(matcher(tuple(loaded.config.classes)), labelled.classes)), dtype=np.int64)
-    times = np.bincount(labelled.truth, minlength=len(code))
-    unknown = {labelled.classes[c]: int(times[c]) for c in np.flatnonzero(code == UNKNOWN)}
+    of = matcher(tuple(loaded.config.classes))
+    code = np.array([coded(name, of) for name in labelled.classes], dtype=np.int64)
     if (code == UNKNOWN).all():
+        names = most_frequent(_counted(labelled, code == UNKNOWN, np.ones(labelled.n_rows, dtype=bool)))
         raise DatasetError(
-            f"None of the file's labels is a class of the bundle. The file has {most_frequent(unknown)}; the bundle "
+            f"None of the file's labels is a class of the bundle. The file has {names}; the bundle "
             f"has {listed(loaded.config.classes)}. Is the label column the right one (--label)?"
         )
-    code[code == UNKNOWN] = NO_CLASS
+    foreign = code == UNKNOWN
+    code[foreign] = NO_CLASS
     answers, rows = _recorded(loaded, labelled, code, set(models or {}))
     if labelled.texts is None and set(loaded.policy.names) - set(answers):
         raise DatasetError("No column looks like texts, and the bundle asks about them: name it with --text.")
@@ -102,15 +116,38 @@ def evaluate(
     runtime = Runtime(loaded, {**dict.fromkeys(answers, _not_asked), **(models or {})}, servers=servers)
     here = [t for t, kept in zip(texts, rows, strict=True) if kept]
     outcomes: Outcomes = asyncio.run(runtime.outcomes(here, known={n: a.take(rows) for n, a in answers.items()}))
-    right = outcomes.label == code[labelled.truth[rows]]
-    accuracy = share(right, labelled.group[rows])
-    return Evaluation(right.size, accuracy, 1000 * float(outcomes.cost.mean()), _promised(loaded), unknown)
+    truth, group, scope = code[labelled.truth[rows]], labelled.group[rows], loaded.policy.scope
+    nothing = {NONE} if scope is None else {NONE, scope.label}
+    outside = np.isin(truth, [NO_CLASS, *nothing])
+    said = outside & np.isin(outcomes.label, list(nothing))
+    right = (outcomes.label == truth) | said
+    aside = None
+    if scope is not None:
+        aside = share(loaded.policy.set_aside(outcomes.seen)[~outside], group[~outside])
+    return Evaluation(
+        right.size,
+        share(right, group),
+        1000 * float(outcomes.cost.mean()),
+        _evidence(loaded, "metrics", "test", "accuracy", "low"),
+        _counted(labelled, foreign, rows),
+        int(outside.sum()),
+        int(said.sum()),
+        int((~rows).sum()),
+        aside,
+        _evidence(loaded, "out_of_scope", "bound"),
+    )
 
 
-def _promised(bundle: Bundle) -> float | None:
-    """Return the lower end of the accuracy on test; None where the evidence holds no such number."""
+def _counted(labelled: Dataset, wanted: Bools, rows: Bools) -> dict[str, int]:
+    """Return how many of the rows carry each of the wanted labels."""
+    times = np.bincount(labelled.truth[rows], minlength=len(wanted))
+    return {labelled.classes[c]: int(times[c]) for c in np.flatnonzero(wanted & (times > 0))}
+
+
+def _evidence(bundle: Bundle, *names: str) -> float | None:
+    """Return a share that the evidence holds under these names; None where there is no such number."""
     found: object = bundle.evidence
-    for name in ("metrics", "test", "accuracy", "low"):
+    for name in names:
         found = found.get(name) if isinstance(found, dict) else None
     return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
 
