@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--label", help="column of the true label; default: guessed")
     fit.add_argument("--text", help="column of the texts; default: guessed")
     fit.add_argument("--embedding", action="store_true", help="fit the small model too; needs the extra 'embedding'")
+    fit.add_argument(
+        "--several",
+        metavar="HOW",
+        help="labels a row: first, combinations, or the label that is asked about, yes or no",
+    )
+    fit.add_argument("--hard", metavar="WORDS", help="that make a text hard, with commas: for the heuristic gate")
+    fit.add_argument("--easy", metavar="WORDS", help="that make a text easy, likewise")
     fit.set_defaults(run=_fit)
 
     best = commands.add_parser("recommend", help="find a project's best policy for a goal, and make it the one at hand")
@@ -227,17 +234,23 @@ def _fit(options: argparse.Namespace) -> int:
     from hybrid.study.answer import is_unpriced
     from hybrid.study.reading import open_files
     from hybrid.tiers.embedders import MiniLM
+    from hybrid.tiers.gate import KeyWords
 
     folder = Path(options.project)
     if not options.replace and project.holds_one(folder):
         raise StudyError(f"{options.project!r} holds a project already: name another folder, or add --replace.")
     embedder = MiniLM.installed() if options.embedding else None
     picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
-    study = open_files(options.data, picked=picked, needed=ROLES).fit(embedder=embedder)
+    study = open_files(options.data, picked=picked, needed=ROLES, several=options.several)
+    words = KeyWords(
+        *(tuple(w.strip() for w in (said or "").split(",") if w.strip()) for said in (options.hard, options.easy))
+    )
+    study.fit(embedder=embedder, key_words=words)
     _assume(study, options)
     study.save(folder)
     _say(study.notes)
-    for problem in filter(None, (*study.evidence.problems, *study.evidence.left_out, study.late)):
+    worthless = [study.at_chance(t.name) for t in study.tiers if t.kind != "rules" and not t.scores]
+    for problem in filter(None, (*study.evidence.problems, *study.evidence.left_out, study.late, *worthless)):
         print(problem, file=sys.stderr)
     columns, parts = study.columns, study.split
     print(f"{study.dataset.n_rows:,} rows, {len(study.classes):,} classes; label {columns.label}, text {columns.text}")

@@ -131,6 +131,23 @@ def test_none_of_these_is_right_of_rows_that_are_none_of_the_bundles_classes(own
     assert "2 of 3 rows that are none of the classes are answered so" in capsys.readouterr().out
 
 
+def test_several_labels_a_row_are_made_one_as_the_page_offers(tmp_path, capsys):
+    frame, path, place = labelled(60)[["text"]], tmp_path / "tags.csv", str(tmp_path / "p")
+    marks = {name: [str(int(i % k == 0)) for i in range(60)] for name, k in (("i", 2), ("o", 3), ("s", 5))}
+    frame.assign(**marks).to_csv(path, index=False)
+    assert main(["fit", str(path), "--project", place]) == 2
+    assert "--several" in capsys.readouterr().err
+    assert main(["fit", str(path), "--project", place, "--several", "combinations"]) == 0
+    assert "i | o | s" in hybrid.Study.open(place).classes
+    joined = ["|".join(n for n in marks if marks[n][i] == "1") or "none" for i in range(60)]
+    frame.assign(label=joined, llm_label=joined[::-1]).to_csv(path, index=False)
+    how = ["--replace", "--several", "i", "--hard", "twice, parcel"]
+    assert main(["fit", str(path), "--project", place, *how]) == 0
+    study = hybrid.Study.open(place)
+    assert (study.classes, study.key_words.hard) == (("no", "yes"), ("twice", "parcel"))
+    assert set(study.table["llm_label"]) == {"yes", "no"}
+
+
 def test_answers_without_texts_are_evaluated(tmp_path, capsys):
     rows = ["label,small_label,small_confidence,llm_label,llm_confidence,llm_cost"]
     rows += [f"{'ab'[i % 2]},{'ab'[i % 3 % 2]},0.{5 + i % 5},{'ab'[i % 2]},0.9,0.002" for i in range(80)]

@@ -23,6 +23,7 @@ MOST_NAMES = 1_000  # different labels that are looked at
 FEWEST_INDICATORS = 3
 NONE = "(none)"  # what a row without any label is called
 YES, NO = "yes", "no"
+FIRST, COMBINATIONS, QUESTION = "first", "combinations", "question"
 _NOTHING = frozenset({spelling(NONE), "none", spelling(NONE_LABEL)})
 _TRUE, _FALSE = ("1", "true", "yes", "x", "ja"), ("0", "false", "no", "", "nein")
 
@@ -160,6 +161,34 @@ def as_question(table: pd.DataFrame, several: SeveralLabels, name: str) -> Relab
         "info",
     )
     return _with(table, f"{name}?", answers, note)
+
+
+def one_label(
+    table: pd.DataFrame, several: SeveralLabels, how: str, *, name: str | None = None, answers: Sequence[str] = ()
+) -> Relabelled:
+    """Make the labels of each row one.
+
+    Parameters
+    ----------
+    how
+        `FIRST`, `COMBINATIONS`, or `QUESTION`.
+    name
+        The label that is asked about.
+    answers
+        Columns of models' answers, which become answers to the question.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to ask.
+    """
+    if how != QUESTION:
+        return (first_label if how == FIRST else as_combinations)(table, several)
+    one = as_question(table, several, name or "")
+    about = filter(None, (answers_about(table, several, column) for column in answers))
+    return replace(
+        one, table=one.table.assign(**{a.columns[0]: answered_question(table, a, name or "") for a in about})
+    )
 
 
 def answers_about(table: pd.DataFrame, several: SeveralLabels, column: str) -> SeveralLabels | None:

@@ -11,8 +11,9 @@ import pandas as pd
 from hybrid.data.chat_log import REPLIES, REQUESTS, TIME, ChatLog
 from hybrid.data.columns import Columns
 from hybrid.data.guess import Guess, guess
-from hybrid.data.notes import Note
+from hybrid.data.notes import Note, listed
 from hybrid.data.read import Read, joined, read
+from hybrid.data.several import COMBINATIONS, FIRST, QUESTION, one_label
 from hybrid.errors import DatasetError
 from hybrid.study.study import Study
 from hybrid.tiers.llm.batch import SHARE_OF_PRICE
@@ -49,7 +50,13 @@ def studied(name: str, found: Read, columns: Columns) -> Study:
     return Study(name, found.table, columns, notes=(*found.notes, *_price_notes(columns, found.log)))
 
 
-def open_files(paths: Sequence[str | Path], *, picked: Mapping[str, str | None], needed: Sequence[str]) -> Study:
+def open_files(
+    paths: Sequence[str | Path],
+    *,
+    picked: Mapping[str, str | None],
+    needed: Sequence[str],
+    several: str | None = None,
+) -> Study:
     """Return the study of one file, or of several that belong together: halves of a log, or further answers.
 
     Parameters
@@ -58,6 +65,9 @@ def open_files(paths: Sequence[str | Path], *, picked: Mapping[str, str | None],
         Roles that were named, as `hybrid.data.guess.guess` takes them.
     needed
         Roles that must not be in doubt.
+    several
+        What is told apart where rows have several labels: "first", "combinations", or the name of the label whose
+        question of yes or no is asked; None: the label column as it stands.
 
     Raises
     ------
@@ -65,10 +75,29 @@ def open_files(paths: Sequence[str | Path], *, picked: Mapping[str, str | None],
         If one cannot be used, or they do not belong together; where a page would ask, it says what to name.
     """
     name, found, others = open_halves(paths)
-    study = studied(name, found, guessed(found, picked=picked).settled(*needed))
+    guess = guessed(found, picked=picked)
+    if guess.several is not None and guess.several.kind == "indicators" and several is None and "label" in needed:
+        columns = listed(guess.several.columns)
+        raise DatasetError(
+            f"{columns} say yes or no: these may be several labels a row. Say what is to be told apart with --several "
+            f"first, --several combinations or --several {guess.several.names[0]!r}; or name one column with --label."
+        )
+    study = _one_label(name, found, guess, several, needed) if several else studied(name, found, guess.settled(*needed))
     for path in others:
         study = study.join(path)
     return study
+
+
+def _one_label(name: str, found: Read, guess: Guess, several: str, needed: Sequence[str]) -> Study:
+    """Return the study of a file whose rows have several labels, made one."""
+    labels, columns = guess.several, replace(guess, asks=tuple(a for a in guess.asks if a.about != "label"))
+    if labels is None:
+        raise DatasetError(f"--several: {guess.columns.label!r} holds one label a row.")
+    settled = columns.settled(*needed)
+    how = several if several in (FIRST, COMBINATIONS) else QUESTION
+    answers = [r.label for r in settled.recorded]
+    one = one_label(found.table, labels, how, name=several, answers=answers)
+    return Study(name, one.table, replace(settled, label=one.label), notes=(*found.notes, *one.notes))
 
 
 def open_halves(paths: Sequence[str | Path]) -> tuple[str, Read, list[str | Path]]:

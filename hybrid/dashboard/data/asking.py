@@ -12,15 +12,7 @@ from hybrid.data.columns import Columns
 from hybrid.data.guess import Ask, guess
 from hybrid.data.notes import listed, plural
 from hybrid.data.recorded import in_doubt
-from hybrid.data.several import (
-    Relabelled,
-    SeveralLabels,
-    answered_question,
-    answers_about,
-    as_combinations,
-    as_question,
-    first_label,
-)
+from hybrid.data.several import COMBINATIONS, FIRST, QUESTION, one_label
 from hybrid.errors import HybridError
 from hybrid.study.questions import MOST
 from hybrid.study.study import Study
@@ -32,9 +24,13 @@ WHAT = {
 }
 ALONE = "Nothing: every row stands for itself"
 SURE = "latency_sure"  # of a study's form: answers' columns whose latencies are seconds, as somebody said
-FIRST, COMBINED = "The first label of each row", "Each combination as a class of its own"
-QUESTION = "Whether a row has one certain label: yes or no"
-EVERY = "All labels, one yes/no question each"
+EVERY = "every"
+OFFERS = {
+    FIRST: "The first label of each row",
+    COMBINATIONS: "Each combination as a class of its own",
+    QUESTION: "Whether a row has one certain label: yes or no",
+    EVERY: "All labels, one yes/no question each",
+}
 
 
 def settle(draft: state.Draft, *, every: bool = False) -> bool:
@@ -73,8 +69,9 @@ def offer_one_label(draft: state.Draft) -> tuple[str, ...]:
         st.markdown(f":material/help: **Some rows have several labels** ({names}). What is to be told apart?")
         how = st.radio(
             "Labels",
-            (FIRST, COMBINED, QUESTION, EVERY),
+            OFFERS,
             index=None,
+            format_func=OFFERS.get,
             key=f"several.{draft.token}",
             label_visibility="collapsed",
         )
@@ -90,7 +87,8 @@ def offer_one_label(draft: state.Draft) -> tuple[str, ...]:
     if every or how in (None, EVERY) or (how == QUESTION and which is None):
         return every
     try:
-        one = _one_label(draft, found.several, how, which)
+        answers = [r.label for r in draft.study.columns.recorded]
+        one = one_label(draft.study.table, found.several, how, name=which, answers=answers)
     except HybridError as error:
         st.error(inert(error), icon=":material/error:")
         return ()
@@ -99,16 +97,6 @@ def offer_one_label(draft: state.Draft) -> tuple[str, ...]:
     state.draft(replace(draft, study=study, guess=None))
     st.rerun()
     return ()
-
-
-def _one_label(draft: state.Draft, several: SeveralLabels, how: str, which: str | None) -> Relabelled:
-    if which is not None:
-        table = draft.study.table
-        about = (answers_about(table, several, r.label) for r in draft.study.columns.recorded)
-        answers = {how.columns[0]: answered_question(table, how, which) for how in about if how is not None}
-        one = as_question(table, several, which)
-        return replace(one, table=one.table.assign(**answers))
-    return (first_label if how == FIRST else as_combinations)(draft.study.table, several)
 
 
 def offer_mending(study: Study) -> None:
