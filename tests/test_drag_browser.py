@@ -26,13 +26,33 @@ def shown(page):
     )
 
 
-def tune(page, url, project, pattern=None):
+def tune(page, url, project):
     open_project(page, url, project, "Tune")
     page.locator(GRIP).wait_for()
-    if pattern is not None:
-        page.get_by_test_id("stButtonGroup").get_by_text(pattern, exact=True).click()
+
+
+@pytest.fixture(scope="module")
+def shared(app, browser, sample_fitted):
+    """The sample's Tune page, opened once, and what it sends to the server; a test takes it by `at_triage`."""
+    name = new_id()
+    again(sample_fitted).save(folder_of(name))
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    sent = count_messages(page)
+    tune(page, app, f"project={name}")
+    yield page, sent
+    context.close()
+
+
+def at_triage(shared):
+    """Return the shared page at a triage with the line in the middle of the chart, and what it sent."""
+    page, sent = shared
+    for button in ("Triage", "Confidence"):
+        page.get_by_test_id("stButtonGroup").get_by_text(button, exact=True).click()
         settle(page)
-        page.locator(GRIP).first.wait_for()
+    chart = page.locator(".st-key-curves .js-plotly-plot").bounding_box()
+    drag(page, chart["x"] + chart["width"] / 2 - page.locator(GRIP).bounding_box()["x"])
+    return page, sent
 
 
 def drag(page, by, *, let_go=True):
@@ -53,9 +73,8 @@ def count_messages(page):
     return sent
 
 
-def test_dragging_the_line_shows_what_python_says_after_it(app, page, project):
-    sent = count_messages(page)
-    tune(page, app, project)
+def test_dragging_the_line_shows_what_python_says_after_it(shared):
+    page, sent = at_triage(shared)
     for axis, by in (("Confidence", -150), ("Stretched near 1", 100), ("Share kept", -150)):
         page.get_by_test_id("stButtonGroup").get_by_text(axis, exact=True).click()
         settle(page)
@@ -76,7 +95,10 @@ def test_dragging_the_line_shows_what_python_says_after_it(app, page, project):
 
 
 def test_the_map_of_a_cascade_is_dragged_likewise(app, page, project):
-    tune(page, app, project, "Cascade")
+    tune(page, app, project)
+    page.get_by_test_id("stButtonGroup").get_by_text("Cascade", exact=True).click()
+    settle(page)
+    page.locator(GRIP).first.wait_for()
     point = page.locator(f"{OVERLAYS} .point").bounding_box()
     x, y = point["x"] + 22, point["y"] + 22
     page.mouse.move(x, y)
@@ -91,8 +113,8 @@ def test_the_map_of_a_cascade_is_dragged_likewise(app, page, project):
     assert page.locator(OVERLAYS).count() == 2
 
 
-def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page, project):
-    tune(page, app, project)
+def test_slider_and_line_go_together_by_mouse_and_keyboard(shared):
+    page, _ = at_triage(shared)
     thumb = page.locator("[data-testid=stSlider] [style*=left]").first.bounding_box()
     before = page.locator(GRIP).bounding_box()["x"]
     x, y = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
@@ -119,8 +141,8 @@ def test_slider_and_line_go_together_by_mouse_and_keyboard(app, page, project):
     assert tile(page, "Sent to") == "0.0%"
 
 
-def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(app, page, project):
-    tune(page, app, project)
+def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(shared):
+    page, _ = at_triage(shared)
     drag(page, -90)
     expected = shown(page)
     go(page, "Compare")
