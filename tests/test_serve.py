@@ -1,6 +1,7 @@
 """Serving: decisions as `hybrid.load` makes them, over HTTP and as an LLM's chat; limits, modes, the log, the stop."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -131,6 +132,58 @@ def test_a_chat_that_classifies_is_answered_in_its_own_form(recording, settings)
 )
 def test_what_is_no_request_to_classify_is_not_taken_for_one(body):
     assert chat.read_question(body, CLASSES, matcher(CLASSES)) is None
+
+
+def test_a_text_stands_between_its_tags_however_much_stands_there():
+    def text_in(last):
+        body = {"messages": [NAMED, {"role": "user", "content": last}]}
+        return chat.read_question(body, CLASSES, matcher(CLASSES)).text
+
+    start = time.process_time()
+    for last in ("<text>" * 100_000, "<text>" + " " * 500_000 + "x", "</text>", "<text></text> x"):
+        assert text_in(last) == last
+    assert time.process_time() - start < 2  # a pattern that goes back and forth takes days
+    assert text_in("So: <text> a <text> b\n</text>\n </text> \n") == "a <text> b\n</text>"
+    assert text_in("<text>  </text>") == ""
+
+
+def test_no_body_costs_more_than_its_own_answer(settings, tmp_path):
+    """Half an emoji, odd types and depths: answered in words, and the log goes on."""
+
+    def schema(**change):
+        wanted = json.loads(json.dumps(SCHEMA))
+        wanted["json_schema"]["schema"]["properties"]["category"] |= change
+        return wanted
+
+    last = {"role": "user", "content": "my card \ud83d"}
+    bodies = {
+        200: [
+            {"messages": [NAMED, last], "stream": True, "stream_options": "x"},
+            {"messages": [last], "response_format": SCHEMA},
+            {"messages": [{"role": "system", "content": NAMED["content"] + ' as JSON {"\ud83d_": "…"}'}, last]},
+        ],
+        400: [
+            {"messages": [last], "response_format": schema(enum=5)},
+            {"messages": [last], "response_format": schema(enum={"billing": 1})},
+            {"messages": [last], "response_format": schema(enum="billing")},
+            {"messages": [NAMED, last], "response_format": ["json_object"]},
+            {"messages": [NAMED, last], "deep": json.loads("[" * 60 + "]" * 60)},
+        ],
+    }
+    log = DecisionLog(tmp_path, texts="full", redact=lambda text: 1 / 0 if "cannot" in text else text)
+    with client_of(dataclasses.replace(settings, log=log)) as client:
+        for status, some in bodies.items():
+            for body in some:
+                said = client.post("/v1/chat/completions", content=json.dumps(body))
+                assert said.status_code == status, said.text
+                assert status == 200 or said.json()["error"]["message"]
+        assert client.post("/classify", json={"text": "cannot be cleaned"}).status_code == 200
+        decision = hybrid.load(settings.bundle, models=settings.models)("hello")
+        broken = log.entry("hello", decision, id="broken", bundle="b", mode="live", reference="none")
+        log.put([broken, log.entry("\udc00 half", decision, id="half", bundle="b", mode="live")])
+    kept = read_log(tmp_path)["text"].to_pylist()
+    assert kept == ["my card \ufffd"] * 3 + [None, "\ufffd half"]
+    assert (log.dropped, log.holds("broken")) == (1, False)
 
 
 def test_a_schema_with_other_classes_or_fields_is_another_request():

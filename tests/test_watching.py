@@ -1,5 +1,6 @@
 """Watching: alarms that hold when looked at daily, corrections that are joined, weighted and judged, two bundles."""
 
+import contextlib
 import datetime
 import json
 import shutil
@@ -7,6 +8,7 @@ import sqlite3
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_bundle import OLD, llm_of, policy_of
@@ -119,6 +121,14 @@ def logged(folder, path, texts, llm, days, *, share=1.0, suffix="", **more):
             out.append((id, text, said[text], drawn))
     log.close()
     return out
+
+
+@pytest.fixture(scope="module")
+def small_log(made, tmp_path_factory):
+    path, _, texts, _, llm = made
+    folder = tmp_path_factory.mktemp("small #1?")  # a path that is no address
+    logged(folder, path, texts, llm, [texts[:5], texts[5:10]])
+    return folder
 
 
 def test_a_log_as_promised_is_steady_and_another_kind_of_texts_is_an_alarm(made, tmp_path, capsys):
@@ -282,6 +292,65 @@ def test_two_bundles_share_the_texts_by_hash_and_are_compared(made, tmp_path):
     assert trial.accuracy.low < trial.accuracy.value < trial.accuracy.high
     with pytest.raises(BundleError, match="same bundle"):
         serve.build(serve.Settings(str(path), models={"llm": llm}, against=str(path)))
+
+
+FOREVER = "CREATE VIEW {} AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {} FROM c"
+COMPUTED = "CREATE TABLE {} (at, id, label, source, text TEXT AS (hex(zeroblob(400000000))))"
+FEEDBACK = "CREATE TABLE feedback (id, label, source, at)"
+
+
+@pytest.mark.parametrize(
+    ("says", "file", "statements"),
+    [
+        ("not fit", CURRENT, ["UPDATE decisions SET trace = '[],[]' WHERE rowid = 3"]),
+        ("not fit", CURRENT, ["UPDATE decisions SET trace = '[{}' || substr(trace, 2)"]),
+        ("not fit", CURRENT, ["UPDATE decisions SET trace = json_array(1, 2, 3)"]),
+        ("not fit", CURRENT, ["UPDATE decisions SET trace = replace(trace, '\"cost\": 0', '\"cost\": -1')"]),
+        ("not fit", CURRENT, ["UPDATE decisions SET features = replace(features, '1', 'é')"]),
+        ("value is missing", CURRENT, ["UPDATE decisions SET id = NULL WHERE rowid = 3"]),
+        ("not in", CURRENT, ["UPDATE decisions SET at = -1"]),
+        ("not in", CURRENT, ["UPDATE decisions SET at = at * 1000"]),
+        ("not in", CURRENT, ["UPDATE decisions SET latency = 9e999 WHERE rowid = 3"]),
+        ("not in", CURRENT, ["UPDATE decisions SET review = 1.5 WHERE rowid = 3"]),
+        ("no such table", CURRENT, ["DROP TABLE decisions", FOREVER.format("decisions", "x AS bundle, x AS at")]),
+        ("generated", CURRENT, ["DROP TABLE decisions", COMPUTED.format("decisions")]),
+        ("damaged", "feedback.sqlite", [FEEDBACK, "INSERT INTO feedback VALUES (NULL, NULL, 'review', 1.0)"]),
+        ("damaged", "feedback.sqlite", [FEEDBACK, "INSERT INTO feedback VALUES (x'ff', 'billing', 'review', 1.0)"]),
+        ("no such table", "feedback.sqlite", [FOREVER.format("feedback", "x AS id, x AS label, x AS source, x AS at")]),
+        ("generated", "feedback.sqlite", [COMPUTED.format("feedback")]),
+    ],
+)
+def test_a_log_that_a_stranger_made_is_refused_in_words(made, small_log, tmp_path, says, file, statements):
+    shutil.copytree(small_log, tmp_path, dirs_exist_ok=True)
+    with contextlib.closing(sqlite3.connect(tmp_path / file)) as opened, opened:
+        for statement in statements:
+            opened.execute(statement)
+    with pytest.raises(HybridError, match=says) as caught:
+        observe(str(tmp_path), [str(made[0])])
+    assert "Copy" in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_log_that_is_small_and_becomes_large_is_refused_of_strangers(small_log, tmp_path, monkeypatch):
+    whole = read_log(small_log).slice(0, 1)
+    whole = pa.concat_tables([whole.set_column(5, "text", pa.array(["a" * 5000]))] * 400)
+    for number in range(2):
+        pq.write_table(whole, tmp_path / f"decisions-{number}.parquet")
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 50_000
+    assert len(read_log(tmp_path, foreign=True)) == 1  # the rows are one decision
+    monkeypatch.setenv("HYBRID_MAX_UNPACKED_MB", "4")
+    with pytest.raises(HybridError, match=r"limit is 4: .*HYBRID_MAX_UNPACKED_MB"):
+        read_log(tmp_path, foreign=True)
+    monkeypatch.setenv("HYBRID_MAX_UNPACKED_MB", "8")
+    monkeypatch.setenv("HYBRID_MAX_ROWS", "700")
+    with pytest.raises(HybridError, match="800 rows, the limit is 700"):
+        read_log(tmp_path, foreign=True)
+    assert len(read_log(tmp_path)) == 1
+    monkeypatch.delenv("HYBRID_MAX_ROWS")
+    (tmp_path / "decisions-3.parquet").write_bytes(b"PAR1 no")
+    for foreign in (False, True):
+        with pytest.raises(HybridError, match="cannot be read"):
+            read_log(tmp_path, foreign=foreign)
 
 
 def test_a_log_of_before_is_read_and_written_on(made, tmp_path):

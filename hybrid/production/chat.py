@@ -13,7 +13,7 @@ from hybrid.data.labels import Matcher
 from hybrid.production.runtime import Decision
 from hybrid.routing.table import NONE_LABEL, UNKNOWN
 
-_TAGGED = re.compile(r"<text>\s*(.*?)\s*</text>\s*\Z", re.DOTALL)  # as this product's own prompt wraps a text
+_OPENED, _CLOSED = "<text>", "</text>"  # as this product's own prompt wraps a text
 _KEY = re.compile(r'\{\s*\\?"(\w+)\\?"\s*:')  # of the JSON that a prompt shows
 
 
@@ -73,11 +73,14 @@ def read_question(
     asked = _schema(body.get("response_format"), matcher)
     if asked is False:
         return None
-    found = inside.search(last) if inside is not None else _TAGGED.search(last)
-    if inside is not None and found is None:
-        return None
-    text = found.group(1) if found else last
-    instructions = f"{before}\n{last[: found.start(1)] if found else ''}"
+    at = _within_tags(last)
+    if inside is not None:
+        found = inside.search(last)
+        at = None if found is None else found.span(1)
+        if at is None:
+            return None
+    text = last if at is None else last[slice(*at)]
+    instructions = f"{before}\n{'' if at is None else last[: at[0]]}"
     if isinstance(asked, _Asked):
         names = dict(asked.spelling)
         # a schema may offer a part of the classes for each text: what it does not offer it cannot be told
@@ -88,6 +91,17 @@ def read_question(
     shown = _KEY.findall(instructions)
     key = (shown[-1] if shown else "label") if wants_json else None
     return Question(text, key, {c: c for c in classes}, {})
+
+
+def _within_tags(last: str) -> tuple[int, int] | None:
+    """Return where the text lies in a message that ends with it between tags; a pattern would go back and forth."""
+    whole, start = last.rstrip(), last.find(_OPENED) + len(_OPENED)
+    end = len(whole) - len(_CLOSED)
+    if start < len(_OPENED) or end < start or not whole.endswith(_CLOSED):
+        return None
+    inner = whole[start:end]
+    start += len(inner) - len(inner.lstrip())
+    return start, start + len(inner.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,8 @@ def _schema(wanted: Any, matcher: Matcher) -> _Asked | bool:
     if len(labels) != 1:
         return False
     key, names = next(iter(labels.items()))
+    if not isinstance(names, list):
+        return False
     codes = [matcher(name) if isinstance(name, str) else UNKNOWN for name in names]
     if UNKNOWN in codes or len(set(codes)) < len(codes):
         return False

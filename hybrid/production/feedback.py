@@ -35,6 +35,28 @@ def new_id() -> str:
     return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
 
+@contextmanager
+def reading(path: Path, table: str) -> Iterator[sqlite3.Connection]:
+    """Open a SQLite file that anybody may have made, for reading: its table holds rows, and computes none.
+
+    A view, or a column that is generated, would let whoever made the file decide how long a look takes.
+
+    Raises
+    ------
+    sqlite3.Error
+        If it is none, or has no such table.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as file:
+        file.execute("PRAGMA trusted_schema = OFF")
+        what = "SELECT count(*) FROM sqlite_master WHERE name = ? AND type = 'table' AND rootpage > 0"
+        if file.execute(what, (table,)).fetchone() != (1,):
+            raise sqlite3.DatabaseError(f"no such table: {table}")
+        made = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden"
+        if file.execute(made, (table,)).fetchone() != (0,):
+            raise sqlite3.DatabaseError(f"columns of {table} are generated")
+        yield file
+
+
 class Feedback:
     """The corrections in a log's folder; the server, the command line and the page may write to it at once.
 
@@ -64,10 +86,13 @@ class Feedback:
         if not self._path.exists():
             return []
         try:
-            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=10.0)) as file:
+            with reading(self._path, "feedback") as file:
                 rows = file.execute("SELECT id, label, source, at FROM feedback ORDER BY at").fetchall()
         except sqlite3.Error as error:
-            raise HybridError(f"{str(self._path)!r} cannot be read: {error}.") from error
+            raise HybridError(f"{str(self._path)!r} cannot be read: {error}. Copy it again.") from error
+        for row in rows:
+            if not all(isinstance(value, kind) for value, kind in zip(row, (str, str, str, float), strict=True)):
+                raise HybridError(f"{str(self._path)!r} is damaged: a correction is {row!r:.200}. Copy it again.")
         return [Correction(*row) for row in rows]
 
     @contextmanager

@@ -11,17 +11,21 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hybrid.data.foreign import encodable, shown
+from hybrid.data.limits import ROWS, UNPACKED
 from hybrid.errors import HybridError
+from hybrid.production.feedback import reading
 from hybrid.production.reference import Reference
 from hybrid.production.runtime import Decision
+from hybrid.routing.table import CHUNK
 
 Texts = Literal["hash", "full"]
 """What of a text is kept: a hash with a secret salt, which only tells equal texts from others, or the text too."""
@@ -186,7 +190,7 @@ class DecisionLog:
         said: str | None = None
         if self._full:
             try:
-                said = one.text if self._redact is None else self._redact(one.text)
+                said = encodable(one.text if self._redact is None else self._redact(one.text))
             except Exception:  # a function of anyone's: what it could not clean is not kept
                 log.exception("a text was not kept, as the redaction failed")
         d = one.decision
@@ -203,7 +207,7 @@ class DecisionLog:
             d.cost,
             d.latency,
             d.fallback,
-            json.dumps([asdict(step) for step in d.trace], ensure_ascii=False),
+            encodable(json.dumps([asdict(step) for step in d.trace], ensure_ascii=False)),
             one.llm,
             one.review,
             one.reference.digits([one.text])[0] if one.reference is not None and one.reference.texts else None,
@@ -214,7 +218,7 @@ class DecisionLog:
         return id in self._waiting or self._is_written(id)
 
     def _is_written(self, id: str) -> bool:
-        with closing(sqlite3.connect(f"file:{self.folder / CURRENT}?mode=ro", uri=True)) as file:
+        with reading(self.folder / CURRENT, "decisions") as file:
             if file.execute("SELECT 1 FROM decisions WHERE id = ?", (id,)).fetchone():
                 return True
         only = [("id", "=", id)]  # ids rise with time, so most files are passed over by their bounds
@@ -255,7 +259,7 @@ class DecisionLog:
             while len(batch) < AT_ONCE and batch[-1] is not None and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             going = batch[-1] is not None
-            rows = [astuple(self._kept(e)) for e in batch if e is not None]
+            rows = list(filter(None, map(self._row, batch)))
             tries = 0
             while not self._write(rows):  # a full disk: said by the server, and tried again while the queue has room
                 tries += 1
@@ -263,8 +267,17 @@ class DecisionLog:
                     self.dropped += len(rows)
                     break
                 time.sleep(RETRY)
-            self._waiting.difference_update(row[1] for row in rows)
+            self._waiting.difference_update(e.id for e in batch if e is not None)
         self._file.close()
+
+    def _row(self, one: Pending | None) -> tuple[object, ...] | None:
+        """Return a decision as it is written; one that cannot be is dropped and counted, and costs no other."""
+        try:
+            return None if one is None else astuple(self._kept(one))
+        except Exception:
+            log.exception("a decision could not be kept")
+            self.dropped += 1
+            return None
 
     def _write(self, rows: list[tuple[object, ...]]) -> bool:
         try:
@@ -296,31 +309,66 @@ class DecisionLog:
         self._in_file = 0
 
 
-def read_log(folder: str | Path) -> pa.Table:
+def read_log(folder: str | Path, *, foreign: bool = False) -> pa.Table:
     """Return every decision in a folder, from old to new; each once, even after a kill between two steps of a rotation.
+
+    Parameters
+    ----------
+    foreign
+        Whether a stranger sent the files, so that the limits on uploads hold.
 
     Raises
     ------
     HybridError
-        If there is no log.
+        If there is no log, it cannot be read, or is beyond a limit.
     """
     folder = Path(folder)
     current = []
     # first what is not rotated yet: a rotation meanwhile shows rows twice, which are then dropped, and loses none
     if (folder / CURRENT).exists():
         try:
-            with closing(sqlite3.connect(f"file:{folder / CURRENT}?mode=ro", uri=True)) as file:
+            with reading(folder / CURRENT, "decisions") as file:
                 current = [_table(file)]
         except (sqlite3.Error, pa.ArrowException, TypeError) as error:
-            raise HybridError(f"The log in {str(folder)!r} cannot be read: {error}.") from error
+            raise _unreadable(folder, error) from error
+    if foreign:
+        _check_size(_rotated(folder))
     try:
         tables = [*(_as_now(pq.read_table(p)) for p in _rotated(folder)), *current]
-    except (OSError, pa.ArrowException) as error:
-        raise HybridError(f"The log in {str(folder)!r} cannot be read: {error}.") from error
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise _unreadable(folder, error) from error
     if not tables:
         raise HybridError(f"There is no log in {str(folder)!r}: name the folder that was given as --log.")
     whole = pa.concat_tables(tables)
     return whole.filter(pa.array(list(_new(whole["id"].to_pylist())), pa.bool_()))
+
+
+def _unreadable(folder: Path, error: Exception) -> HybridError:
+    why = shown(str(error))
+    return HybridError(f"The log in {str(folder)!r} cannot be read: {why}. Copy the files of hybrid serve --log again.")
+
+
+def _check_size(paths: Sequence[Path]) -> None:
+    """Refuse Parquet files that become more than an upload may, however small they are; values that repeat count."""
+    rows = size = 0
+    try:
+        for path in paths:
+            about = pq.read_metadata(path)
+            rows += about.num_rows
+            ROWS.check("The log", rows)
+            UNPACKED.check("The log", sum(about.row_group(g).total_byte_size for g in range(about.num_row_groups)))
+            schema = about.schema.to_arrow_schema()
+            texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+            with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as opened:
+                for batch in opened.iter_batches(CHUNK, columns=texts):
+                    for column in batch.columns:
+                        size += column.nbytes
+                        if pa.types.is_dictionary(column.type):
+                            lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+                            size += pc.sum(lengths).as_py() or 0
+                    UNPACKED.check("The log", size)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(paths[0].parent, error) from error
 
 
 def _rotated(folder: Path) -> list[Path]:

@@ -449,9 +449,10 @@ class Runtime:
             notes.failures.update(((int(ask.rows[k]), ask.tier), reason) for k, reason in why.items())
             if why:
                 first = min(why)
+                # what an error says may hold the text, which belongs into no log: `Step.failure` has it
                 log.warning(
                     "%s gave no answer to %d of %d texts; to text %d of the batch: %s",
-                    name, len(why), len(asked), int(ask.rows[first]) + 1, why[first],
+                    name, len(why), len(asked), int(ask.rows[first]) + 1, _FOREIGN.sub(r"\1", why[first]),
                 )  # fmt: skip
         notes.likely.update(
             ((int(i), ask.tier), likely[t]) for i, t in zip(ask.rows, asked, strict=True) if t in likely
@@ -633,6 +634,7 @@ def _checked(texts: Sequence[str]) -> Sequence[str]:
 
 
 _HALVES = re.compile("[\ud800-\udfff]")
+_FOREIGN = re.compile(r"^(?!TierError:)(\w+): .*", re.DOTALL)  # an error of anyone's, and its words
 
 
 def _encodable(text: str) -> str:

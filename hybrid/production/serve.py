@@ -505,11 +505,11 @@ def build(settings: Settings) -> FastAPI:
     async def completions(request: Request) -> Response:
         raw = await request.body()
         try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
+            body = foreign.parse(raw)
+        except ValueError:
             body = None
         if not isinstance(body, dict):
-            return _problem(400, "The body is no JSON object.")
+            return _problem(400, f"The body is no JSON object, or one of more than {foreign.DEEPEST} levels.")
         served = service.served
         question = chat.read_question(
             body, served.runtime.classes, matcher(served.runtime.classes), inside=settings.inside
@@ -531,7 +531,8 @@ def build(settings: Settings) -> FastAPI:
         )
         if not body.get("stream"):
             return JSONResponse(whole)
-        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options")
+        with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         return StreamingResponse(iter(chat.chunks(whole, with_usage=with_usage)), media_type="text/event-stream")
 
     @app.post("/feedback")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hybrid.data.foreign import shown
 from hybrid.errors import HybridError
 from hybrid.metrics.drift import ALARM, FAR, POINTS, STEADY, WATCH
 from hybrid.metrics.intervals import Interval, wilson
@@ -20,6 +21,8 @@ from hybrid.routing.table import CHUNK, NONE, NONE_LABEL, UNKNOWN, Bools, Floats
 
 YEARLY = 0.05  # chance of a false alarm in a year of daily looks, all streams together
 STREAMS = ("escalation", "confidence", "classes", "texts")
+MOST = 1e9  # USD, and seconds, of one decision
+LATEST = 253_402_300_799.0  # seconds since 1970: the last that is a date
 HINT = 10.0  # evidence from which on a stream is watched
 
 
@@ -215,7 +218,10 @@ def decisions_of(log: pa.Table, bundle: Bundle, digest: str) -> Decisions:
     try:
         return _read(rows, bundle)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise HybridError(f"The log's decisions of {digest} do not fit the bundle ({error!r}).") from error
+        why = shown(repr(error))
+        raise HybridError(
+            f"The log's decisions of {digest} do not fit the bundle ({why}). Copy the log again."
+        ) from error
 
 
 def _read(rows: pa.Table, bundle: Bundle) -> Decisions:
@@ -223,19 +229,21 @@ def _read(rows: pa.Table, bundle: Bundle) -> Decisions:
     code = {NONE_LABEL: NONE} | {name: i for i, name in enumerate(classes)}
     tiers = {name: j for j, name in enumerate(names)}
     said = Predictions.unasked(bundle.policy.tiers, classes, len(rows))
-    at = _floats(rows["at"])
-    if not np.isfinite(at).all():
-        raise ValueError("a time is missing")
+    at = _floats(rows["at"], most=LATEST)
+    if np.isnan(at).any() or any(rows[name].null_count for name in ("id", "mode", "tier", "trace")):
+        raise ValueError("a value is missing")
     first = 0
     for batch in rows.select(["trace"]).to_batches(max_chunksize=CHUNK):
-        traces = json.loads(f"[{','.join(batch['trace'].to_pylist())}]")
+        traces = [json.loads(trace) for trace in batch["trace"].to_pylist()]
+        if any(len(trace) > len(names) for trace in traces):
+            raise ValueError("more tiers than there are")
         cells = [(first + k, step) for k, trace in enumerate(traces) for step in trace]
         first += len(traces)
         row = np.array([k for k, _ in cells], dtype=np.intp)
         column = np.array([tiers[step["tier"]] for _, step in cells], dtype=np.intp)
         said.label[row, column] = [code.get(step["label"], UNKNOWN) for _, step in cells]
-        for name in ("confidence", "cost", "latency"):
-            getattr(said, name)[row, column] = [step[name] for _, step in cells]
+        for name, most in (("confidence", 1.0), ("cost", MOST), ("latency", MOST)):
+            getattr(said, name)[row, column] = _within(np.array([step[name] for _, step in cells], dtype=float), most)
     days, day = np.unique((at // 86_400).astype(np.int64), return_inverse=True)
     epoch = datetime.date(1970, 1, 1)
     wanted = len(bundle.reference.texts) if bundle.reference is not None else 0
@@ -262,14 +270,20 @@ def _read(rows: pa.Table, bundle: Bundle) -> Decisions:
         _floats(rows["latency"]),
         np.array(rows["fallback"].to_pylist(), dtype=bool),
         said,
-        np.nan_to_num(_floats(rows["review"])),
+        np.nan_to_num(_floats(rows["review"], most=1.0)),
         digits,
     )
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
-    """Return numbers; nan where there is none."""
-    return np.array(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+def _floats(column: pa.ChunkedArray, *, most: float = MOST) -> Floats:
+    """Return numbers from 0 on; nan where there is none."""
+    return _within(np.array(column.cast(pa.float64()).to_numpy(), dtype=np.float64), most)
+
+
+def _within(values: Floats, most: float) -> Floats:
+    if (values < 0).any() or (values > most).any():
+        raise ValueError(f"a number is not in [0, {most:g}]")
+    return values
 
 
 def watch(decisions: Decisions, bundle: Bundle, *, title: str, alpha: float = YEARLY) -> Watch:

@@ -126,7 +126,7 @@ class Observed:
         }
 
 
-def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY) -> Observed:
+def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY, foreign: bool = False) -> Observed:
     """Read a log and say all that there is to say of its bundles.
 
     Parameters
@@ -137,6 +137,8 @@ def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY) 
         Paths: one, or two that are compared; may be left out with a server.
     alpha
         See `hybrid.production.watching.watch`.
+    foreign
+        Whether a stranger sent the log, see `hybrid.production.log.read_log`.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY) 
         raise HybridError("Name the bundle that decided: --bundle policy.zip.")
     if len(bundles) > 2:
         raise HybridError("One bundle is watched, or two are compared; name no more than that.")
-    log, corrections = read_log(folder), Feedback(folder).read()
+    log, corrections = read_log(folder, foreign=foreign), Feedback(folder).read()
     found = []
     for path in bundles:
         bundle, digest = load_bundle(path), digest_of(path)

@@ -100,7 +100,7 @@ def _uploaded() -> Look | None:
                 path = Path(folder) / f"{'AB'[number]}.zip"
                 path.write_bytes(file.getvalue())
                 bundles.append(str(path))
-            return observe(folder, bundles, alpha=alarm)
+            return observe(folder, bundles, alpha=alarm, foreign=True)
 
     return look
 
