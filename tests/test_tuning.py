@@ -518,6 +518,22 @@ def test_a_search_that_is_broken_off_says_so_and_returns_the_best_so_far():
     assert seen[-1].best is not None
 
 
+def test_what_was_found_before_is_not_lost_for_lack_of_time_and_changes_nothing_with_time_enough():
+    predictions, truth = small(1, n_tiers=4, n=60)
+    goal = Goal("cheapest", floor=0.7)
+    whole = recommend(predictions, truth, goal)
+    known = [c.policy for c in whole.candidates]
+    again = recommend(predictions, truth, goal, known=known)
+    assert again.policy == whole.policy
+    points = [[(p.cost_per_1000, p.accuracy) for p in found.front] for found in (again, whole)]
+    np.testing.assert_allclose(*points)
+    assert again.effort.ways == again.effort.tried + again.effort.dropped == whole.effort.ways
+    none, short = (recommend(predictions, truth, goal, known=k, cancel=lambda: True) for k in ((), known))
+    assert not none.feasible
+    assert short.policy == whole.policy
+    assert short.effort.tried + short.effort.left == short.effort.ways == whole.effort.ways
+
+
 def test_ways_are_measured_on_the_rows_of_their_own_tiers():
     tune = made(600)
     third = replace(TIERS[1], name="other", price=0.001)

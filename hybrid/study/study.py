@@ -254,6 +254,7 @@ class Study:
         other = Study(self.name, self.table, self.columns, notes=self.joined)
         other.embedder, other.edits, other.key_words = self.embedder, self.edits, self.key_words
         other._terms, other._policy = self._terms, self._policy  # what the policy sets aside stays set aside
+        other.suggested, other.pins = self.suggested, list(self.pins)  # a search tries first what was found before
         other._answers = self.answers.under(self._terms)
         return other
 
@@ -761,6 +762,7 @@ class Study:
             test=test,
             groups=tune.groups,
             ways=None if policies is None else [way for p in policies for way in one_way(p)],
+            known=self._known(scope) if policies is None else (),
             order=self._terms.order or None,
             scope=scope,
             progress=progress,
@@ -772,6 +774,14 @@ class Study:
         found = replace(found, tune=on_tune.summary(found.policy), test=measured)
         self.suggested = promises.Suggested(self._terms, found)
         return found
+
+    def _known(self, scope: Scope | None) -> list[Policy]:
+        """Return the policies at hand, pinned and suggested before, behind this scope."""
+        before = [] if self.suggested is None else [c.policy for c in self.suggested.found.candidates]
+        bound = (self.bind(p) for p in [*filter(None, [self.policy]), *before, *(p.policy for p in self.pins)])
+        found = [p.bare for p in bound if p is not None]
+        tier = self.scope_tier
+        return found if scope is None or tier is None else [p.within(tier, scope) for p in found]
 
     def usual_goal(self) -> Goal:
         """Return the goal without a wish: as accurate as the strongest LLM on tune, for less; else as the best tier.

@@ -9,6 +9,7 @@ of the size before when a tier is taken away; and the answer says that it is not
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import merge
@@ -17,7 +18,7 @@ from itertools import product
 import numpy as np
 
 from hybrid.metrics.tally import bit_code
-from hybrid.routing.engine import Policy, answering, parameters
+from hybrid.routing.engine import Policy, answering, defaults, parameters
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import Bools, Floats, Labels, Predictions, Rows, Tier
 from hybrid.tuning.fronts import Front
@@ -175,6 +176,7 @@ class Explorer:
     ways: int = 0
     dropped: int = 0
     left: int = 0
+    _known: dict[_Way, Try] = field(default_factory=dict)
     _sets: dict[bytes, RowSet] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
 
@@ -193,8 +195,15 @@ class Explorer:
         """Whether to stop: this share of the time is over, or somebody wants it."""
         return self.elapsed > share * self.seconds or (self.cancel is not None and self.cancel())
 
-    def run(self, ways: Iterable[Policy]) -> None:
-        """Try the ways, then settle the most promising."""
+    def run(self, ways: Iterable[Policy], *, known: Iterable[Policy] = ()) -> None:
+        """Try the ways, then settle the most promising.
+
+        Parameters
+        ----------
+        known
+            What was found before: tried first, so that no lack of time loses it.
+        """
+        self._know(known)
         by_size: dict[tuple[str, int], list[Policy]] = {}
         size = 0
         for way in ways:
@@ -204,7 +213,21 @@ class Explorer:
                 by_size, size = {}, size_of(way)
             by_size.setdefault((name_of(way), size), []).append(way)
         self._try_all(by_size)
+        for t in self._known.values():  # there was no time to come to them
+            self.tries.append(t)
+            if self.left:
+                self.left -= 1
+            else:  # its pattern does not declare it
+                self.ways += 1
         self._settle()
+
+    def _know(self, known: Iterable[Policy]) -> None:
+        """Try what was found before; each then waits for its turn, so that with time enough nothing depends on it."""
+        for policy in known:
+            way, on = way_of(policy), self.rows_of(policy)
+            if len(on) and _key_of(way) not in self._known and not (self._known and self.over(SKETCH)):
+                self._search(way, name_of(way), on, sample=on.sampled)
+                self._known[_key_of(way)] = self.tries.pop()
 
     def rows_of(self, policy: Policy) -> RowSet:
         """Return the rows that all tiers of a policy answered."""
@@ -228,6 +251,13 @@ class Explorer:
             for t in sorted(self.tries, key=_key):
                 best.setdefault(frozenset(answering(t.policy.tiers)), t.key)
             chosen.sort(key=lambda way: _promise(way[1], best))
+            nth: Counter[str] = Counter()
+
+            def can_wait(way: tuple[str, Policy]) -> bool:
+                nth[way[0]] += 1
+                return nth[way[0]] > BEAM
+
+            chosen.sort(key=can_wait)  # no pattern goes without
         for name, way in chosen:
             if self.tries and self.over(SKETCH):
                 self.left += 1
@@ -248,6 +278,10 @@ class Explorer:
 
     def _sketch(self, way: Policy, name: str) -> None:
         """Try a way on its rows, or on a sample of them."""
+        known = self._known.pop(_key_of(way), None) if self._known else None
+        if known is not None:
+            self.tries.append(known)
+            return
         on = self.rows_of(way)
         if not len(on):
             self.dropped += 1
@@ -361,6 +395,23 @@ def _key(t: Try) -> tuple[float, float, float]:
 def name_of(policy: Policy) -> str:
     """Return a pattern's name in the registry."""
     return next(name for name, kind in PATTERNS.items() if kind is type(policy.pattern))
+
+
+_Way = tuple[str, tuple[str, ...], tuple[object, ...]]
+
+
+def way_of(policy: Policy) -> Policy:
+    """Return a policy with its thresholds at the defaults, as its pattern declares the way."""
+    values = parameters(policy.pattern)
+    kept = {p.name: values[p.name] for p in policy.pattern.params() if p.choices or (p.threshold and p.optional)}
+    return replace(policy, pattern=defaults(type(policy.pattern), policy.own, **kept))
+
+
+def _key_of(way: Policy) -> _Way:
+    """Return what is the same of a way whatever its thresholds are: pattern, tiers, and what else is chosen."""
+    values = parameters(way.pattern)
+    fixed = (values[p.name] if p.choices else values[p.name] is None for p in way.pattern.params() if not p.per_class)
+    return name_of(way), way.names, tuple(fixed)
 
 
 def size_of(policy: Policy) -> int:

@@ -261,6 +261,7 @@ def recommend(
     test: Labelled | None = None,
     groups: Rows | None = None,
     ways: Iterable[Policy] | None = None,
+    known: Iterable[Policy] = (),
     order: Sequence[str] | None = None,
     scope: Scope | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -285,6 +286,9 @@ def recommend(
     ways
         Policies whose thresholds are to be set, those of few tiers first; None: those that every pattern declares. See
         `every_way` and `one_way`.
+    known
+        Policies that were found before, with what is set aside: their ways are tried first, so that a search that ends
+        early loses none of them.
     order
         Names of the tiers from cheap to dear; None: by what they cost on these rows.
     scope
@@ -330,7 +334,8 @@ def recommend(
         chosen_from = (way.within(scorer, scope) for way in chosen_from)
     say = None if progress is None else (lambda e: progress(_progress(e)))
     explorer = Explorer(table, truth, goal, seconds, say, cancel, seed)
-    explorer.run(w for w in chosen_from if named.issuperset(w.names))
+    here = (p for p in known if named.issuperset(p.names) and p.scope == scope)
+    explorer.run((w for w in chosen_from if named.issuperset(w.names)), known=here)
     if not explorer.tries:
         raise TierError(
             "There is nothing to choose from: no tune row has an answer from every tier of a policy. Pick other tiers."

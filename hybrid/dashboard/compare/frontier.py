@@ -70,8 +70,8 @@ def found_for(study: Study, goal: Goal) -> Recommendation | None:
     known = promises.suggestion(study, goal)  # as by the card on the Data page
     if known is not None and known.effort is not None and not known.effort.left:
         return known
-    session, key = st.session_state, (study.token, goal)
-    kept: dict[tuple[str, Goal], Recommendation] = session.setdefault("compare_found", {})
+    session, key = st.session_state, (study.token, goal, None if known is None else known.policy)
+    kept: dict[tuple[str, Goal, Policy | None], Recommendation] = session.setdefault("compare_found", {})
     if key in kept:
         return kept[key]
     if session.pop("compare_searching", False) and session.get("compare_sought") == key:
