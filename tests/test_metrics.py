@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from conftest import cases, table, tiers_of
 from hypothesis import given
+from scipy.special import ndtri, stdtrit
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
+from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import wilson
 from hybrid.metrics.summary import (
     baselines,
@@ -134,6 +136,24 @@ def test_a_mean_of_skewed_prices_reaches_further_up_than_down():
     assert np.mean([i.low <= np.exp(0.5) <= i.high for i in held]) >= 0.925
 
 
+def test_the_mean_of_rows_that_are_more_skewed_is_never_more_sure():
+    t, rest = stdtrit(49, 0.975), np.linspace(0, 1, 49)
+    reach = []
+    for dear in (1.0, 2.0, 4.0, 1000.0):
+        x = np.append(rest, dear)
+        i = mean_interval(x)
+        reach.append((i.high - i.value) / (x.std(ddof=1) / np.sqrt(50)))
+    assert reach == sorted(reach)
+    # Hall's transformation where it turns, at a skewness of sqrt(n) / t
+    assert reach[-1] == pytest.approx(3 * t * (1 + np.cbrt(1 / (6 * t**2))))
+
+
+def test_the_mean_of_the_most_skewed_prices_holds():
+    rng = np.random.default_rng(1)
+    held = [mean_interval(x) for x in rng.lognormal(0, 1.5, (600, 50))]
+    assert np.mean([i.low <= np.exp(1.125) <= i.high for i in held]) >= 0.945  # of what Student's t holds .82
+
+
 def test_calibration_error_of_a_worked_example():
     confidence = np.array([0.9, 0.9, 0.6, 0.6])
     right = np.array([True, False, True, True])
@@ -154,8 +174,8 @@ def test_rows_that_only_repeat_their_group_count_as_their_groups():
     right = np.repeat(np.arange(100) < 80, 10)
     found, one_each = share(right, TEN), share(right[::10])
     assert found.value == 0.8
-    # Student's t with 99 degrees of freedom, for the normal
-    assert found.half_width == pytest.approx(one_each.half_width * 1.984 / 1.960, rel=0.01)
+    # Student's t with four fifths of 99 degrees of freedom, for the normal
+    assert found.half_width == pytest.approx(one_each.half_width * 1.990 / 1.960, rel=0.01)
     assert share(right[::10], np.arange(100)) == one_each  # every row a group of its own
     assert share(np.ones(1000, dtype=bool), TEN).low == pytest.approx(wilson(100, 100)[0], rel=0.01)
 
@@ -193,14 +213,34 @@ def test_the_interval_of_a_share_holds_for_dependent_rows(icc):
     assert plain / 400 < 0.93 or not icc
 
 
-def test_the_interval_of_a_share_holds_nearly_as_often_where_few_groups_are_large():
+def test_the_interval_of_a_share_holds_as_often_where_few_groups_are_large():
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(1200):
         groups = np.repeat(np.arange(50), rng.geometric(1 / 20, 50))
         i = share((rng.random(50) < 0.9)[groups], groups)
         held += i.low <= 0.9 <= i.high
-    assert held / 1200 >= 0.93  # .91 with Kish's degrees of freedom, and the variance as of equal groups
+    assert held / 1200 >= 0.945  # .93 by the sums of the groups seen alone
+
+
+def test_the_worth_of_groups_of_unequal_size_by_hand():
+    # four groups of 2, all right or all wrong, and one of 6, half right
+    flags, size = np.repeat([True, False, True, False], [2, 2, 2, 5]), np.array([2, 2, 2, 2, 6])
+    flags, groups = np.r_[flags, [True] * 3], Groups.of(np.repeat(np.arange(5), size))
+    typical = 52 / 14
+    # the large group stands on the mean, so the sums show little: 4 squares of 1, less what the mean took
+    by_sums = 4 / (1 - 2 * 248 / (14 * 52) + 52 / 14**2)
+    # analysis of variance: mean squares 2/4 between and 1.5/9 within, (14 - 52/14)/4 rows a group: correlation .4375
+    alike = (1 / 2 - 1 / 6) / (1 / 2 + (18 / 7 - 1) / 6)
+    by_correlation = 3.5 * (1 + alike * (typical - 1))
+    assert alike == pytest.approx(0.4375)
+    assert by_correlation > by_sums
+    student = stdtrit(0.8 * (14 / typical - 1), 0.975) / ndtri(0.975)
+    effect = (by_correlation + 2 * typical) / (3.5 + 2)
+    assert groups.effect_on(flags) == pytest.approx(effect * student**2)
+    # the two rows that are imagined to differ do so as much as those seen
+    effect = (by_correlation + 2 * typical / 4) / (3.5 + 2 / 4)
+    assert groups.worth(flags - 0.5) == pytest.approx(14 / (effect * student**2))
 
 
 def test_a_test_result_contradicts_a_floor_as_seldom_as_it_says_and_finds_what_is_missed():

@@ -5,6 +5,7 @@ import pytest
 from conftest import CLASSES, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
@@ -201,6 +202,34 @@ def test_macro_f1_has_an_interval_where_all_is_right_and_none_where_a_class_has_
     few = macro_f1_interval(np.arange(20) % 5, np.arange(20) % 6)
     assert few.value > 0
     assert np.isnan(few.low)
+
+
+def test_macro_f1_of_four_rows_a_class_by_hand():
+    # two of the four rows of one class are called the other: F1 2/3 and 4/5
+    truth, label = np.repeat([0, 1], 8), np.repeat([0, 1], [4, 12])
+    f1, counts = np.array([2 * 4 / 12, 2 * 8 / 20]), np.array([12, 20])
+    found = macro_f1_interval(label, truth)
+    assert found.value == pytest.approx(f1.mean())
+    # what a row adds: right ones 2 (1 - F1) / counts, wrong ones the loss in either class; a degree of freedom a class
+    right, wrong = 2 * (1 - f1) / counts, -(f1 / counts).sum()
+    squares = 4 * right[0] ** 2 + 8 * right[1] ** 2 + 4 * wrong**2
+    normal = stdtrit(14, 0.975) * np.sqrt(squares * 16 / 14) / 2
+    drawn = (f1 * counts + 24 / 32) / (counts + 1)  # by one row towards the F1 of all
+    bias = (drawn * (1 - drawn) / counts).sum() / 2
+    assert found.low == pytest.approx(found.value - normal + bias)
+    assert found.high == pytest.approx(min(found.value + normal + bias, 1))
+
+
+def test_macro_f1_of_fifty_rows_in_ten_classes_holds():
+    rng = np.random.default_rng(3)
+    shares = np.array([0.3, 0.2, 0.15, 0.1, 0.08, 0.07, 0.05, 0.03, 0.01, 0.01])
+    joint = np.outer(shares * np.linspace(0.05, 0.4, 10), shares) + np.diag(shares * np.linspace(0.95, 0.6, 10))
+    true = np.mean(2 * np.diag(joint) / (joint.sum(0) + joint.sum(1)))
+    held = 0
+    for cells in rng.choice(100, (1000, 50), p=joint.ravel()):
+        i = macro_f1_interval(cells % 10, cells // 10)
+        held += i.low <= true <= i.high
+    assert held / 1000 >= 0.955  # .93 where a class that came once, and wrong, counts as hopeless
 
 
 def test_mcnemar_of_a_published_table():

@@ -170,8 +170,8 @@ def _worth(flipped: Sum, hits: Floats, order: Order, groups: Groups) -> Floats:
     kept = np.broadcast_to(np.asarray(flipped.kept, dtype=np.float64), n)
     change = np.broadcast_to(np.asarray(flipped.change, dtype=np.float64), n)[order.rows]
     code, own = groups.code[order.rows], groups.sums(kept)
-    square, cross = np.zeros((2, n + 1))
-    square[0], cross[0] = own @ own, own @ groups.size
+    square, cross, over = np.zeros((3, n + 1))
+    square[0], cross[0], over[0] = own @ own, own @ groups.size, groups.over_size(own * own)
     np.multiply(change, groups.size[code], out=cross[1:])
     moved = np.flatnonzero(change)
     within = moved[np.argsort(code[moved], kind="stable")]  # group by group, each in the order of the thresholds
@@ -179,8 +179,9 @@ def _worth(flipped: Sum, hits: Floats, order: Order, groups: Groups) -> Floats:
     before = np.cumsum(step) - step
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     before += own[group] - np.repeat(before[starts], np.diff(starts, append=len(group)))
-    square[1 + within] = step * (2 * before + step)
-    return groups.worth_of_share(hits, np.cumsum(square)[order.below], np.cumsum(cross)[order.below])
+    more = step * (2 * before + step)
+    square[1 + within], over[1 + within] = more, more / groups.size[group]
+    return groups.worth_of_share(hits, *(np.cumsum(sums)[order.below] for sums in (square, cross, over)))
 
 
 def latency_quantiles(

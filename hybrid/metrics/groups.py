@@ -12,6 +12,7 @@ from hybrid.metrics.intervals import LEVEL
 from hybrid.routing.table import Bools, Floats, Labels, Rows
 
 UNSEEN = 2.0  # rows, each with its whole group, that are imagined to differ: few mistakes say little about clustering
+SURE = 0.8  # of the degrees of freedom that groups have
 PAIRS = 8  # steps of a table that take as long as a pair of rows
 
 
@@ -32,15 +33,18 @@ class Groups:
     linearised residual). That variance over the one of as many independent rows is the design effect, and rows over
     design effect is how many independent rows these are worth. Two further rows, each as clustered as a row's whole
     group, are added to both variances: few mistakes show little clustering, and where there is none of them, all is
-    possible. Student's t takes the place of the normal. Its degrees of freedom, and what the variance is short of
-    because the mean is estimated too, are those of rows that are all alike within a group: where few groups are large,
-    the variance rests on these few.
+    possible. Student's t takes the place of the normal.
+
+    Where the sizes differ, the variance of the sums rests on the few large groups, and shows too little wherever these
+    happen to be right. So it is taken to be at least what the correlation within groups makes of it, of small groups as
+    of large ones (analysis of variance). Of equal sizes both say the same.
 
     References
     ----------
     Kish 1965, Survey Sampling; Rao & Scott 1992, A Simple Method for the Analysis of Clustered Binary Data; Korn &
-    Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts; Satterthwaite
-    1946; Bell & McCaffrey 2002, Bias Reduction in Standard Errors for Linear Regression with Multi-Stage Samples.
+    Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts; Bell & McCaffrey
+    2002, Bias Reduction in Standard Errors for Linear Regression with Multi-Stage Samples; Donner 1986, A Review of
+    Inference Procedures for the Intraclass Correlation Coefficient (from mean squares).
     """
 
     code: Labels
@@ -88,16 +92,15 @@ class Groups:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of Student's t: (Σ size²)² / Σ size⁴, less one; of equal groups their number, less one.
+        """Degrees of freedom of Student's t: groups of the typical size that the rows would fill, less one.
 
-        Not fewer than a quarter of `n_rows` / `typical`: one text that comes again and again is no group like others.
+        Of these `SURE`, as sums of 0 and 1 are no normal variables.
         """
-        squares = self.size * self.size
-        return max(float(squares.sum() ** 2 / (squares @ squares)) - 1, self.n_rows / self.typical / 4 - 1, 1.0)
+        return max(SURE * (self.n_rows / self.typical - 1), 1.0)
 
     @property
     def _kept(self) -> float:
-        """Share of the variance that the sums over groups show: the larger a group, the nearer to it is the mean."""
+        """Share of the variance that the sums of groups show whose rows are alike: a large one draws the mean to it."""
         squares = self.size * self.size
         cubes = float(squares @ self.size)
         return 1 - 2 * cubes / (self.n_rows * float(squares.sum())) + float(squares.sum()) / self.n_rows**2
@@ -124,36 +127,64 @@ class Groups:
         if alone <= 0:
             return float(self._worth(np.array(self.typical)))
         unit = float(squares @ squares) / alone  # of the rows that count
-        together = self._unbiased(np.array(np.sum(self.sums(pull) ** 2)))
+        own = self.sums(pull)
+        together = self._together(np.array(own @ own), np.array(self.over_size(own * own)), np.array(alone))
         return float(self._worth((together + UNSEEN * unit * self.typical) / (alone + UNSEEN * unit)))
+
+    def over_size(self, values: Floats) -> float:
+        """Return the sum over groups of a value divided by the group's rows."""
+        return float(values @ np.divide(1.0, self.size, out=np.zeros(len(self.size)), where=self.size > 0))
 
     def worth_of_flags(self, flags: Bools) -> float:
         """Return how many independent rows these are worth to the share of True."""
         own = self.sums(flags)
-        return float(self.worth_of_share(int(flags.sum()), float(own @ own), float(own @ self.size)))
+        squares = own * own
+        sums = float(squares.sum()), float(own @ self.size), self.over_size(squares)
+        return float(self.worth_of_share(int(flags.sum()), *sums))
 
     def effect_on(self, flags: Bools) -> float:
         """Return how many rows are worth one independent row to the share of True: the design effect."""
         return self.n_rows / self.worth_of_flags(flags)
 
-    def worth_of_share(self, hits: Floats | int, squares: Floats | float, cross: Floats | float) -> Floats:
+    def worth_of_share(
+        self, hits: Floats | int, squares: Floats | float, cross: Floats | float, shares: Floats | float
+    ) -> Floats:
         """Return how many independent rows these are worth to a share.
 
         Parameters
         ----------
         hits
             Rows that count, at each point; any shape, as are the others.
-        squares, cross
-            Sums over groups: of the square of a group's hits, and of its hits times its rows.
+        squares, cross, shares
+            Sums over groups: of the square of a group's hits, of its hits times its rows, and of the square of its hits
+            over its rows.
         """
         n = self.n_rows
         p = np.asarray(hits, dtype=np.float64) / n
+        alone = np.asarray(n * p * (1 - p))
         together = np.maximum(squares - 2 * p * cross + p * p * (self.typical * n), 0.0)
-        effect = (self._unbiased(together) + UNSEEN * self.typical) / (n * p * (1 - p) + UNSEEN)
-        return self._worth(np.asarray(effect))
+        together = self._together(together, np.maximum(shares - n * p * p, 0.0), alone)
+        return self._worth((together + UNSEEN * self.typical) / (alone + UNSEEN))
 
-    def _unbiased(self, together: Floats) -> Floats:
-        found: Floats = together / self._kept if self.n_groups > 1 else together + self.n_rows * self.typical
+    def _together(self, squares: Floats, between: Floats, alone: Floats) -> Floats:
+        """Return the variance of the total of the pulls on a statistic, times the rows.
+
+        Parameters
+        ----------
+        squares, between
+            Sums over groups: of the square of a group's sum, and of this over its rows.
+        alone
+            Sum of the squares of all rows' pulls.
+        """
+        n, m = self.n_rows, self.n_groups
+        if m == 1:
+            return squares + n * self.typical
+        of_groups, within = between / (m - 1), np.maximum(alone - between, 0.0) / (n - m)
+        rest = ((n - self.typical) / (m - 1) - 1) * within  # of what groups of equal size would vary by
+        total = of_groups + rest
+        alike = np.divide(of_groups - within, total, out=np.ones_like(total), where=total > 0)
+        at_least = alone * (1 + np.clip(alike, 0.0, 1.0) * (self.typical - 1))
+        found: Floats = np.maximum(squares / self._kept, at_least)
         return found
 
     def _worth(self, effect: Floats) -> Floats:
@@ -193,9 +224,19 @@ class Steps:
 
     def table(self, added: Floats, first: Rows, second: Rows) -> Floats:
         """Return sums of what was added up to each pair of steps, of `shape`."""
+        return up_to(self.cells(added, first, second))
+
+    def cells(self, added: Floats, first: Rows, second: Rows) -> Floats:
+        """Return sums of what was added at each pair of steps, and behind the last ones."""
         rows, columns = (n + 1 for n in self.shape)
-        found = np.bincount(second * columns + first, added, minlength=rows * columns).reshape(rows, columns)
-        return found[:-1, :-1].cumsum(axis=0).cumsum(axis=1)
+        found = np.bincount(second * columns + first, added, minlength=rows * columns).astype(np.float64, copy=False)
+        return found.reshape(rows, columns)
+
+
+def up_to(cells: Floats) -> Floats:
+    """Return the sums of all cells up to each pair of steps, without those behind the last ones."""
+    found: Floats = cells[..., :-1, :-1].cumsum(axis=-2).cumsum(axis=-1)
+    return found
 
 
 def worth_over_two(steps: Steps, hits: Floats, groups: Groups) -> Floats:
@@ -206,26 +247,28 @@ def worth_over_two(steps: Steps, hits: Floats, groups: Groups) -> Floats:
     """
     rows = np.argsort(groups.code, kind="stable")
     size = groups.size[groups.code[rows]]
-    cross = np.zeros(steps.shape)
+    squares, cross, shares = sums = np.zeros((3, *(n + 1 for n in steps.shape)))
     for added, i, j in steps.events(rows):
-        cross += steps.table(added * size, i, j)
+        cross += steps.cells(added * size, i, j)
     few = size * size <= hits.size / PAIRS
-    squares, apart = np.zeros(steps.shape), 0
-    paired = rows[few]
+    paired, apart = rows[few], 0
     while len(paired) > apart:
         one, two = paired[: len(paired) - apart], paired[apart:]
         same = groups.code[one] == groups.code[two]
         if not same.any():
             break
         one, two = one[same], two[same]
+        times, over = 2.0 if apart else 1.0, 1 / groups.size[groups.code[one]]
         for a, i, j in steps.events(one):
             for b, k, m in steps.events(two):
-                squares += (2.0 if apart else 1.0) * steps.table(a * b, np.maximum(i, k), np.maximum(j, m))
+                both, at = times * a * b, (np.maximum(i, k), np.maximum(j, m))
+                squares += steps.cells(both, *at)
+                shares += steps.cells(both * over, *at)
         apart += 1
+    squares, cross, shares = up_to(sums)
     crowd = rows[~few]
     for own in np.split(crowd, np.flatnonzero(np.diff(groups.code[crowd])) + 1) if len(crowd) else ():
-        total = np.zeros(steps.shape)
-        for added, i, j in steps.events(own):
-            total += steps.table(added, i, j)
-        squares += total * total
-    return groups.worth_of_share(hits, squares, cross)
+        total = sum(steps.table(added, i, j) for added, i, j in steps.events(own)) ** 2
+        squares += total
+        shares += total / len(own)
+    return groups.worth_of_share(hits, squares, cross, shares)

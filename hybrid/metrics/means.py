@@ -11,7 +11,7 @@ from hybrid.metrics.intervals import LEVEL, Interval, wilson
 from hybrid.routing.table import Floats, Labels, Rows
 
 MAX_VALUES = 512  # distinct values that an interval keeps apart
-HIDDEN = 3.0  # by this over √n are few rows more skewed than they look
+HIDDEN = 6.0  # by this over √n are few rows more skewed than they look
 
 
 def mean_interval(
@@ -105,6 +105,9 @@ def _by_tails(
 def _by_skewness(off: Floats, counts: Floats | Rows, n_rows: int, freedom: float) -> tuple[float, float]:
     """Return how far either end is from the mean, by Hall's transformation of Student's t.
 
+    The more skewed the rows, the further up it reaches, until the transformation turns (skewness · t = √n). Beyond, it
+    would come back, and call rows that are more skewed more sure: it is held there.
+
     Parameters
     ----------
     off
@@ -120,7 +123,7 @@ def _by_skewness(off: Floats, counts: Floats | Rows, n_rows: int, freedom: float
         return 0.0, 0.0
     skewness = float(counts @ off**3) / units / squares**1.5 * (1 + HIDDEN / np.sqrt(units))
     t = float(stdtrit(max(freedom, 1.0), (1 + LEVEL) / 2))
-    part = skewness / np.sqrt(units)
+    part = float(np.clip(skewness / np.sqrt(units), -1 / t, 1 / t))
 
     def back(y: float) -> float:
         return 3 / part * float(np.cbrt(1 + part * (y - part / 6)) - 1) if abs(part) > 1e-9 else y

@@ -322,7 +322,9 @@ class GroupSums:
         n, hits, groups = int(self.size.sum()), int(self.right.sum()), Groups.of_sizes(self.size)
         if groups is None:
             return share_of(hits, n)
-        worth = groups.worth_of_share(hits, float(self.right @ self.right), float(self.right @ self.size))
+        squares = self.right * self.right
+        sums = float(squares.sum()), float(self.right @ self.size), groups.over_size(squares)
+        worth = groups.worth_of_share(hits, *sums)
         return share_of(hits, n, float(worth))
 
 

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from hybrid.metrics.means import mean_interval
 from hybrid.metrics.paired import rows_to_tell, sign_flip
 from hybrid.metrics.ranking import gap_intervals, macro_f1_interval
-from hybrid.metrics.summary import macro_f1, share
+from hybrid.metrics.summary import share
 from hybrid.metrics.surprise import ALARM, surprise
 
 
@@ -30,21 +30,43 @@ def clustered(groups, p, icc, rng):
     return np.where(rng.random(len(groups)) < np.sqrt(icc), own[groups], rng.random(len(groups)) < p)
 
 
+def beta(groups, p, icc, rng):
+    """Draw rows of groups whose accuracies differ, by a beta distribution of this correlation."""
+    a = (1 - icc) / icc
+    return rng.random(len(groups)) < rng.beta(p * a, (1 - p) * a, groups.max() + 1)[groups]
+
+
+def sizes_of_groups():
+    """Return worlds of groups; methods were chosen on the first seven, and the rest looked at afterwards."""
+    rng = np.random.default_rng(0)
+    even = {f"{n} groups x {size}": np.full(n, size) for n, size in ((100, 10), (50, 20), (50, 4), (20, 10))}
+    about = {f"{n} groups of about {m}": np.random.default_rng(0).geometric(1 / m, n) for n, m in ((100, 10), (50, 20))}
+    return {
+        **even,
+        **about,
+        "200 groups of about 5": rng.geometric(1 / 5, 200),
+        "60 groups, log-normal sizes": np.ceil(rng.lognormal(1.5, 1, 60)).astype(int),
+        "150 groups of 100, 50, 33 ... rows": np.ceil(100 / np.arange(1, 151)).astype(int),
+        "100 rows alone and 10 groups x 10": np.repeat([1, 10], [100, 10]),
+    }
+
+
 def of_groups(runs):
-    even = [(n, str(size), np.full(n, size)) for n, size in ((100, 10), (50, 20), (50, 4), (20, 10))]
-    uneven = [(n, f"about {m}", np.random.default_rng(0).geometric(1 / m, n)) for n, m in ((100, 10), (50, 20))]
-    for n_groups, size, sizes in (*even, *uneven):
-        groups = np.repeat(np.arange(n_groups), sizes)
-        for icc in (0.0, 0.3, 1.0):
-            rng, held, alarms = np.random.default_rng(1), np.zeros(2), np.zeros(2)
+    for name, sizes in sizes_of_groups().items():
+        groups = np.repeat(np.arange(len(sizes)), sizes)
+        for how, icc in ((clustered, 0.0), (clustered, 0.3), (clustered, 1.0), (beta, 0.2)):
+            rng, held, alarms, widths = np.random.default_rng(1), np.zeros(2), np.zeros(2), []
             for _ in range(runs):
-                right = clustered(groups, 0.9, icc, rng)
-                held += [holds(share(right, g), 0.9) for g in (None, groups)]
+                right = how(groups, 0.9, icc, rng)
+                both = [share(right, g) for g in (None, groups)]
+                held += [holds(i, 0.9) for i in both]
+                widths.append([i.half_width for i in both])
                 alarms += [surprise(right, 0.9, groups=g) <= ALARM for g in (None, groups)]
+            rows, grouped = np.median(widths, axis=0)
             print(
-                f"accuracy .9, {n_groups} groups x {size}, correlation {icc}: rows {held[0] / runs:.3f}, groups "
-                f"{held[1] / runs:.3f}; a kept floor called missed: rows {alarms[0] / runs:.3f}, groups "
-                f"{alarms[1] / runs:.3f}"
+                f"accuracy .9, {name}, correlation {icc}{' (beta)' if how is beta else ''}: rows {held[0] / runs:.3f}, "
+                f"groups {held[1] / runs:.3f}, {grouped / rows:.2f} times as wide; a kept floor called missed: rows "
+                f"{alarms[0] / runs:.3f}, groups {alarms[1] / runs:.3f}"
             )
 
 
@@ -55,32 +77,63 @@ def of_means(runs):
         "log-normal 1.5": (lambda r, n: r.lognormal(0, 1.5, n), np.exp(1.125)),
         "30 % escalated, log-normal": (lambda r, n: (r.random(n) < 0.3) * r.lognormal(0, 1, n), 0.3 * np.exp(0.5)),
         "5 % escalated at one price": (lambda r, n: (r.random(n) < 0.05) * 1.0, 0.05),
+        # looked at afterwards
+        "normal": (lambda r, n: r.normal(5, 1, n), 5.0),
+        "Weibull .5": (lambda r, n: r.weibull(0.5, n), 2.0),
+        "Pareto 3": (lambda r, n: r.pareto(3, n), 0.5),
+        "inverse Gaussian": (lambda r, n: r.wald(1, 0.3, n), 1.0),
+        "log-normal 2": (lambda r, n: r.lognormal(0, 2, n), np.exp(2.0)),
+        "10 % escalated, log-normal": (lambda r, n: (r.random(n) < 0.1) * r.lognormal(0, 1, n), 0.1 * np.exp(0.5)),
     }
     for name, (draw, mean) in worlds.items():
         for n in (50, 200, 1000):
-            rng, held = np.random.default_rng(2), np.zeros(2)
+            rng, held, widths = np.random.default_rng(2), np.zeros(2), []
             for _ in range(runs):
                 x = draw(rng, n)
                 half = stdtrit(n - 1, 0.975) * x.std(ddof=1) / np.sqrt(n)
                 unseen = None if x.any() else 1.0  # what a row may cost where none cost anything
-                held += [abs(x.mean() - mean) <= half, holds(mean_interval(x, most=unseen), mean)]
-            print(f"mean cost, {name}, n = {n}: Student {held[0] / runs:.3f}, here {held[1] / runs:.3f}")
+                found = mean_interval(x, most=unseen)
+                held += [abs(x.mean() - mean) <= half, holds(found, mean)]
+                widths.append((half, found.half_width))
+            student, ours = np.median(widths, axis=0)
+            print(
+                f"mean cost, {name}, n = {n}: Student {held[0] / runs:.3f}, here {held[1] / runs:.3f}, "
+                f"{ours / student if student else 1:.2f} times as wide"
+            )
+
+
+def labelled():
+    """Return worlds of classes, as how often each is called which; methods were chosen on the first three."""
+    rare = np.array([0.3, 0.2, 0.15, 0.1, 0.08, 0.07, 0.05, 0.03, 0.01, 0.01])
+
+    def of(shares, accuracy):
+        return np.outer(shares * (1 - accuracy), shares) + np.diag(shares * accuracy)
+
+    even, falling = np.full(10, 0.1), 0.6 ** np.arange(7)
+    fifteen = 0.8 ** np.arange(15)
+    return {
+        "ten classes down to 1 % of rows": of(rare, np.linspace(0.95, 0.6, 10)),
+        "ten even classes, half right": of(even, np.full(10, 0.45)),
+        "three even classes": of(np.full(3, 1 / 3), np.full(3, 0.7)),
+        "seven classes, each .6 of the one before": of(falling / falling.sum(), np.full(7, 0.8)),
+        "fifteen, each .8 of the one before": of(fifteen / fifteen.sum(), np.full(15, 0.75)),
+        "four, one never said": of(np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.9, 0.85, 0.8, 0.0])),
+        "thirty even classes": of(np.full(30, 1 / 30), np.full(30, 0.8)),
+    }
 
 
 def of_f1_and_gaps(runs):
-    shares = np.array([0.3, 0.2, 0.15, 0.1, 0.08, 0.07, 0.05, 0.03, 0.01, 0.01])
+    for name, joint in labelled().items():
+        size, true = len(joint), np.mean(2 * np.diag(joint) / (joint.sum(0) + joint.sum(1)))
+        for n in (50, 200, 1000):
+            rng, found = np.random.default_rng(3), []
+            for cells in rng.choice(size * size, (runs, n), p=joint.ravel()):
+                i = macro_f1_interval(cells % size, cells // size)
+                found += [] if np.isnan(i.low) else [(holds(i, true), i.half_width)]
+            if len(found) > runs / 2:
+                held, half = np.mean(found, axis=0)
+                print(f"macro-F1, {name}, n = {n}: {held:.3f}, ± {half:.3f}")
     rng = np.random.default_rng(3)
-
-    def draw(n):
-        truth = rng.choice(10, n, p=shares)
-        return truth, np.where(rng.random(n) < np.linspace(0.95, 0.6, 10)[truth], truth, rng.choice(10, n, p=shares))
-
-    true = macro_f1(*draw(1_000_000)[::-1])
-    for n in (50, 200, 1000):
-        held = np.mean(
-            [holds(macro_f1_interval(label, truth), true) for truth, label in (draw(n) for _ in range(runs))]
-        )
-        print(f"macro-F1, ten classes down to 1 % of rows, n = {n}: {held:.3f}")
     for n in (50, 200, 1000):
         found = []
         for _ in range(runs):

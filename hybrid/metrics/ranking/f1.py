@@ -18,7 +18,9 @@ def macro_f1_interval(label: Labels, truth: Labels, *, groups: Labels | None = N
 
     A class's F1 rises with the share of right answers among the rows that are of this class or are called so, and that
     share has Wilson's interval. The classes' ways up and down are put together as errors are that are independent, and
-    stretched by what one mistake's counting for two classes adds; neither is shorter than the delta method's. With
+    stretched by what one mistake's counting for two classes adds; neither is shorter than the delta method's, with a
+    degree of freedom less for each class. F1 of few rows is too low on average, and both ends are moved up by how much:
+    a class's score, drawn towards the F1 of all rows by one row more, times what it is short of 1, over its rows. With
     fewer than `ROWS_A_CLASS` rows a class no such interval holds, and its ends are nan: label more.
 
     Parameters
@@ -57,9 +59,12 @@ def macro_f1_interval(label: Labels, truth: Labels, *, groups: Labels | None = N
     stretch = np.sqrt(max(float(pull @ pull) / alone, 1.0)) if alone > 0 else 1.0
     own = scores[present]
     down, up = (float(stretch * np.sqrt(np.sum(way**2)) / len(present)) for way in (own - low, high - own))
-    normal = float(stdtrit(n_rows - 1, (1 + LEVEL) / 2) * np.sqrt(pull @ pull / worth)) / len(present)
-    # of few rows F1 is too low: what counts for and against it varies together
-    bias = float(np.sum(own * (1 - own) / (of + called)[present])) / len(present)
+    free = max(n_rows - len(present), 1)
+    normal = float(stdtrit(free, (1 + LEVEL) / 2) * np.sqrt(pull @ pull / worth * n_rows / free)) / len(present)
+    # of few rows F1 is too low: what counts for and against it varies together; of one row it says nothing by itself
+    counts = (of + called)[present] * worth
+    drawn = (own * counts + 2 * both.sum() / (of + called).sum()) / (counts + 1)
+    bias = float(np.sum(drawn * (1 - drawn) / counts)) / len(present)
     up = max(up, normal) + bias
     down = max(down, normal - bias)
     return Interval(value, max(value - down, 0.0), min(value + up, 1.0))
