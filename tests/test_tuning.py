@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
-from hybrid.routing.engine import Policy, replay
+from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
@@ -482,6 +482,17 @@ def test_over_everything_brute_force_finds_nothing_better(seed):
         o = replay(p, predictions)
         cost, right = 1000 * o.cost.mean(), np.mean(o.label == truth)
         assert ((front[:, 0] <= cost + 1e-9) & (front[:, 1] >= right - 1e-12)).any()
+
+
+@pytest.mark.parametrize("seed", [6, 11, 21])
+def test_three_thresholds_that_no_bound_settles_are_searched_from_several_starts(seed):
+    """From the point of its front alone each of these ends at two to six more mistakes than there need be."""
+    predictions, truth = small(seed, n_tiers=4)
+    goal = Goal("most_accurate", budget=2.0, by_class=False)
+    way = Policy(Cascade((0.5,) * 3), tuple(answering(from_cheap(predictions, None))))
+    found = recommend(predictions, truth, goal, ways=[way])
+    brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(way, predictions)]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
 
 
 def test_no_way_ends_at_rules_or_at_a_gate_and_no_tier_stands_in_one_that_is_never_asked():

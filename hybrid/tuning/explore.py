@@ -369,8 +369,7 @@ class Explorer:
         if len(states.lines) == 2:
             found = best_of(states, goal, caps, beat=rival)
             t.settled = found.exact
-            if self._key(found, len(on)) < t.key:
-                t.found, t.key = found, self._key(found, len(on))
+            self._improve(t, found)
             return
         # after two thresholds a row ends where each measure by itself is least: none of the rest can beat that
         rest = states.terms[2:].min(axis=0)
@@ -379,6 +378,14 @@ class Explorer:
         )
         _, sums, proven = PairSearch(relaxed, goal.rows, caps).refined(beat=rival)
         t.settled = proven and not key_of(sums[goal.rows], caps) < key_of(rival, caps)
+        if not t.settled:
+            self._improve(t, best_of(states, goal, caps))
+
+    def _improve(self, t: Try, found: Found) -> None:
+        """Take thresholds that were found where they are better."""
+        key = self._key(found, len(t.on))
+        if key < t.key:
+            t.found, t.key = found, key
 
 
 def _promise(way: Policy, best: dict[frozenset[Tier], tuple[float, float, float]]) -> list[tuple[float, float, float]]:
