@@ -253,6 +253,23 @@ def test_another_prompt_with_other_labels_is_another_task():
     assert any("12 calls have another prompt" in n.what for n in found.notes)
 
 
+def test_one_odd_record_costs_no_other():
+    big, many = int("9" * 400), "9" * 5_000
+    made = [{**plain(i, answer(label)), "response_cost": 0.001} for i, label in enumerate(LABELS)]
+    made[0]["messages"][1]["content"] = "Message: <<half an emoji \ud83d>>\nWhich label fits it?"
+    made[1]["choices"][0]["message"]["content"] = f'{{"label": "shipping", "confidence": {big}}}'
+    made[2]["choices"][0]["logprobs"] = {"content": [{"token": "technical", "logprob": big}]}
+    made[3]["response_cost"], made[4]["response_cost"] = 1e308, -1
+    found = read("log.jsonl", lines(made))
+    assert found.table["text"][0] == "half an emoji \ufffd"
+    assert found.table["llm_label"].str.lower().tolist() == LABELS
+    assert found.table["llm_cost"].tolist() == ["0.001"] * N
+    assert float(found.table["llm_confidence"][1]) == 0.5  # the mean of the others
+    for name in (f"attributes.llm.{many}", "attributes." + "a." * 5_000):
+        spans = [{**phoenix(i, answer(label)), name: 1} for i, label in enumerate(LABELS)]
+        assert read("log.jsonl", lines(spans)).table["llm_label"].str.lower().tolist() == LABELS
+
+
 def test_a_log_that_classifies_nothing_says_so():
     with pytest.raises(DatasetError, match=r"of no classification.*only 0 of 30 answers"):
         read("log.jsonl", content_of(plain, [f"Dear customer {i}, …" for i in range(N)]))

@@ -39,6 +39,7 @@ _MILLISECONDS = ("latency_ms", "request_duration_ms", "total_latency_ms", "durat
 _STARTS = ("startTime", "start_time", "created", "created_at", "createdAt", "timestamp")
 _ENDS = ("endTime", "end_time")
 _ROLES = ("user", "human")
+MOST = 1e9  # USD, seconds or milliseconds of a call
 _HINTS = {"messages", "choices", "custom_id", "attributes", "usageDetails", "usage_details", "response", "output"}
 _CALL_TYPES = ("completion", "acompletion", "chat_completion", "responses", "aresponses", "text_completion")
 
@@ -126,7 +127,14 @@ def call_of(record: Record) -> Call | None:
     if asked is None and said is None:
         return None
     about = {**(said or {}), **{k: v for k, v in _about(record).items() if v is not None}}
-    return Call(form, **{**(asked or {}), **about})
+    return _call(form, {**(asked or {}), **about})
+
+
+def _call(form: str, told: Record) -> Call:
+    """Return a call whose words can be encoded: half an emoji in one of them costs no other record."""
+    words = {k: foreign.encodable(v) for k, v in told.items() if isinstance(v, str)}
+    allowed = tuple(map(foreign.encodable, told.get("allowed", ())))
+    return Call(form, **{**told, **words, "allowed": allowed})
 
 
 def _form(record: Record) -> str:
@@ -322,7 +330,7 @@ def _sure(answer: Any, logprobs: Any) -> float | None:
         return None
     try:
         tokens = [(str(e["token"]).encode(), float(e["logprob"])) for e in entries]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return None
     return label_probability(answer, tokens)
 
@@ -350,6 +358,12 @@ def _number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def _bounded(value: Any) -> float | None:
+    """Return a cost or a duration; None of what cannot be one."""
+    found = _number(value)
+    return found if found is not None and 0 <= found <= MOST else None
+
+
 def _about(record: Record) -> dict[str, Any]:
     """Return what the envelope says: who was asked, when, how long it took, what it cost."""
     usages = (record.get(k) for k in ("usage", "usageDetails", "usage_details"))
@@ -357,7 +371,7 @@ def _about(record: Record) -> dict[str, Any]:
     own = _usage(record)
     details = record.get("costDetails") or record.get("cost_details")
     costs = [record.get(k) for k in _COSTS] + ([details.get("total")] if isinstance(details, Mapping) else [])
-    cost = next((c for v in costs if (c := _number(v)) is not None and c >= 0), None)
+    cost = next((c for v in costs if (c := _bounded(v)) is not None), None)
     start, end = (_time(next((record[k] for k in names if record.get(k)), None)) for names in (_STARTS, _ENDS))
     return {
         "id": next((str(record[k]) for k in _IDS if record.get(k) not in (None, "")), None),
@@ -374,8 +388,8 @@ def _about(record: Record) -> dict[str, Any]:
 def _latency(record: Record, start: float | None, end: float | None) -> float | None:
     for names, unit in ((_MILLISECONDS, 1e-3), (_SECONDS, 1.0)):
         for name in names:
-            found = _number(record.get(name))
-            if found is not None and found >= 0:
+            found = _bounded(record.get(name))
+            if found is not None:
                 return found * unit
     return end - start if start is not None and end is not None and end >= start else None
 
@@ -414,13 +428,13 @@ def _of_span(record: Record, spans: Record) -> Call | None:
         "model": str(llm.get("model_name") or ""),
         "prompt_tokens": foreign.count(_number(_at(llm, "token_count", "prompt"))),
         "completion_tokens": foreign.count(_number(_at(llm, "token_count", "completion"))),
-        "cost": _number(cost.get("total")) if isinstance(cost, Mapping) else None,
+        "cost": _bounded(cost.get("total")) if isinstance(cost, Mapping) else None,
         "session": str(_at(spans, "session", "id") or ""),
     }
     said_so = {k: v for k, v in told.items() if v not in (None, "")}
     answer = {"answer": None, "problem": FAILED} if failed else reply or {}
     allowed = _allowed(rules) if isinstance(rules, Mapping) else ()
-    return Call(PHOENIX, **{**(question or {}), **about, **said_so, **answer, "allowed": allowed})
+    return _call(PHOENIX, {**(question or {}), **about, **said_so, **answer, "allowed": allowed})
 
 
 def _messages_of(value: Any) -> list[dict[str, Any]]:
@@ -452,6 +466,8 @@ def _nested(flat: Record) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *path, last = str(name).split(".")
+        if len(path) > foreign.DEEPEST:
+            continue
         at = tree
         for part in path:
             inner = at.get(part)
@@ -467,7 +483,7 @@ def _lists(value: Any) -> Any:
     """Return a tree with lists where the names are numbers."""
     if not isinstance(value, dict):
         return value
-    if value and all(k.isdecimal() for k in value):
+    if value and all(k.isdecimal() and len(k) < 10 for k in value):
         return [_lists(value[k]) for k in sorted(value, key=int)]
     return {k: _lists(v) for k, v in value.items()}
 

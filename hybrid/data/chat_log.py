@@ -458,7 +458,7 @@ def _stated(answer: str) -> float | None:
     for value in objects(without_thoughts(answer)):
         for name, said in value.items():
             if str(name).casefold() in CONFIDENCES and isinstance(said, int | float) and not isinstance(said, bool):
-                return float(said) if said >= 0 else None
+                return float(said) if 0 <= said <= 100 else None
     return None
 
 
