@@ -415,5 +415,9 @@ def test_a_gate_of_four_tiers_says_what_it_would_ask_and_why(server, opened):
     server.control(always={"body": body})
     at = press(at, "Test it")
     assert "small\\_llm, difficulty 4 of 5: two matters" in at.success[0].value
-    schema = server.served()["bodies"][-1]["response_format"]["json_schema"]["schema"]
+    body = server.served()["bodies"][-1]
+    schema = body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["tier"]["enum"] == ["regex", "classifier", "small_llm", "large_llm"]
+    system = body["messages"][0]["content"]  # not "cheap or llm", of which it has neither
+    assert "regex, classifier, small_llm, large_llm" in system
+    assert '"cheap"' not in system

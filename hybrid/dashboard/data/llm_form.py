@@ -15,7 +15,15 @@ from hybrid.dashboard.inert import inert
 from hybrid.study.study import Study
 from hybrid.tiers.llm.prices import ModelPrice
 from hybrid.tiers.llm.questions import CLASSIFIER as NAMES_CLASS
-from hybrid.tiers.llm.questions import GATE, GATE_PROMPT, PROMPT, TIERS_OF_GATE, LLMSettings, parameters_from
+from hybrid.tiers.llm.questions import (
+    GATE,
+    GATE_PROMPT,
+    PROMPT,
+    TIERS_OF_GATE,
+    TIERS_PROMPT,
+    LLMSettings,
+    parameters_from,
+)
 
 FORM = "llm_form"  # of a study's form: by tier and field, plain JSON: what was typed, never a key
 
@@ -125,15 +133,8 @@ class _Prices:
 def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict[str, Any]:
     """Draw what the model is asked, editable, and how."""
     st.write("**What it is asked**")
-    usual = PROMPT if role == NAMES_CLASS else GATE_PROMPT
-    prompt = st.text_area(
-        "Prompt",
-        **form.field(f"prompt.{role}", start.prompt if start.role == role and start.prompt != PROMPT else usual),
-        height=230,
-        help="{classes} stands for the classes with their descriptions, {tiers} for a gate's tiers. The text itself "
-        "follows in a message of its own, between <text> and </text>.",
-    )
     tiers: tuple[str, ...] = ()
+    usual, key = PROMPT, f"prompt.{role}"
     if role == GATE:
         named = st.text_input(
             "Tiers that it picks from, cheap to dear",
@@ -141,6 +142,17 @@ def draw_prompt(study: Study, form: Form, role: str, start: LLMSettings) -> dict
             help="As the prompt names them: cheap, llm; or regex, classifier, small_llm, large_llm; or tiers of yours.",
         )
         tiers = tuple(t.strip() for t in named.split(",") if t.strip())
+        usual = GATE_PROMPT
+        if tiers != TIERS_OF_GATE:
+            usual, key = TIERS_PROMPT, f"{key}.tiers"
+    own = start.role == role and start.prompt not in (PROMPT, GATE_PROMPT, TIERS_PROMPT)
+    prompt = st.text_area(
+        "Prompt",
+        **form.field(key, start.prompt if own else usual),
+        height=230,
+        help="{classes} stands for the classes with their descriptions, {tiers} for a gate's tiers. The text itself "
+        "follows in a message of its own, between <text> and </text>.",
+    )
     told = _draw_descriptions(study, form, start)
     columns = st.columns(5)
     examples = columns[0].number_input(
