@@ -1,6 +1,7 @@
 """Hand-worked oracles: six rows for each pattern and strategy."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import TierError
-from hybrid.routing.engine import Policy, replay
+from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.routing.voting import STRATEGIES, vote
@@ -318,6 +319,38 @@ def test_the_ways_of_each_pattern_are_these():
     }
     assert named_ways("router", three) == []
     assert [w[0] for w in named_ways("router", tiers_of(3, gate=True))] == ["e12"]
+
+
+def test_the_ways_over_rules_gates_and_a_person_are_these():
+    """No way ends with rules; each gate stands before its own tier, and one of no tier in particular before any."""
+    a, rules, b, c = Tier("a", "classifier"), Tier("r", "rules"), Tier("b", "classifier"), Tier("c", "llm", 0.003)
+    gates = Tier("g", "gate"), Tier("ga", "gate", guards="a"), Tier("gb", "gate", guards="b")
+    person = Tier("p", "human", picks_from="a")
+    tiers = (*gates, a, rules, b, person, c)
+
+    def found(kind):
+        ways = [p.names for p in kind.ways(tiers)]
+        return ["".join(names) for names in dict.fromkeys(ways)]
+
+    pairs = [x + y for x in "arbc" for y in "abc" if x != y]
+    threes = [x + y + z for x in "arbc" for y in "arbc" for z in "abc" if len({x, y, z}) == 3]
+    assert sorted(found(Triage)) == sorted([*pairs, "ap"])
+    assert found(Cascade) == [*"abc", *threes, "arbc"]
+    assert sorted(found(Assisted)) == ["apb", "apc"]
+    judged = ["arb", "arc", "rba", "rbc", "abc", "bca", "acb", "rca", "rcb"]
+    members = ["ar", "ab", "ac", "rb", "rc", "bc", "arb", "arc", "abc", "rbc", "arbc"]
+    assert sorted(set(found(Ensemble))) == sorted({*members, *judged})
+    voters = [*"arbc", "ar", "ab", "ac", "rb", "rc", "bc"]
+    assert sorted(found(TriageEnsemble)) == sorted([x + y for x in "arbc" for y in voters if x not in y] + ["arbc"])
+    ends = [k for n in (2, 3, 4) for k in map("".join, combinations("arbc", n)) if k[-1] != "r"]
+    before = {"a": ("g", "ga"), "r": ("g", "ga", "gb"), "b": ("g", "gb")}
+    one = [gate + chosen for chosen in ends for gate in before[chosen[0]]]
+    assert sorted(found(Router)) == sorted([*one, "gagbabc"])
+    sizes = [len(answering(p.tiers)) for p in Router.ways(tiers)]
+    assert sizes == sorted(sizes)
+    for kind in PATTERNS.values():
+        chosen = [(p.names, p.pattern) for p in kind.ways(tiers)]
+        assert len(set(chosen)) == len(chosen), kind.title
 
 
 def test_each_pattern_says_whose_confidence_decides():

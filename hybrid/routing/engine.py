@@ -145,20 +145,16 @@ class Pattern(ABC):
     def ways(cls, tiers: Sequence[Tier]) -> Iterator[Policy]:
         """Yield the policies of this pattern that a search over everything tries, those of few tiers first.
 
-        Their thresholds are at the defaults. Unless overridden: the tiers in every order that `arranged` gives, after
-        each gate where the pattern needs one, with every choice of what is not a threshold.
+        Their thresholds are at the defaults. Unless overridden: the tiers in every order that `arranged` gives, with
+        every choice of what is not a threshold. A pattern that needs a gate says which.
 
         Parameters
         ----------
         tiers
             From cheap to dear, gates among them.
         """
-        gates: list[tuple[Tier, ...]] = [(t,) for t in tiers if t.kind == "gate"] if cls.gate_first else [()]
-        least = max(1, cls.min_tiers - cls.gate_first)
-        most = None if cls.max_tiers is None else cls.max_tiers - cls.gate_first
-        for chosen in arranged(tiers, least, most):
-            for gate in gates:
-                yield from variants(cls, (*gate, *chosen))
+        for chosen in arranged(tiers, cls.min_tiers, cls.max_tiers):
+            yield from variants(cls, chosen)
 
     @classmethod
     def gated(cls, tiers: Sequence[Tier]) -> tuple[str, ...]:
