@@ -23,6 +23,7 @@ NEEDED = ("policy.json", "golden.json", "evidence.json")
 SIZE_VARIABLE, MEGABYTES = "HYBRID_BUNDLE_MB", 512  # what a bundle may unpack to, arrays within arrays counted too
 MAX_FILES = 200
 MAX_JSON = 64 << 20  # bytes of one JSON file
+MOST_DIGITS = 20  # of a whole number
 MAX_VALUES = 4_000_000  # in one JSON file: an empty list of two bytes takes sixty in memory
 NUMBERS = "fiu"  # kinds of numpy types that a fitted model consists of
 AGAIN = "Export it again from the dashboard."
@@ -99,7 +100,7 @@ def limit() -> int:
 
 
 def read_json(files: Mapping[str, bytes], name: str) -> Any:
-    """Return the values in a JSON file; nan and infinity are none.
+    """Return the values in a JSON file: no nan, no infinity, no number that becomes one, no half of an emoji.
 
     Raises
     ------
@@ -107,13 +108,23 @@ def read_json(files: Mapping[str, bytes], name: str) -> Any:
         If it is damaged.
     """
     try:
-        return json.loads(files[name], parse_constant=_no_number)
+        found = json.loads(files[name], parse_constant=_number, parse_float=_number, parse_int=_whole)
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise BundleError(f"{name} is damaged. {AGAIN}") from None
+    return found
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(name)
+def _number(text: str) -> float:
+    if not math.isfinite(found := float(text)):
+        raise ValueError(text)
+    return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(text)
+    return int(text)
 
 
 class _Folder:
