@@ -137,7 +137,9 @@ def test_what_a_search_left_untried_is_said():
     assert "stopped" in card.unfinished(job)
 
 
-def test_a_search_is_stopped_by_cancel():
+def test_a_search_is_stopped_by_cancel(monkeypatch):
+    monkeypatch.setattr("hybrid.study.worker.apart", lambda work, *, report, stopped: work(report, stopped))
+
     def recommend(goal, *, policies, progress, cancel, seconds):
         while not cancel():
             time.sleep(0.01)
@@ -148,7 +150,7 @@ def test_a_search_is_stopped_by_cancel():
         terms=None,
         suggested=None,
         usual_goal=lambda: None,
-        aside=lambda: SimpleNamespace(recommend=recommend),
+        aside=lambda: SimpleNamespace(recommend=recommend, table=pd.DataFrame()),
     )
     job = card.begin(study)
     assert job.running

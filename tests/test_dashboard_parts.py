@@ -5,9 +5,11 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import LEVELS, again, cases, groupings, picked_from, study_of, table, table_of, tiers_of
 from hypothesis import given
@@ -20,6 +22,8 @@ from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
 from hybrid.dashboard.tune import axes, class_sliders, flow, threshold_line
 from hybrid.dashboard.tune.axes import Axis
+from hybrid.data.columns import Columns
+from hybrid.errors import StudyError
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
 from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
 from hybrid.metrics.summary import Interval, paired_difference, summarize
@@ -27,7 +31,9 @@ from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
 from hybrid.routing.table import NEVER, NONE, UNKNOWN
 from hybrid.routing.voting import STRATEGIES
+from hybrid.study import worker
 from hybrid.study.graded import Graded
+from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.gate import KeyWords
 from hybrid.tiers.rules import Edits
@@ -482,7 +488,7 @@ def test_long_work_waits_for_its_turn_in_the_order_of_asking(monkeypatch):
     turns, ended, first, order = working.Turns(), threading.Event(), threading.Event(), []
 
     def work(name, waiting=lambda before: None):
-        with turns.turn(waiting):
+        with turns.turn(name, waiting):
             order.append(name)
             if name == "a":
                 first.set()
@@ -495,14 +501,47 @@ def test_long_work_waits_for_its_turn_in_the_order_of_asking(monkeypatch):
     threads.append(threading.Thread(target=work, args=("b", told.append)))
     threads[1].start()
     wait_for(lambda: told)
-    with pytest.raises(CancelledError), turns.turn(told.append, lambda: True):
+    with pytest.raises(CancelledError), turns.turn("c", told.append, lambda: True):
         pass  # given up: it holds nobody back
     ended.set()
     for thread in threads:
         thread.join(10)
     assert order == ["a", "b"]
     assert set(told) == {1}
-    assert working.said_of(1) == "Waiting for 1 job of others on this server"
+    assert working.said_of(1) == "Waiting for 1 job on this server"
+
+
+def test_of_one_users_work_only_one_is_under_way(monkeypatch):
+    monkeypatch.setenv("HYBRID_MAX_JOBS", "2")
+    turns, told, never = working.Turns(), [], lambda before: pytest.fail("it waited")
+    with turns.turn("a", never):
+        with pytest.raises(CancelledError), turns.turn("a", told.append, lambda: bool(told)):
+            pass  # a turn is free, but not for a second piece of the same user's
+        with turns.turn("b", never), pytest.raises(CancelledError), turns.turn("c", told.append, lambda: len(told) > 1):
+            pass
+    assert told == [1, 1]
+
+
+def test_a_worker_comes_to_an_end_as_it_is_told_and_another_takes_its_place():
+    no_end, reports = partial(worker._example, 0), []
+    unfitted = Study("none", pd.DataFrame({"text": [""], "label": [""]}), Columns("label", text="text"))
+
+    def given_up(doing):
+        raise CancelledError
+
+    assert worker.apart(no_end, report=reports.append, stopped=lambda: bool(reports)) == 0  # the best so far
+    with pytest.raises(CancelledError):
+        worker.apart(no_end, report=given_up)
+    assert not worker._IDLE  # its process was ended, whatever it was at
+    with pytest.raises(StudyError, match="The work failed: TypeError"):
+        worker.apart(partial(len, ""))
+    (idle,) = worker._IDLE
+    with pytest.raises(StudyError, match="Nothing is fitted yet"):
+        worker.apart(partial(worker._search, unfitted, goal=None, policies=None, seconds=1.0))
+    assert [idle] == worker._IDLE  # what failed did it no harm
+    idle._process.kill()
+    idle._process.wait()
+    assert worker.apart(partial(worker._example, 20)) == 40
 
 
 def wait_for(what):

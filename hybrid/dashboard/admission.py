@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import threading
 import time
@@ -11,8 +9,10 @@ import weakref
 from pathlib import Path
 
 import streamlit as st
+from streamlit import runtime
 
 from hybrid.data.limits import SERVER_MEMORY, SESSIONS
+from hybrid.study.worker import trim, warm
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
@@ -43,12 +43,14 @@ def admit() -> None:
 
 @st.cache_resource(show_spinner=False)
 def _sweep() -> threading.Thread:
-    """Start what gives memory back, once for a server.
+    """Start what gives memory back, and a process for heavy work, once for a server.
 
     Streamlit would collect after every run of every page, which takes longer than the page.
     """
     sweeper = threading.Thread(target=_give_back, daemon=True)
     sweeper.start()
+    if runtime.exists():
+        warm()
     return sweeper
 
 
@@ -58,17 +60,8 @@ def _give_back() -> None:
         time.sleep(EVERY)
         now = len(_VISITORS)
         if now < before:
-            gc.collect()
             trim()
         before = now
-
-
-def trim() -> None:
-    """Hand free memory back to the system, where its C library can be asked to; else it does so when it likes."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):
-        return
 
 
 def _full() -> str:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from hybrid.data.join import join
 from hybrid.data.read import read
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
-from hybrid.study import app, project
+from hybrid.study import app, project, worker
 from hybrid.study import keeping as projects
 from hybrid.study.defaults import LLM_KINDS
 from hybrid.study.evidence import Progress
@@ -27,10 +28,11 @@ from hybrid.study.reading import pace
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers import embedders
-from hybrid.tiers.embedders import Embedder, MiniLM, embed
+from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, embed
 from hybrid.tiers.embedding_cache import EmbeddingCache
-from hybrid.tiers.gate import KeyWords
-from hybrid.tiers.rules import Edits
+from hybrid.tiers.gate import NO_WORDS, KeyWords
+from hybrid.tiers.rules import NO_EDITS, Edits
+from hybrid.tiers.servers import is_bound
 from hybrid.tiers.whatif import WhatIf
 
 SAMPLE = app.folder() / "sample_data" / "support_tickets.csv"
@@ -83,7 +85,7 @@ def fit(
     key_words: KeyWords | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Fit a table under these columns; the session stays as it is, so this may run in another thread.
+    """Fit a table under these columns, in a process of its own; the session stays as it is, so any thread may do it.
 
     Raises
     ------
@@ -92,7 +94,16 @@ def fit(
     """
     fresh = Study(drawn.name, drawn.table, columns, notes=drawn.joined)
     fresh.form = drawn.form
-    return fresh.fit(embedder=embedder, edits=edits, key_words=key_words, progress=progress)
+    work = partial(worker.fit, fresh, embedder=embedder, edits=edits, key_words=key_words, public=is_confined(embedder))
+    found, seconds = worker.apart(work, report=progress)
+    fresh.keep(found, embedder=embedder, edits=edits or NO_EDITS, key_words=key_words or NO_WORDS)
+    fresh.seconds = seconds
+    return fresh
+
+
+def is_confined(embedder: Embedder | None) -> bool:
+    """Whether the server of embeddings has to be one of the internet."""
+    return isinstance(embedder, EndpointEmbedder) and is_bound(embedder.base_url)
 
 
 def keep(now: Study) -> None:

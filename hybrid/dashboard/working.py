@@ -1,4 +1,7 @@
-"""Working: long work beside the page, a few at once in the order in which it was asked for, with a way to stop it."""
+"""Working: long work beside the page, a few at once in the order in which it was asked for, with a way to stop it.
+
+What is heavy is done by a process of its own, see `hybrid.study.worker`; a thread here waits for it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from hybrid.dashboard import wording
+from hybrid.dashboard import login, wording
 from hybrid.dashboard.inert import inert
 from hybrid.data.limits import JOBS
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
+from hybrid.study import worker
 from hybrid.study.evidence import Progress
 from hybrid.study.study import Study
 from hybrid.tuning import Goal, Recommendation
@@ -23,25 +29,30 @@ from hybrid.tuning import Progress as Searching
 
 _T = TypeVar("_T")
 POLL = 0.1  # seconds between looks at long work
+GONE_AFTER = 15.0  # seconds without a connection after which a tab counts as closed; a reload takes less
 CANCEL_AFTER = 1.0  # seconds; before, the button would only flash
 
 
 class Turns:
-    """A line for long work: the first few run, whatever else waits behind them.
+    """A line for long work: the first few run, whatever else waits behind them; one at a time of each user's.
 
     Two people's fits at once leave a page that answers; twenty would not.
     """
 
     def __init__(self) -> None:
-        self._line: list[object] = []
+        self._line: list[tuple[object, str]] = []  # each with whose it is
         self._moved = threading.Condition()
 
     @contextmanager
-    def turn(self, waiting: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def turn(
+        self, whose: str, waiting: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Wait for a turn, and hold it.
 
         Parameters
         ----------
+        whose
+            Tells users apart: who has work under way waits for its end, whatever turns are free.
         waiting
             Called with how many are before this one, until it is its turn; what it raises gives the place up.
         cancelled
@@ -52,7 +63,7 @@ class Turns:
         CancelledError
             If it was cancelled before its turn.
         """
-        me, at_once = object(), JOBS.value()
+        me, at_once = (object(), whose), JOBS.value()
         with self._moved:
             self._line.append(me)
         try:
@@ -66,12 +77,19 @@ class Turns:
                 self._line.remove(me)
                 self._moved.notify_all()
 
-    def _before(self, me: object, at_once: int) -> int:
+    def _before(self, me: tuple[object, str], at_once: int) -> int:
         """Return how many must end before it is one's turn, after a look at whether that changes."""
         with self._moved:
-            if self._line.index(me) >= at_once:
+            if self._ahead(me, at_once):
                 self._moved.wait(POLL)
-            return self._line.index(me) - at_once + 1
+            return self._ahead(me, at_once)
+
+    def _ahead(self, me: tuple[object, str], at_once: int) -> int:
+        """Of each user the first is in the line proper; one's own second has to see its first end."""
+        before = self._line[: self._line.index(me)]
+        others = len({whose for _, whose in before} - {me[1]}) - at_once + 1
+        mine = sum(whose == me[1] for _, whose in before)
+        return max(others, 0) + mine
 
 
 TURNS = Turns()  # of all sessions of this server
@@ -79,14 +97,37 @@ TURNS = Turns()  # of all sessions of this server
 
 def said_of(before: int) -> str:
     """Return what somebody reads who waits."""
-    return f"Waiting for {wording.plural(before, 'job')} of others on this server"
+    return f"Waiting for {wording.plural(before, 'job')} on this server"
+
+
+def whose() -> str:
+    """Return what tells users apart: who signed in, else the session."""
+    ctx = get_script_run_ctx()
+    return login.user() or ("" if ctx is None else ctx.session_id)
+
+
+class Tab:
+    """The browser's tab of a session, and whether it was closed: what works for it then stops."""
+
+    def __init__(self) -> None:
+        ctx = get_script_run_ctx()
+        self._session = None if ctx is None or not runtime.exists() else ctx.session_id
+        self._seen = time.monotonic()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has not been connected for a while."""
+        if self._session is None or runtime.get_instance().is_active_session(self._session):
+            self._seen = time.monotonic()
+        return time.monotonic() - self._seen > GONE_AFTER
 
 
 def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doing: str) -> _T:
     """Run long work under a progress bar with a button that cancels it.
 
     The work runs in a thread of its own, when its turn has come. A click, on Cancel or anywhere, ends this run of the
-    page at its next look at the thread; the work then stops at its next report, and the session keeps what it had.
+    page at its next look at the thread; the work then stops at its next report, and the session keeps what it had. So
+    it does when the tab is closed.
 
     Parameters
     ----------
@@ -103,7 +144,7 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
         What the work raised.
     """
     st.session_state[flag] = True
-    place = st.empty()
+    place, tab, user = st.empty(), Tab(), whose()
     done, cancelled = 0.0, threading.Event()
 
     def report(share: float, what: str) -> None:
@@ -113,7 +154,7 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
         done, doing = min(share, 1.0), what
 
     def in_turn() -> _T:
-        with TURNS.turn(lambda before: report(0.0, said_of(before))):
+        with TURNS.turn(user, lambda before: report(0.0, said_of(before))):
             return work(report)
 
     pool = ThreadPoolExecutor(1)
@@ -124,6 +165,8 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
             cancel = st.empty()
         started = time.monotonic()
         while not wait((job,), timeout=POLL).done:
+            if tab.gone:
+                st.stop()
             bar.progress(done, f"{inert(doing)} …")
             if time.monotonic() - started > CANCEL_AFTER:
                 with cancel:
@@ -138,7 +181,7 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
 
 
 class Search:
-    """A search for the best policy, in a thread that works on a copy and knows no screen; stopped, it keeps its best.
+    """A search for the best policy, which works on a copy; stopped, it keeps its best.
 
     Parameters
     ----------
@@ -163,12 +206,13 @@ class Search:
         self.seconds = seconds
         self.cancelled = threading.Event()
         self.progress: Searching | None = None
-        self.before = 0  # jobs of others
+        self.before = 0  # jobs that have to end first
         self.problem: str | None = None
         self.found = found
         self._thread: threading.Thread | None = None
         if found is None:
-            self._thread = threading.Thread(target=self._run, args=(study.aside(), goal, policies), daemon=True)
+            work = worker.searching(study, goal, policies=policies, seconds=seconds)
+            self._thread = threading.Thread(target=self._run, args=(work, whose(), Tab()), daemon=True)
             self._thread.start()
 
     @property
@@ -199,17 +243,18 @@ class Search:
             st.progress(0.0 if p is None else min(1.0, p.seconds / self.seconds), said)
             st.button("Cancel", icon=":material/close:", key=f"{key}_cancel", on_click=self.cancelled.set)
 
-    def _run(self, study: Study, goal: Goal | None, policies: Sequence[Policy] | None) -> None:
+    def _run(self, work: worker.Work[Recommendation], user: str, tab: Tab) -> None:
+        def stopped() -> bool:
+            return self.cancelled.is_set() or tab.gone
+
         try:
-            with TURNS.turn(self._wait, self.cancelled.is_set):
+            with TURNS.turn(user, self._wait, stopped):
                 self.before = 0
-                self.found = study.recommend(
-                    goal, policies=policies, progress=self._report, cancel=self.cancelled.is_set, seconds=self.seconds
-                )
+                self.found = worker.apart(work, report=self._report, stopped=stopped)
         except HybridError as error:
             self.problem = str(error)
         except CancelledError:
-            self.problem = "The search was stopped before it began."
+            self.problem = "The search was stopped before it had found anything."
         except Exception as error:  # a thread's error would be seen by nobody
             self.problem = f"The search failed: {error!r}."
 

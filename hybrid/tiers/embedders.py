@@ -162,6 +162,10 @@ class EndpointEmbedder:
         if not (self.price >= 0 and np.isfinite(self.price)):
             raise TierError(f"The embedding endpoint's price = {self.price} must be 0 or more.")
 
+    def __reduce__(self) -> tuple[type[EndpointEmbedder], tuple[str, str, float, str]]:
+        """Leave the connection behind, which no other process can use."""
+        return EndpointEmbedder, (self.model, self.base_url, self.price, self.key_variable)
+
     @property
     def name(self) -> str:
         return self.model

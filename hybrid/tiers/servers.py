@@ -87,7 +87,8 @@ def only_public(unless: Callable[[str], bool] | None) -> None:
     _anywhere = unless
 
 
-def _is_bound(base_url: str) -> bool:
+def is_bound(base_url: str) -> bool:
+    """Whether a server may be asked only if it is one of the internet."""
     return _anywhere is not None and not _anywhere(base_url)
 
 
@@ -113,7 +114,7 @@ def connect(
     import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
 
     transport = None
-    if _is_bound(base_url):
+    if is_bound(base_url):
         from hybrid.tiers.public import async_transport
 
         transport = async_transport(_tls())
@@ -140,7 +141,7 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
     import openai
 
     transport = None
-    if _is_bound(base_url):
+    if is_bound(base_url):
         from hybrid.tiers.public import transport_that_waits
 
         transport = transport_that_waits(_tls())

@@ -18,7 +18,7 @@ from hybrid.errors import HybridError
 from hybrid.metrics.summary import Baselines
 from hybrid.routing.engine import Policy, answering
 from hybrid.routing.patterns import PATTERNS
-from hybrid.study import promises
+from hybrid.study import promises, worker
 from hybrid.study.answer import is_unpriced, unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.graded import alone
@@ -81,11 +81,13 @@ def found_for(study: Study, goal: Goal) -> Recommendation | None:
             return None
     session["compare_sought"] = key
 
+    search = worker.searching(study, goal, policies=None, seconds=SEARCH.value())
+
     def work(report: Progress) -> Recommendation:
         def say(now: Searching) -> None:
             report(now.seconds / SEARCH.value(), f"Searching every pattern: {now.done:,} ways of routing")
 
-        return study.recommend(goal, seconds=SEARCH.value(), progress=say)
+        return worker.apart(search, report=say)
 
     try:
         found = run_cancellable(work, flag="compare_searching", key="compare_cancel", doing="Searching every pattern")
@@ -93,6 +95,7 @@ def found_for(study: Study, goal: Goal) -> Recommendation | None:
         session.pop("compare_searching", None)
         st.warning(inert(error), icon=":material/warning:")
         return None
+    study.suggested = promises.Suggested(study.terms, found)
     while len(kept) >= KEPT:
         del kept[next(iter(kept))]
     kept[key] = found

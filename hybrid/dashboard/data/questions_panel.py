@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 
 import pandas as pd
@@ -16,10 +17,11 @@ from hybrid.data.columns import Columns
 from hybrid.data.notes import plural
 from hybrid.errors import HybridError
 from hybrid.metrics.summary import Interval
+from hybrid.study import worker
 from hybrid.study.answer import unpriced
 from hybrid.study.evidence import Progress
 from hybrid.study.naming import named
-from hybrid.study.questions import Question, Questions, ask_all
+from hybrid.study.questions import Question, Questions
 from hybrid.study.study import Study
 from hybrid.tiers.embedders import Embedder
 
@@ -46,12 +48,10 @@ def fit(draft: state.Draft, names: Sequence[str], columns: Columns, embedder: Em
     drawn = Study(draft.study.name, draft.study.table, columns, notes=draft.study.joined)
 
     def work(report: Progress) -> _Found:
-        questions = ask_all(drawn, several, names=names, embedder=embedder, progress=report)
-        report(1.0, "Packing the bundles")
-        try:
-            return _Found(draft.token, questions, questions.export(), "")
-        except HybridError as error:
-            return _Found(draft.token, questions, b"", str(error))
+        ask = partial(
+            worker.ask, drawn, several=several, names=names, embedder=embedder, public=state.is_confined(embedder)
+        )
+        return _Found(draft.token, *worker.apart(ask, report=report))
 
     try:
         st.session_state[FOUND] = run_cancellable(work, flag="loading", key="cancel_load", doing="Reading")
