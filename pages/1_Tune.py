@@ -83,16 +83,14 @@ with rail:
     if study.missing:
         assumptions.pick(study)
         st.stop()
-    policy_here, star_here = st.container(), st.container()  # filled after What if, which may add a tier
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    policy_here = st.container()  # filled after What if, which may add a tier
+    buttons_here = st.container(horizontal=True, gap="small", vertical_alignment="center")
+    with buttons_here:
         assumptions.pick(study)
-        scope_here, suggest_here, certify_here, pin_here = (
-            st.container(width="content") for _ in range(4)
-        )  # filled below
     with policy_here:
         policy = controls.pick_policy(pattern, kind, study)
     if policy is not None:
-        with scope_here:
+        with buttons_here:
             policy = scope_panel.pick(study, policy)
     statistics = controls.statistics_switch()
 if policy is None:
@@ -111,7 +109,7 @@ if chosen is None:
 summary = views.summary(study, policy, side) or chosen
 best = start.recommended(study, policy)
 simulated = views.simulated(policy)
-with star_here:
+with policy_here:
     if best is not None and any(line.value is not None for line in policy.thresholds()):
         at = wording.short(best).removeprefix(kind.title).strip()
         st.button(
@@ -123,11 +121,9 @@ with star_here:
             args=(best,),
             help=f"The star on the axis: {start.goal_of(study).words}, on tune rows. A drag near it lands on it.",
         )
-with suggest_here:
+with buttons_here:
     suggest_panel.controls(study, policy)
-with certify_here:
     certificate = certify_panel.controls(study, policy)
-with pin_here:
     if st.button("Pin", icon=":material/push_pin:", help=f"Keep it for Compare; {len(study.pinned)} pinned so far"):
         fresh = study.pin(policy)
         state.save()
@@ -137,7 +133,7 @@ with stage:
     suggest_panel.progress(study)
     with st.container(key="strip"):
         tiles.draw(summary, terms, tune=chosen if side == "test" else None, policy=policy, saying=beside)
-        flow_here = st.container()
+        flow_here = st.container(key="flow")
     chart_here = st.container()
     axes_here = st.container(horizontal=True, vertical_alignment="bottom")  # below what takes the first screen
     suggest_panel.result(study, policy)
@@ -207,16 +203,21 @@ star = start.star_of(best, line)
 fixed = (study.token, held(policy, line), line.title, scale_name, star, views.is_dark())
 
 
-def draw_curves() -> go.Figure:
+def draw_curves() -> None:
     """Draw the curves with what stands still while the line moves."""
     figure = go.Figure(certify_panel.mark(plain, axis, certificate)).update_layout(height=HEIGHT)
     if star is not None:
         charts.add_star(figure, float(axis.position([star])[0]), axis.range)
-    return figure
+    st.plotly_chart(
+        figure,
+        key="curves",
+        config={"displayModeBar": False},
+        alt=f"Accuracy, escalation rate and cost per 1,000 texts against: {line.title}. "
+        f"The tiles above tell the numbers at the threshold that is set.",
+    )
 
 
 certified = certificate and (certificate.lowest, certificate.highest)
-figure = views.once(repr(("curves", fixed, study.dataset.agreement_with, line.value is None, certified)), draw_curves)
 class_of = {class_table.slider_key(pattern, study.classes[x.index]): study.classes[x.index] for x in own}
 keys = {
     class_table.slider_key(pattern, study.classes[x.index]) if x in own else controls.slider_key(pattern, x): x
@@ -275,33 +276,27 @@ if len(lines) > 1 and not own:
 
     map_axes, surface, parts["map"] = views.once(repr(("map", still, terms, beside, moving.parts)), read_map)
 
-    def draw_map() -> go.Figure:
+    def draw_map() -> None:
         """Draw the map with what stands still while its point moves."""
         drawn = charts.map_figure(surface, axes=map_axes, titles=tuple(x.title for x in pair))
         if None not in stars:
             charts.add_star_to_map(drawn, [float(a.position([s])[0]) for a, s in zip(map_axes, stars, strict=True)])
         drawn = charts.renamed(drawn, study.dataset.agreement_with)
-        return certify_panel.mark_map(drawn, map_axes, certificate).update_layout(height=HEIGHT)
-
-    path = certificate and (certificate.path, study.dataset.agreement_with)
-    left, right = chart_here.columns([2, 3])
-    with left:
         st.plotly_chart(
-            views.once(repr(("map drawn", still, path)), draw_map),
+            certify_panel.mark_map(drawn, map_axes, certificate).update_layout(height=HEIGHT),
             key="map",
             config={"displayModeBar": False},
             alt=f"Accuracy over {pair[0].title} and {pair[1].title}, with lines of equal cost. Drag the point.",
         )
+
+    path = certificate and (certificate.path, study.dataset.agreement_with)
+    left, right = chart_here.columns([2, 3])
+    with left:
+        views.once(repr(("map drawn", still, path)), draw_map)
 else:
     right = chart_here
 with right:
-    st.plotly_chart(
-        figure,
-        key="curves",
-        config={"displayModeBar": False},
-        alt=f"Accuracy, escalation rate and cost per 1,000 texts against: {line.title}. "
-        f"The tiles above tell the numbers at the threshold that is set.",
-    )
+    views.once(repr(("curves", fixed, study.dataset.agreement_with, line.value is None, certified)), draw_curves)
 
 
 def put(key: str, value: float) -> None:

@@ -572,7 +572,8 @@ def test_what_is_drawn_into_the_chart_does_not_stay_there(tune):
         return chart.proto.spec
 
     before = json.loads(drawn(tune))
-    tune.toggle(key="certify_on").set_value(True).run()
+    tune.session_state["certify_open"] = True
+    tune.run().toggle(key="certify_on").set_value(True).run()
     certified = drawn(tune.number_input(key="certify_alpha").set_value(20.0).run())
     assert "certified" in certified
     assert drawn(tune.run()) == certified  # the browser builds a chart anew whose text differs

@@ -29,12 +29,12 @@ from hybrid.tuning.search import search
 
 @pytest.fixture
 def tune(sample_fitted, monkeypatch):
-    """Tune with a tier that costs something, and Suggest opened, which waits for its search."""
+    """Tune with a tier that costs something; Certify opened, and Suggest, which waits for its search."""
     monkeypatch.setattr(suggest_panel, "WAIT", True)
     study = again(sample_fitted)
     study.terms = Terms(whatif=WhatIf())
     at = open_page("pages/1_Tune.py", study)
-    at.session_state["suggest_open"] = True
+    at.session_state["suggest_open"] = at.session_state["certify_open"] = True
     return at.run()
 
 
@@ -170,6 +170,7 @@ def test_a_goal_out_of_reach_is_said_to_be(tune):
 
 def test_thresholds_of_classes_are_sliders_in_a_table_and_show_their_gain(tune, monkeypatch):
     monkeypatch.setattr("hybrid.tuning.choosing.LEAST", 10**9)  # nothing is held out, where they would not pay
+    monkeypatch.setattr("hybrid.study.worker.apart", lambda work, *, report, stopped: work(report, stopped))
     tune.toggle(key="goal_by_class").set_value(True).run()
     at = click(tune, "suggest")
     own = at.session_state["study"].suggested.found.policy.pattern.by_class
@@ -204,6 +205,7 @@ def test_certify_says_what_is_promised_and_sets_it(tune, risk):
     assert policy_of(at).pattern.threshold == found.lowest
     at.slider(key="triage.threshold").set_value((found.lowest + found.highest) / 2).run()
     assert "the policy as set has this promise" in said(at)  # anywhere in the range that is drawn
+    at.session_state["certify_open"] = False  # closed, it stays on
     at.slider(key="triage.threshold").set_value(0.001).run()
     assert "has no such promise" in said(at)
     assert "too low" in said(at)

@@ -60,7 +60,8 @@ body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
   min-width: 0; flex-wrap: wrap; gap: 0.25rem; height: auto; }
 [class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] input { flex: 0 0 1px; width: 1px; min-width: 1px; }
 .st-key-pattern [role="radiogroup"] { flex-wrap: wrap; overflow: visible; }
-.st-key-threshold_line { position: absolute; height: 0; overflow: hidden; }
+[class*="st-key-threshold_line"] { position: absolute; height: 0; overflow: hidden; }
+.st-key-tiles > [data-testid="stLayoutWrapper"] { flex: 1 1 0; min-width: 0; }
 .st-key-tiles [data-testid="stMetric"] { gap: 0; }
 .st-key-tiles [data-testid="stMetricLabel"] { min-height: 0; }
 .st-key-tiles [data-testid="stVerticalBlock"] { gap: 0.1rem; }
@@ -74,7 +75,7 @@ body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
 .st-key-curves .annotation-text, [class*="st-key-frontier"] .textpoint text { paint-order: stroke;
   stroke: light-dark(#ffffff, #10141c); stroke-width: 4px; stroke-linejoin: round; }
 @media (max-width: 640px) {
-  .st-key-tiles [data-testid="stColumn"] { min-width: calc(50% - 0.5rem); flex: 1 1 calc(50% - 0.5rem); }
+  .st-key-tiles > [data-testid="stLayoutWrapper"] { flex-basis: calc(50% - 0.5rem); }
 }
 @media (min-width: 1000px) {
   div:has(> .st-key-strip) { position: sticky; top: 0; z-index: 20; }
@@ -105,8 +106,7 @@ def open_page(title: str) -> DeltaGenerator:
     # the project alone: the policy of this moment is what it was before the controls below are read
     address = {name: value for name, value in state.parameters().items() if name == state.PROJECT}
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="navigation"):
-        for path, name, icon in PAGES:
-            st.page_link(path, label=name, icon=icon, query_params=address)
+        views.once(repr(("links", address)), lambda: _draw_links(address))
         login.draw()
     for said in (problem, st.session_state.get("save_problem")):
         if said:
@@ -117,6 +117,11 @@ def open_page(title: str) -> DeltaGenerator:
     st.session_state["statistics"] = st.session_state.get("statistics", False)  # else it is lost with its switch
     state.write_address()
     return st.container(key="header")
+
+
+def _draw_links(address: dict[str, str]) -> None:
+    for path, name, icon in PAGES:
+        st.page_link(path, label=name, icon=icon, query_params=address)
 
 
 def statistics_switch() -> bool:

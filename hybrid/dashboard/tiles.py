@@ -280,9 +280,9 @@ def draw(summary: Summary, terms: Terms, *, tune: Summary | None, policy: Policy
             ],
         ),
     }
-    with st.container(key="tiles"):
-        for column, (name, (label, details)) in zip(st.columns(len(cards), gap="small"), cards.items(), strict=True):
-            with column, st.container(border=True, height="stretch", key=f"tile_{name}"):
+    with st.container(key="tiles", horizontal=True, gap="small"):
+        for name, (label, details) in cards.items():
+            with st.container(border=True, height="stretch", key=f"tile_{name}"):
                 st.metric(label, said[name], help=HELP[name])
                 lines = [_line(before, live, after, said) for before, live, after in details]
                 shown = "<br>".join(line for line in lines if line)

@@ -61,7 +61,10 @@ def mix_note(study: Study, policy: Policy) -> str | None:
 
 @st.cache_resource(scope="session", max_entries=24, show_spinner=False)
 def once(what: str, _make: Callable[[], _T]) -> _T:
-    """Return what is made, made once in a session for these words: what a release leaves as it is costs nothing."""
+    """Return what is made, made once in a session for these words: what a release leaves as it is costs nothing.
+
+    What is drawn meanwhile, but for widgets, is drawn again as it was.
+    """
     return _make()
 
 

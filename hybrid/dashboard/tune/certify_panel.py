@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,43 +24,25 @@ from hybrid.tuning.search import with_classes
 
 RISKS = {SELECTIVE: "what the cheap tier answers", SYSTEM: "the whole system"}
 WIDTH = 340  # pixels of the popover
+ASKED = "certify.asked"  # in the session: of which data, and what the popover was set to by the keys of its controls
 
 
 def controls(study: Study, policy: Policy) -> Certificate | None:
     """Draw the popover; returns the certificate while it is switched on."""
-    with st.popover("Certify", icon=":material/verified:", width="content"), st.container(width=WIDTH):
-        _bring_back(study.certified)
-        on = st.toggle("Show what can be promised", key="certify_on")
-        alpha = st.number_input(
-            "Risk at most (α), %",
-            0.1,
-            99.0,
-            step=0.5,
-            key="certify_alpha",
-            help="The share of wrong answers that you can live with.",
-        )
-        delta = st.number_input(
-            "The promise may fail with probability (δ), %",
-            0.1,
-            50.0,
-            step=1.0,
-            key="certify_delta",
-            help="Over the draw of the labelled rows. It is divided by the number of things that are chosen together.",
-        )
-        risk = st.radio("Risk of", list(RISKS), format_func=RISKS.__getitem__, key="certify_risk")
-        per_class = False
-        if isinstance(policy.pattern, Triage) and risk == SELECTIVE:
-            per_class = st.toggle("For each predicted class by itself", key="certify_classes")
-        st.caption(
-            "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial "
-            "bounds, and labels decide nothing else. Rows that belong together count as one. On tune rows, which "
-            "models that are fitted here answer out of fold. It holds while production looks like these rows: Export "
-            "checks a file for drift."
-        )
-    if not on:
+    panel = st.popover("Certify", icon=":material/verified:", width="content", key="certify_open", on_change="rerun")
+    of, asked = st.session_state.get(ASKED, (None, {}))
+    if of != study.dataset.fingerprint:
+        asked = _asked(study.certified)
+    if panel.open:  # closed, it costs nothing
+        with panel, st.container(width=WIDTH):
+            asked = _draw(policy, asked)
+        st.session_state[ASKED] = (study.dataset.fingerprint, asked)
+    if not asked["certify_on"]:
+        st.session_state.pop("certify_problem", None)
         _remember(study, None)
         return None
-    held = _held(policy)
+    held, alpha, delta, risk = _held(policy), asked["certify_alpha"], asked["certify_delta"], asked["certify_risk"]
+    per_class = asked["certify_classes"] and _may_split(policy, risk)
     found = _certify(
         study.token, repr((held, alpha, delta, risk, per_class)), study, held, alpha, delta, risk, per_class
     )
@@ -72,24 +55,61 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
     return found
 
 
+def _may_split(policy: Policy, risk: str) -> bool:
+    return isinstance(policy.pattern, Triage) and risk == SELECTIVE
+
+
+def _draw(policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
+    """Draw what is asked for; returns what is now."""
+    for key, value in asked.items():
+        st.session_state.setdefault(key, value)
+    found = {
+        "certify_on": st.toggle("Show what can be promised", key="certify_on"),
+        "certify_alpha": st.number_input(
+            "Risk at most (α), %",
+            0.1,
+            99.0,
+            step=0.5,
+            key="certify_alpha",
+            help="The share of wrong answers that you can live with.",
+        ),
+        "certify_delta": st.number_input(
+            "The promise may fail with probability (δ), %",
+            0.1,
+            50.0,
+            step=1.0,
+            key="certify_delta",
+            help="Over the draw of the labelled rows. It is divided by the number of things that are chosen together.",
+        ),
+        "certify_risk": (risk := st.radio("Risk of", list(RISKS), format_func=RISKS.__getitem__, key="certify_risk")),
+    }
+    if _may_split(policy, risk):
+        found["certify_classes"] = st.toggle("For each predicted class by itself", key="certify_classes")
+    st.caption(
+        "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial bounds, "
+        "and labels decide nothing else. Rows that belong together count as one. On tune rows, which models that are "
+        "fitted here answer out of fold. It holds while production looks like these rows: Export checks a file for "
+        "drift."
+    )
+    return asked | found
+
+
 def _remember(study: Study, found: promises.Certified | None) -> None:
     if found != study.certified:
         study.certified = found
         state.save()
 
 
-def _bring_back(kept: promises.Certified | None) -> None:
-    """Set the controls as the certificate was asked for that a project brought back."""
+def _asked(kept: promises.Certified | None) -> dict[str, Any]:
+    """Return what is asked for to begin with: what the certificate was that a project brought back, else the usual."""
     found = None if kept is None else kept.found
-    start = {
+    return {
         "certify_on": found is not None,
         "certify_alpha": 10.0 if found is None else 100 * found.alpha,
         "certify_delta": 10.0 if found is None else 100 * found.delta,
         "certify_risk": SELECTIVE if found is None else found.risk,
         "certify_classes": found is not None and found.per_class,
     }
-    for key, value in start.items():
-        st.session_state.setdefault(key, value)
 
 
 def _held(policy: Policy) -> Policy:
@@ -125,7 +145,7 @@ def result(study: Study, policy: Policy, found: Certificate | None) -> None:
     """Say what is promised, whether the policy as set has the promise, or how many rows are wanting."""
     problem = st.session_state.get("certify_problem")
     if found is None:
-        if problem and st.session_state.get("certify_on"):
+        if problem:
             st.info(inert(problem), icon=":material/verified:")
         return
     with st.container(border=True, key="certificate"):

@@ -163,7 +163,4 @@ def draw(flow: Flow, point: int = 0) -> None:
         f"<span data-live='flow_{i}'>{escape(texts[f'flow_{i}'][0])}</span></span>"
         for i, tint in enumerate(tints)
     )
-    with st.container(key="flow"):
-        st.html(
-            f"<div class='flow-words'>Of 100 texts {words}</div><div class='flow-bar' aria-hidden='true'>{bar}</div>"
-        )
+    st.html(f"<div class='flow-words'>Of 100 texts {words}</div><div class='flow-bar' aria-hidden='true'>{bar}</div>")

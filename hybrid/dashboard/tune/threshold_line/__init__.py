@@ -6,10 +6,13 @@ that write the tiles, so that the tiles during a drag and Python's after it are 
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -23,6 +26,19 @@ THOUSANDTHS = 1_000
 
 Texts = Mapping[str, Sequence[str]]
 Widths = Mapping[str, Sequence[float]]
+
+
+class Part(NamedTuple):
+    """What the script needs of one figure: a name that tells it from any other, and the bytes that are sent once."""
+
+    name: str
+    packed: bytes
+
+
+def _packed(part: Mapping[str, Any]) -> Part:
+    text = json.dumps(part, allow_nan=False).encode()
+    name = hashlib.sha256(text).hexdigest()[:16]
+    return Part(name, name.encode() + gzip.compress(text, 6, mtime=0))
 
 
 def settable(curve: Curve) -> Floats:
@@ -43,8 +59,8 @@ def line(
     live: Texts,
     bars: Widths | None = None,
     star: float | None = None,
-) -> str:
-    """Describe the line over the stacked panels, as JSON.
+) -> Part:
+    """Describe the line over the stacked panels.
 
     Parameters
     ----------
@@ -79,7 +95,7 @@ def line(
         "spoken": live["accuracy"],
         "star": _star(star, axis),
     }
-    return json.dumps(part, allow_nan=False)
+    return _packed(part)
 
 
 def map_(
@@ -91,8 +107,8 @@ def map_(
     live: Texts,
     bars: Widths | None = None,
     stars: tuple[float, float] | None = None,
-) -> str:
-    """Describe the point on the map of two thresholds, as JSON; `live` and `bars` as the surface, flattened."""
+) -> Part:
+    """Describe the point on the map of two thresholds; `live` and `bars` as the surface, flattened."""
     part = {
         "chart": "map",
         "label": label,
@@ -105,7 +121,7 @@ def map_(
         "live": live,
         "bars": bars or {},
     }
-    return json.dumps(part, allow_nan=False)
+    return _packed(part)
 
 
 def _star(value: float | None, axis: Axis) -> dict[str, float] | None:
@@ -117,9 +133,9 @@ def mount(
     targets: Mapping[str, str],
     *,
     put: Callable[[str, float], None],
-    **parts: str,
+    **parts: Part,
 ) -> None:
-    """Put the script on the page.
+    """Put the scripts on the page: what a release leaves as it is stands apart from what it changes.
 
     Parameters
     ----------
@@ -138,11 +154,20 @@ def mount(
             if key in values and isinstance(value, int | float):  # what a browser sends is not trusted
                 put(key, min(max(float(value), 0.0), NEVER))
 
-    _component()(
-        key=KEY, data={"values": dict(values), "targets": dict(targets), **parts}, on_moved_change=moved, height=1
-    )
+    for kind, part in parts.items():
+        _component("threshold_line")(key=f"{KEY}_{kind}", data=part.packed, height=1)
+    data = {
+        "values": dict(values),
+        "targets": dict(targets),
+        "parts": {kind: part.name for kind, part in parts.items()},
+    }
+    _component("threshold_values")(key=KEY, data=data, on_moved_change=moved, height=1)
 
 
-def _component() -> Any:
-    script = Path(__file__).with_name("threshold_line.js").read_text(encoding="utf-8")
-    return st.components.v2.component("threshold_line", html="<span></span>", js=script)
+def _component(name: str) -> Any:
+    return st.components.v2.component(name, html="<span></span>", js=_script(name))
+
+
+@lru_cache
+def _script(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ const OVERLAY = "hybrid-threshold-overlay"
 const FLAG = 56 // pixels that the number above the line takes, at most
 const SNAP = 7 // pixels around a star within which a drag lands on it
 const CURRENT = Symbol.for("hybrid.threshold_line")
+const SENT = Symbol.for("hybrid.threshold_line.sent") // what threshold_values.js was given
 const STYLE = `
   .${OVERLAY} { position: absolute; inset: 0; pointer-events: none; z-index: 5; overflow: visible; }
   .${OVERLAY} * { position: absolute; box-sizing: border-box; }
@@ -466,20 +467,32 @@ export function detach() {
   delete window[CURRENT]
 }
 
-const parts = new Map() // the last ones, by what Python wrote
+const parts = new Map() // the last ones, by their names
+const KEPT = 4
 
-/** Take apart what Python wrote of a part, once: after a release it comes again as it was. */
-function read(text) {
-  if (text === undefined) return undefined
-  const part = parts.get(text) ?? JSON.parse(text)
-  parts.delete(text)
-  parts.set(text, part)
-  if (parts.size > 4) parts.delete(parts.keys().next().value)
-  return part
+/** Take what Python packed of a part: its name in 16 letters, then JSON. Returns whether it is a new one. */
+async function take(packed) {
+  const name = new TextDecoder().decode(packed.subarray(0, 16))
+  const known = parts.get(name)
+  const read = () => new Blob([packed.subarray(16)]).stream().pipeThrough(new DecompressionStream("gzip"))
+  const part = known ?? (await new Response(read()).json())
+  parts.delete(name)
+  parts.set(name, part)
+  if (parts.size > KEPT) parts.delete(parts.keys().next().value)
+  return !known
 }
 
-export default function (component) {
-  const { data, setTriggerValue } = component
-  attach({ ...data, line: read(data.line), map: read(data.map) }, values => setTriggerValue("moved", values))
-  return detach
+/** Attach what Python sent last, as soon as all its parts are there. */
+function meet() {
+  const { data, report } = window[SENT] ?? {}
+  if (!data) return detach()
+  const { line, map } = data.parts
+  if ([line, map].some(name => name && !parts.has(name))) return
+  attach({ ...data, line: parts.get(line), map: parts.get(map) }, report)
+}
+
+export default function ({ data }) {
+  window[SENT] ??= {}
+  window[SENT].meet = meet
+  take(data).then(isNew => isNew && meet())
 }
