@@ -34,7 +34,8 @@ def certify(
 ) -> Certificate:
     """Find the cheapest thresholds of a policy that certify, along walks that were fixed beforehand.
 
-    One threshold is walked down through every number there is. Several (a cascade) are lowered together on a fixed
+    One threshold is walked down through every number there is; where to start is learned from rows that it does not
+    keep (`hybrid.tuning.peeling`). Several (a cascade) are lowered together on a fixed
     grid, at three fixed ratios of ``1 − threshold`` between one tier and the next, each ratio with a third of δ.
 
     Parameters
@@ -288,7 +289,9 @@ def _along(
             (row, np.zeros(n, dtype=np.intp), np.ones(n), wrong_passed.astype(np.float64)),
             (moved, at[moved], zero, wrong_kept[moved].astype(np.float64) - wrong_passed[moved]),
         )
-    return rising[::-1], Track.of(*changes, share=share, groups=groups, n_rows=n)
+    falling = rising[::-1]
+    threshold = falling if risk == SELECTIVE else None
+    return falling, Track.of(*changes, share=share, groups=groups, n_rows=n, threshold=threshold)
 
 
 def _since(rising: Floats, gauge: Floats) -> Rows:

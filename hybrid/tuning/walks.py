@@ -2,7 +2,8 @@
 
 Policies stand in an order that is fixed before any label is looked at, from the safest to the cheapest. Each is tested
 by an exact binomial p-value from several starts (`hybrid.tuning.certificates.fallback`). Where a walk starts depends on
-how many rows a policy keeps, never on labels. Where several walks are made, δ is divided by their number.
+how many rows a policy keeps, and on labels only of rows that no policy tested from there on keeps
+(`hybrid.tuning.peeling`). Where several walks are made, δ is divided by their number.
 
 The length of a fixed sequence costs nothing, so the walk of one threshold goes through every number from `NEVER` down
 to 0 that a computer can hold. Between two confidences that occur all of them keep the same rows, hence have the same
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import bdtr
@@ -25,16 +27,23 @@ from hybrid.metrics.intervals import upper_bound
 from hybrid.routing.engine import Policy
 from hybrid.routing.table import Floats, Rows
 from hybrid.tuning.certificates import Run, Start, fallback, least_trials, most_errors
+from hybrid.tuning.peeling import peel
 
 SELECTIVE, SYSTEM = "selective", "system"
-# Shares of the rows that are kept where a walk starts, and of δ. Of hundreds of allocations that certify three times in
-# four on 500 rows of uniform confidence, these lost least, at worst, against a plain walk and against equal starts, in
-# eleven worlds of 60 to 2,000 rows (`tests/benchmarks/power.py`).
+# Shares of the rows that are kept where a walk starts, and of δ. Of thousands of allocations that certify three times
+# in four on 500 rows of uniform confidence, these lost least, at worst, against a plain walk and against equal starts,
+# in eleven worlds of 60 to 5,000 rows (`tests/benchmarks/power.py`).
 SELECTIVE_STARTS = ((0.14, 0.65), (0.57, 0.3))
 EARLY = 0.1  # of δ, taken from the first of them, at a quarter of its rows: only the very surest may be good enough
 MOST_EARLY = 2  # of these, at a quarter of each other
 KEEP_ALL = 0.05  # of δ, where all is kept: confidences may be worth nothing, and the tier be good
 FEW = 4  # times the least number of rows that can certify: below, one start has all of δ
+MANY = 40  # times that number: from there on each of several starts has power, and peeling costs more than it tells
+PEELED, SUREST = (
+    0.75,
+    0.1,
+)  # of δ: from the start that peeling finds, and from the surest rows, both above what is peeled
+SELECTIVE_LATE = ((0.75, 0.1),)  # beside these, of all rows
 SYSTEM_STARTS = ((0.0, 0.82), (0.6, 0.18))
 POWER = 0.8  # of what would certify
 DRAWS = 40  # of the sample, by which that is estimated
@@ -182,6 +191,8 @@ class Track:
         How many units there are.
     n_rows
         How many rows there are.
+    threshold
+        At every point, where what a threshold keeps is what is tested, and all rows of a unit at once; else None.
     """
 
     unit: Rows
@@ -193,10 +204,20 @@ class Track:
     share: Floats
     n_units: int
     n_rows: int
+    threshold: Floats | None = None
 
     @classmethod
     def of(
-        cls, row: Rows, at: Rows, tested: Floats, wrong: Floats, *, share: Floats, groups: Rows | None, n_rows: int
+        cls,
+        row: Rows,
+        at: Rows,
+        tested: Floats,
+        wrong: Floats,
+        *,
+        share: Floats,
+        groups: Rows | None,
+        n_rows: int,
+        threshold: Floats | None = None,
     ) -> Track:
         """Read what changes for rows, at points of a walk; at one point a row may change several times.
 
@@ -212,7 +233,7 @@ class Track:
         points = len(share)
         rows, mistakes = (np.round(_sums(at, values, points)).astype(np.intp) for values in (tested, wrong))
         if groups is None:
-            return cls(row, at, tested, wrong, rows, mistakes, share, n_rows, n_rows)
+            return cls(row, at, tested, wrong, rows, mistakes, share, n_rows, n_rows, threshold)
         codes = np.unique(groups, return_inverse=True)[1]
         unit = codes[row]
         order = np.lexsort((at, unit))
@@ -223,6 +244,8 @@ class Track:
         for values in (tested[order], wrong[order]):
             running = np.cumsum(values)
             counts.append(np.round(running - (running[first] - values[first])[own]))
+        if (at != at[first][own]).any():  # rows of a unit are apart: what lies above a threshold is no draw of units
+            threshold = None
         some = counts[0] > 0
         ratio = np.divide(counts[1], counts[0], out=np.zeros(len(unit)), where=some)
 
@@ -233,7 +256,7 @@ class Track:
 
         n_units = int(codes.max()) + 1 if len(codes) else 0
         trials, errors = change(some.astype(np.float64)), change(ratio)
-        return cls(unit, at, trials, errors, rows, mistakes, share, n_units, n_rows)
+        return cls(unit, at, trials, errors, rows, mistakes, share, n_units, n_rows, threshold)
 
     def counts(self, times: Rows | None = None) -> tuple[Floats, Floats]:
         """Return errors and trials at every point; `times`: how often each unit was drawn, None: once."""
@@ -242,39 +265,78 @@ class Track:
         return np.round(errors, 9), np.round(trials)
 
 
+def run_along(errors: Floats, trials: Floats, plan: Sequence[Leg], *, risk: float, delta: float) -> list[Run]:
+    """Test along each leg of a walk with its shares of δ; see `legs`."""
+    return [
+        run
+        for begin, end in plan
+        for run in fallback(errors[:end], trials[:end], [s for s in begin if s.at < end], risk=risk, delta=delta)
+    ]
+
+
 def _sums(at: Rows, values: Floats, points: int) -> Floats:
     found: Floats = np.cumsum(np.bincount(at, values, minlength=points + 1)[:points])
     return found
 
 
-def starts(risk: str, trials: Floats, share: Floats, *, alpha: float, delta: float) -> list[Start]:
-    """Return where a walk starts, and the shares of δ: by how much a policy keeps, and never by labels.
+class Leg(NamedTuple):
+    """A part of a walk that is tested by itself: from where, and before which point it ends."""
+
+    starts: list[Start]
+    end: int
+
+
+def legs(risk: str, track: Track, times: Rows | None = None, *, alpha: float, delta: float) -> list[Leg]:
+    """Return how a walk is made, and the shares of δ; all of them come to at most 1.
 
     Parameters
     ----------
-    trials, share
-        Units tested, and rows kept, at every point.
+    times
+        How often each unit was drawn; None: once.
 
     Notes
     -----
     A plain walk from the surest rows is best where the risk rises smoothly from them, a start at half of the rows where
-    the surest are not much better than the rest, or worse; δ is shared out so that either loses little. For the
-    selective risk each is moved up to the least number of rows that allows as many mistakes, which can only help. With
-    few rows only the surest can pass: a plain walk.
+    the surest are not much better than the rest, or worse. Which it is, the least sure rows tell: they are peeled off,
+    and most of δ goes to a start among the others. Some is kept for starts among all rows, the peeled ones too. With
+    few rows only the surest can pass: a plain walk. With many, or where what is kept are no independent rows, δ is
+    shared out among fixed starts so that whatever is best loses little.
     """
-    last = len(share) - 1
+    errors, trials = track.counts(times)
+    last, n = len(track.share) - 1, int(trials[-1]) if len(trials) else 0
+    least = least_trials(alpha, delta)
     if risk == SYSTEM:
-        return [Start(min(int(np.searchsorted(share, kept)), last), part) for kept, part in SYSTEM_STARTS]
-    n = int(trials[-1]) if len(trials) else 0
-    if n < FEW * least_trials(alpha, delta):
-        wanted = [(least_trials(alpha, delta), 1.0)]
-    else:
-        wanted = [(n, KEEP_ALL)]
-        for kept, part in _with_early(n, least_trials(alpha, delta * EARLY)):
-            depth = max(int(kept * n), least_trials(alpha, delta * part))
-            allowed = most_errors(depth, alpha, delta * part)
-            wanted.append((least_trials(alpha, delta * part, errors=allowed), part))
-    return sorted(Start(int(np.searchsorted(trials, min(rows, n))), part) for rows, part in wanted)
+        found = [Start(min(int(np.searchsorted(track.share, kept)), last), part) for kept, part in SYSTEM_STARTS]
+        return [Leg(found, last + 1)]
+
+    def at(wanted: Sequence[tuple[int, float]], rows: int = n) -> list[Start]:
+        return sorted(Start(int(np.searchsorted(trials, min(k, rows))), part) for k, part in wanted)
+
+    if n < FEW * least:
+        return [Leg(at([(least, 1.0)]), last + 1)]
+    found_above = (
+        peel(errors, trials, track.threshold, alpha=alpha, level=PEELED * delta)
+        if track.threshold is not None and n < MANY * least
+        else None
+    )
+    if found_above is None:
+        shares = [*_with_early(n, least_trials(alpha, delta * EARLY))]
+        return [Leg(at([*_rounded(n, shares, alpha, delta), (n, KEEP_ALL)]), last + 1)]
+    above = [(least_trials(alpha, delta * SUREST), SUREST), (found_above.start, PEELED)]
+    return [
+        Leg(at(above, found_above.left), int(np.searchsorted(trials, found_above.left, side="right"))),
+        Leg(at([*_rounded(n, SELECTIVE_LATE, alpha, delta), (n, KEEP_ALL)]), last + 1),
+    ]
+
+
+def _rounded(n: int, shares: Sequence[tuple[float, float]], alpha: float, delta: float) -> list[tuple[int, float]]:
+    """Return at how many rows to start, up to the least number that allows as many mistakes, which can only help."""
+    found = []
+    for kept, part in shares:
+        depth = max(int(kept * n), least_trials(alpha, delta * part))
+        allowed = most_errors(depth, alpha, delta * part)
+        found.append((least_trials(alpha, delta * part, errors=allowed), part))
+    return found
 
 
 def _with_early(n: int, least: int) -> list[tuple[float, float]]:
@@ -312,25 +374,28 @@ class Walks:
 
     def __init__(self, alpha: float, delta: float, risk: str, *, of: int = 1) -> None:
         self.alpha, self.delta, self.risk, self.each = alpha, delta, risk, delta / of
-        self.tested: list[tuple[str, Track, list[Start]]] = []
+        self.tested: list[tuple[str, Track, list[Leg]]] = []
         self.passed: list[Chosen] = []
 
     def add(self, name: str, track: Track) -> None:
         """Walk along policies, from the safest to the cheapest."""
-        begin = starts(self.risk, track.counts()[1], track.share, alpha=self.alpha, delta=self.each)
-        self.tested.append((name, track, begin))
+        self.tested.append((name, track, legs(self.risk, track, alpha=self.alpha, delta=self.each)))
         self._walk(len(self.tested) - 1, self.each)
 
     def _walk(self, walk: int, delta: float) -> None:
-        _, track, begin = self.tested[walk]
-        runs = fallback(*track.counts(), begin, risk=self.alpha, delta=delta)
+        _, track, plan = self.tested[walk]
+        runs = run_along(*track.counts(), plan, risk=self.alpha, delta=delta)
         self.passed = [c for c in self.passed if c.walk != walk] + [Chosen(walk, run) for run in runs]
 
     def _finished(self, walk: int) -> bool:
-        """Whether all that was to be tested along a walk is certified."""
-        _, track, begin = self.tested[walk]
-        whole = (begin[0].at, len(track.share) - 1)
-        return any(c.walk == walk and (c.run.first, c.run.last) == whole for c in self.passed)
+        """Whether all that was to be tested along a walk is certified: then it holds no mistake that could be made."""
+        _, track, plan = self.tested[walk]
+        reached = min(leg.starts[0].at for leg in plan)
+        for run in sorted(c.run for c in self.passed if c.walk == walk):
+            if run.first > reached:
+                return False
+            reached = max(reached, run.last + 1)
+        return reached == len(track.share)
 
     def share_out(self) -> None:
         """Give the δ of walks that are finished to the others in equal parts, until no further one is."""
@@ -393,9 +458,8 @@ class Walks:
         return max(n_rows + 1, int(np.ceil(high * n_rows / units)))
 
     def _certifies(self, track: Track, times: Rows) -> bool:
-        errors, trials = track.counts(times)
-        begin = starts(self.risk, trials, track.share, alpha=self.alpha, delta=self.each)
-        return bool(fallback(errors, trials, begin, risk=self.alpha, delta=self.each))
+        plan = legs(self.risk, track, times, alpha=self.alpha, delta=self.each)
+        return bool(run_along(*track.counts(times), plan, risk=self.alpha, delta=self.each))
 
     def certificate(
         self, policy: Policy | None, part: Part | None, *, path: tuple[tuple[float, ...], ...] = ()

@@ -27,7 +27,7 @@ from hybrid.routing.table import Predictions
 from hybrid.tuning import SELECTIVE, SYSTEM, certify, certify_by_class
 from hybrid.tuning.certificates import Run, Start, fallback, least_trials
 from hybrid.tuning.certify import _along
-from hybrid.tuning.walks import Walks, starts
+from hybrid.tuning.walks import Walks, legs, run_along
 
 ALPHA = DELTA = 0.1
 BETS = np.linspace(0.05, 1, 20) / (1 - ALPHA) * 0.99  # what of the capital is bet on "right"
@@ -83,11 +83,11 @@ def labelled(name, n, rng):
     return c, rng.random(n) > right(c), rng.random(n) > STRONG
 
 
-def ours(errors, trials, share, risk):
-    return fallback(errors, trials, starts(risk, trials, share, alpha=ALPHA, delta=DELTA), risk=ALPHA, delta=DELTA)
+def ours(errors, trials, track, risk):
+    return run_along(errors, trials, legs(risk, track, alpha=ALPHA, delta=DELTA), risk=ALPHA, delta=DELTA)
 
 
-def plain(errors, trials, share, risk):
+def plain(errors, trials, track, risk):
     at = 0 if risk == SYSTEM else int(np.searchsorted(trials, least_trials(ALPHA, DELTA)))
     return fallback(errors, trials, [Start(at, 1.0)] if at < len(trials) else [], risk=ALPHA, delta=DELTA)
 
@@ -110,16 +110,16 @@ def _equal(trials, share, risk):
     return [Start(int(np.searchsorted(trials, w)), 1 / len(wanted)) for w in wanted if w <= n]
 
 
-def split(errors, trials, share, risk):
-    found = [fallback(errors, trials, [s], risk=ALPHA, delta=DELTA) for s in _equal(trials, share, risk)]
+def split(errors, trials, track, risk):
+    found = [fallback(errors, trials, [s], risk=ALPHA, delta=DELTA) for s in _equal(trials, track.share, risk)]
     return [run for runs in found for run in runs]
 
 
-def carried(errors, trials, share, risk):
-    return fallback(errors, trials, _equal(trials, share, risk), risk=ALPHA, delta=DELTA)
+def carried(errors, trials, track, risk):
+    return fallback(errors, trials, _equal(trials, track.share, risk), risk=ALPHA, delta=DELTA)
 
 
-def betting(errors, trials, share, risk):
+def betting(errors, trials, track, risk):
     logs = np.log1p(-BETS[:, None] * (1 - ALPHA)) * errors + np.log1p(BETS[:, None] * ALPHA) * (trials - errors)
     passes = np.exp(logs).mean(axis=0) >= 1 / DELTA
     at = 0 if risk == SYSTEM else int(np.searchsorted(trials, _flawless()))
@@ -133,7 +133,7 @@ def _flawless():
     return int(n[np.argmax(((1 + BETS[:, None] * ALPHA) ** n).mean(axis=0) >= 1 / DELTA)])
 
 
-def gate(errors, trials, share, risk):
+def gate(errors, trials, track, risk):
     passes = np.flatnonzero(errors <= ALPHA * trials)
     return [Run(int(passes[-1]), int(passes[-1]), 1.0)] if len(passes) and trials[passes[-1]] else []
 
@@ -187,7 +187,7 @@ def compare(name, n, risk, *, runs, methods=METHODS, seed=0):
         falling, track = _along(c, wrong, strong_wrong, risk, None)
         errors, trials = track.counts()
         for m, method in methods.items():
-            got = method(errors, trials, track.share, risk)
+            got = method(errors, trials, track, risk)
             if got:
                 at = max(run.last for run in got)
                 found[m] += 1, track.share[at], true(falling[at]) > ALPHA
@@ -218,7 +218,7 @@ def grouped(n_groups, size, *, runs, uneven=False, alike=0.8, seed=0):
             "rows": _along(c, wrong, none, SELECTIVE, None),
         }
         for m, (falling, track) in tracks.items():
-            got = ours(*track.counts(), track.share, SELECTIVE)
+            got = ours(*track.counts(), track, SELECTIVE)
             if got:
                 t = falling[max(run.last for run in got)]
                 found[m] += 1, (c >= t).mean(), (1 - max(t, 0.5)) / 2 > ALPHA
@@ -267,7 +267,7 @@ def estimates(name, n, *, runs, seed=0):
         if more is not None:
             c, wrong, strong = labelled(name, more, rng)
             _, track = _along(c, wrong, strong, SELECTIVE, None)
-            certifies.append(bool(ours(*track.counts(), track.share, SELECTIVE)))
+            certifies.append(bool(ours(*track.counts(), track, SELECTIVE)))
     return float(np.median(said)), float(np.mean(certifies or [np.nan])), float(np.mean(np.isinf(said)))
 
 
