@@ -86,10 +86,10 @@ def _draw(policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
     if _may_split(policy, risk):
         found["certify_classes"] = st.toggle("For each predicted class by itself", key="certify_classes")
     st.caption(
-        "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial bounds, "
-        "and labels decide nothing else. Rows that belong together count as one. On tune rows, which models that are "
-        "fitted here answer out of fold. It holds while production looks like these rows: Export checks a file for "
-        "drift."
+        "Learn-then-Test from several starts: thresholds are tested from the strictest down by exact binomial bounds. "
+        "Where to start is learned from rows that are too unsure to be kept; labels decide nothing else. Rows that "
+        "belong together count as one. On tune rows, which models that are fitted here answer out of fold. It holds "
+        "while production looks like these rows: Export checks a file for drift."
     )
     return asked | found
 
