@@ -333,6 +333,14 @@ def test_a_near_duplicate_is_not_shown_in_production_either():
     assert bank.nearest("LATE PARCEL 7", 3) == [("parcel", "c")]
 
 
+def test_many_spaces_take_no_time():
+    """A pattern that may share them out among its parts takes an hour."""
+    start = time.process_time()
+    assert delimited("<" + " " * 300_000).endswith(" \n</text>")
+    assert read_gate(json.dumps({"tier": "llm", "difficulty": "1" + " " * 150_000 + "x"})) is None
+    assert time.process_time() - start < 2
+
+
 def test_the_gate_reads_tier_and_difficulty():
     gate = LLMSettings("gate", "m", role="gate")
     schema = gate.request("x", CLASSES)["response_format"]["json_schema"]["schema"]

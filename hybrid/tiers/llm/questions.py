@@ -380,7 +380,7 @@ def delimited(text: str) -> str:
     </text>
     """
     text = foreign.encodable(text)
-    return "<text>\n" + re.sub(r"<(?=\s*/?\s*text\b)", "&lt;", text, flags=re.IGNORECASE) + "\n</text>"
+    return "<text>\n" + re.sub(r"<(?=\s*(?:/\s*)?text\b)", "&lt;", text, flags=re.IGNORECASE) + "\n</text>"
 
 
 def request_key(base_url: str, request: Mapping[str, Any]) -> str:

@@ -217,7 +217,7 @@ def _gate_of(value: Mapping[str, Any], tiers: Sequence[str]) -> GateSaid | None:
 
 def _difficulty(value: Any) -> int | None:
     if isinstance(value, str):  # "3", "3/5"
-        found = re.fullmatch(r"\s*([1-5])(?:\.0)?\s*(?:/\s*5)?\s*", value)
+        found = re.fullmatch(r"\s*([1-5])(?:\.0)?\s*(?:/\s*5\s*)?", value)
         return int(found[1]) if found else None
     number = foreign.count(value)
     return number if number is not None and 1 <= number <= 5 else None
