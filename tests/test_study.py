@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from conftest import again, labelled, study_of
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import StudyError
+from hybrid.production.bundle import load_bundle
 from hybrid.production.promise import evaluate, read_labelled
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Ensemble, Triage
@@ -92,6 +94,14 @@ def test_terms_replace_a_column_and_copy_no_other(recording):
     assert tier.price == pytest.approx(np.nanmean(answers.cost)) == 0.01
     assert np.shares_memory(answers.label, table.label)
     assert np.nanmean(table.cost[:, table.index("llm")]) == pytest.approx(0.003)  # what was recorded stays
+
+
+def test_a_bundle_of_a_router_that_sends_everything_on_is_read(own_fitted):
+    study = again(own_fitted)
+    study.terms = Terms(whatif=WhatIf())
+    router = study.start("router")
+    bundle = load_bundle(study.export(replace(router, pattern=replace(router.pattern, thresholds=(NEVER,)))))
+    assert bundle.reference.confidence.counts == [0]  # nobody asked the tier whose confidence is watched
 
 
 def test_use_undo_and_pins(own_fitted):

@@ -161,7 +161,7 @@ def fit_reference(policy: Policy, tune: Side, counted: Side, *, n_classes: int, 
 def _counts(tune: Labels, counted: Labels, n: int, edges: Floats | None = None) -> Counts:
     return Counts(
         edges=[] if edges is None else edges.tolist(),
-        expected=(np.bincount(tune, minlength=n) / max(len(tune), 1)).tolist(),
+        expected=(np.bincount(tune, minlength=n) / len(tune)).tolist() if len(tune) else [1 / n] * n,
         counts=np.bincount(counted, minlength=n).tolist(),
     )
 
