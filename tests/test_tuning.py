@@ -16,7 +16,8 @@ from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
-from hybrid.tuning.explore import from_cheap
+from hybrid.tuning.choosing import Finalist, Judge
+from hybrid.tuning.explore import RowSet, Try, from_cheap
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
@@ -569,6 +570,17 @@ def test_thresholds_per_class_are_chosen_only_where_they_pay_on_held_out_rows(pa
     assert (found.pull is not None) == pays
     assert found.selection.finalists == 5
     assert found.selection.saved_on_tune == pytest.approx(found.selection.saved_held_out, abs=0.1)
+
+
+def test_the_more_rows_a_class_has_the_less_its_own_threshold_must_win_by():
+    for n, wins in ((1_500, False), (12_000, True)):
+        tune = made(n, n_classes=2)
+        on = RowSet.of(np.arange(n), tune.predictions, tune.truth, 0)
+        tried = Try(POLICY, "triage", on, None, (0.0, 0.0, 0.0), n, True)
+        cost = np.zeros((2, n))
+        cost[0] = np.where(np.arange(n) % 2, 1.0, -1.0) + 1 / np.sqrt(n)  # one standard error more than nothing
+        one, own = Finalist(tried, None, cost), Finalist(tried, 0.0, np.zeros((2, n)))
+        assert (Judge(Goal("cheapest"), 0.0).champion([one, own]) is own) == wins
 
 
 def flat(n, *, seed=0, n_classes=4):

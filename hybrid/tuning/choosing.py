@@ -22,6 +22,7 @@ from hybrid.tuning.states import of_replay, states_of
 
 FOLDS = 5
 SURE = 1.5  # standard errors by which thresholds per class must be better than one
+FEW = 1_000  # rows of a predicted class up to which they must; of twice as many half of that will do, and so on
 WORTH = 0.05  # share of the cost that a tier must save, if it does not make more answers right
 LEAST = 100  # rows, or groups, below which nothing is held out
 PULLS = (0.0, 20.0, 80.0, 320.0)  # rows of the pool that a class is drawn by, tried beside one threshold for all
@@ -227,7 +228,8 @@ class Judge:
     def champion(self, finalists: Sequence[Finalist], rows: Rows | None = None) -> Finalist:
         """Return the best of them on held-out rows; the first stays where no other does better.
 
-        Thresholds per class take part only where they are better than one threshold beyond chance.
+        Thresholds per class take part only where they are better than one threshold, the surer the fewer rows a class
+        has.
         """
         alone = {(f.tried.pattern, f.tried.policy.names): f for f in finalists if f.pull is None}
         chosen: Finalist | None = None
@@ -235,11 +237,22 @@ class Judge:
             if f.held_out is None:
                 continue
             one = alone.get((f.tried.pattern, f.tried.policy.names)) if f.pull is not None else None
-            if one is not None and one.held_out is not None and not self.better(f, one, rows, sure=SURE):
+            if one is not None and one.held_out is not None and not self.better(f, one, rows, sure=_sure_of(f)):
                 continue
             if chosen is None or self.better(f, chosen, rows):
                 chosen = f
         return finalists[0] if chosen is None else chosen
+
+
+def _sure_of(finalist: Finalist) -> float:
+    """Return by how many standard errors thresholds per class must be better than one.
+
+    Where classes are alike, what is lost by a threshold for each falls with the rows of a class; `SURE` keeps it small
+    from the fewest rows on, and would be more caution than it takes where there are many.
+    """
+    on = finalist.on
+    predicted = on.predictions.label[:, on.predictions.index(finalist.tried.policy.own[0].name)]
+    return SURE * min(1.0, FEW * len(np.unique(predicted)) / len(on))
 
 
 def common(a: Finalist, b: Finalist, rows: Rows | None = None) -> tuple[Floats, Floats, Rows]:

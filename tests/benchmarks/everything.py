@@ -366,7 +366,8 @@ def uneven(n, rng, *, n_classes, spread):
 def shrinkage(runs):
     """Print what thresholds per class cost on fresh rows beside one threshold, where classes differ and where not."""
     goal = Goal("least_total", wrong=0.012)
-    for spread, n, n_classes in product((0.0, 0.1, 0.3), (300, 1_000, 4_000), (10,)):
+    sizes = ((300, 10), (1_000, 10), (4_000, 10), (1_000, 2), (4_000, 2), (12_000, 2))
+    for spread, (n, n_classes) in product((0.0, 0.1, 0.3), sizes):
         lost = {"no pull": [], "as chosen": []}
         per_class = 0
         for run in range(runs):
