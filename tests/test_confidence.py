@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import labelled
+from scipy.special import ndtri, stdtrit
 from test_bundle import part, rewrite
 
 import hybrid
@@ -14,6 +15,7 @@ from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import BundleError
 from hybrid.metrics.auroc import auroc
 from hybrid.metrics.confidence import reliability
+from hybrid.metrics.intervals import wilson
 from hybrid.production.bundle import load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
@@ -213,6 +215,30 @@ def test_the_interval_of_an_auroc_holds_it_in_about_95_of_100_draws_of_groups():
         found = auroc(score, right, group=np.arange(60).repeat(5))
         held += found.low <= 0.7509 <= found.high  # Φ(1 / (√2 · √1.09))
     assert 276 <= held <= 295
+
+
+def test_the_interval_of_an_auroc_by_hand_and_of_one_mistake():
+    score, right = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([True, True, False, True, False])
+    # right rows are ordered rightly against 2, 2 and 1 of two wrong ones, these against 2 and 3 of three right ones
+    value, most = 5 / 6, (2 * 5 / 6 + 0.5) / 3 * (1 - (2 * 5 / 6 + 0.5) / 3)
+    variance = (2 / 36 + 1 / 9 + most) / 9 + (2 / 36 + most) / 4
+    worth = most / variance * (ndtri(0.975) / stdtrit(2, 0.975)) ** 2
+    found = auroc(score, right)
+    assert found.value == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx([float(end) for end in wilson(value * worth, worth)])
+    lone = auroc(np.arange(200) / 200, np.arange(200) > 20)  # the wrong rows are the least sure
+    one = auroc(np.arange(200) / 200, np.arange(200) != 20)
+    assert lone.low > 0.8
+    assert one.low < 0.1  # one mistake says next to nothing, however many rows are right
+
+
+def test_the_interval_of_an_auroc_holds_where_mistakes_are_few():
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(300):
+        right = np.arange(60) >= 3
+        found = auroc(rng.random(60), right)
+        held += found.low <= 0.5 <= found.high
+    assert held / 300 >= 0.94  # .78 by the variance seen alone
 
 
 def test_auroc_equals_the_share_of_ordered_pairs():

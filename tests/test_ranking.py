@@ -279,6 +279,16 @@ def test_an_error_of_calibration_stands_beside_what_an_honest_tier_shows():
     assert spotless.brier.high > 0.03
 
 
+def test_an_error_of_calibration_allows_for_which_confidences_came():
+    """All right: how far the confidences are off is the mean of what they lack, of 60 customers with five rows each."""
+    rng, held, groups = np.random.default_rng(8), np.zeros(2), np.repeat(np.arange(60), 5)
+    for _ in range(60):
+        said = rng.uniform(0.5, 1.0, 60)
+        alone, five = reliability(said, np.ones(60, bool)), reliability(said[groups], np.ones(300, bool), groups=groups)
+        held += [i.ece.low <= 0.25 <= i.ece.high for i in (alone, five)]
+    assert min(held) / 60 >= 0.93  # a third where the confidences are taken as they are
+
+
 def test_dependent_rows_have_wider_areas_errors_and_drifts():
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(60), 10)

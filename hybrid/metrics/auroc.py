@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 
 from hybrid.metrics.confidence import reliability
-from hybrid.metrics.intervals import wilson
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import LEVEL, wilson
 from hybrid.metrics.summary import Interval
 from hybrid.routing.table import Bools, Floats, Labels
-
-Z = 1.959963984540054  # two-sided 95 %
 
 
 def auroc(score: Floats, right: Bools, *, group: Labels | None = None) -> Interval:
@@ -31,11 +30,12 @@ def auroc(score: Floats, right: Bools, *, group: Labels | None = None) -> Interv
     Returns
     -------
     Interval
-        95 %, on the logit scale, so that it stays within 0 and 1; nan where all answers are right, or all wrong.
+        95 %: Wilson's, of as many rows as would be as sure; nan where all answers are right, or all wrong.
 
     References
     ----------
-    DeLong, DeLong & Clarke-Pearson 1988; Obuchowski 1997 for groups.
+    DeLong, DeLong & Clarke-Pearson 1988 (the variance); Obuchowski 1997 for groups; Korn & Graubard 1998 (the interval
+    of a share at as many rows as its variance is worth).
 
     Examples
     --------
@@ -53,20 +53,16 @@ def auroc(score: Floats, right: Bools, *, group: Labels | None = None) -> Interv
     won = np.empty(len(score))
     won[right] = (ranks[right] - rankdata(score[right])) / n
     won[~right] = 1 - (ranks[~right] - rankdata(score[~right])) / m
-    value = float(won[right].mean())
-    part = np.where(right, (won - value) / m, (won - value) / n)
-    if group is None:
-        sums, size = part, len(part)
-    else:
-        _, code = np.unique(group[known], return_inverse=True)
-        sums = np.bincount(code, part)
-        size = len(sums)
-    error = float(np.sqrt((sums**2).sum() * size / max(size - 1, 1)))
-    if error == 0:  # they are ordered without a fault, or by chance alone: as few rows as the rarer kind has say so
-        low, high = wilson(value * min(m, n), min(m, n))
-    else:
-        half = Z * error / (value * (1 - value))
-        low, high = expit(logit(value) - half), expit(logit(value) + half)
+    value, rarer = float(won[right].mean()), min(m, n)
+    inside = (value * rarer + 0.5) / (rarer + 1)
+    most = inside * (1 - inside)  # the variance of a row that is ordered rightly against all others or none
+    # one row more of either kind, as far off as can be: a few that are ordered alike say little
+    variance = sum((float(np.sum((won[kind] - value) ** 2)) + most) / k**2 for kind, k in ((right, m), (~right, n)))
+    together = None if group is None else Groups.of(np.unique(group[known], return_inverse=True)[1])
+    if together is not None:
+        variance *= len(score) / together.worth((won - value) / np.where(right, m, n))
+    worth = most / variance * float(ndtri((1 + LEVEL) / 2) / stdtrit(rarer, (1 + LEVEL) / 2)) ** 2
+    low, high = wilson(value * worth, worth)
     return Interval(value, min(float(low), value), max(float(high), value))
 
 

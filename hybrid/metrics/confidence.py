@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from hybrid.metrics.groups import Groups
 from hybrid.metrics.intervals import LEVEL, Interval, wilson
@@ -63,7 +64,8 @@ def reliability(
     ECE overstates: even an honest confidence has one by chance. Its interval takes that back: it holds the errors of
     all those truths, between honest and twice as far off as seen, under which an ECE like the one seen lies within 95 %
     of the draws. It may end below the number itself. It reaches up at least as far as the accuracy of all rows may be
-    from their mean confidence: where no mistake was seen, some may still come.
+    from their mean confidence: where no mistake was seen, some may still come. Where some confidences are further off
+    than others, how many of either kind came is chance as well, and widens it.
 
     Parameters
     ----------
@@ -97,31 +99,48 @@ def reliability(
     said = np.array([confidence[p].mean() for p in parts])
     even = evened(confidence, right)
     hits = np.array([even[p].sum() for p in parts])
-    worth = rows if together is None else np.maximum(rows * _worth(together, parts, right), 1.0)
+    off = right - confidence
+    worth = rows if together is None else np.maximum(rows * _worth(together, parts, off - off.mean()), 1.0)
     low, high = wilson(hits / rows * worth, worth)
     draws = _Draws(rows / n, np.rint(worth).astype(np.int64), said, hits / rows, seed)
     overall = share(right, together)
-    off = max(abs(float(confidence.mean()) - end) for end in (overall.low, overall.high))
+    ece = draws.around(
+        expected_calibration_error(confidence, right, n_bins=n_bins),
+        max(abs(float(confidence.mean()) - end) for end in (overall.low, overall.high)),
+    )
+    gaps = np.empty(n)
+    for part, gap in zip(parts, np.abs(hits / rows - said), strict=True):
+        gaps[part] = gap
+    spread = _of_mean(gaps - gaps.mean(), together)
     return Reliability(
         said,
         hits / rows,
         low,
         high,
         rows,
-        draws.around(expected_calibration_error(confidence, right, n_bins=n_bins), off),
+        Interval(
+            ece.value,
+            max(ece.value - float(np.hypot(ece.value - ece.low, spread)), 0.0),
+            min(ece.value + float(np.hypot(ece.high - ece.value, spread)), 1.0),
+        ),
         mean_interval((confidence - right) ** 2, groups=together, least=0.0, most=1.0),
         draws.chance(),
     )
 
 
-def _worth(groups: Groups, parts: list[Rows], right: Bools) -> float:
+def _worth(groups: Groups, parts: list[Rows], off: Floats) -> float:
     """Return how many independent rows a row is worth to the shares of the bins: a group counts within each alone."""
-    bin_of, off = np.empty(len(right), dtype=np.int64), np.empty(len(right))
+    bin_of = np.empty(len(off), dtype=np.int64)
     for number, rows in enumerate(parts):
         bin_of[rows] = number
-        off[rows] = right[rows] - right[rows].mean()
     within = Groups.of(np.unique(groups.code * len(parts) + bin_of, return_inverse=True)[1])
-    return 1.0 if within is None else within.worth(off) / len(right)
+    return 1.0 if within is None else within.worth(off) / len(off)
+
+
+def _of_mean(off: Floats, groups: Groups | None) -> float:
+    """Return how far a mean may be from the truth, whose values are so far off it."""
+    worth = len(off) if groups is None else groups.worth(off)
+    return float(ndtri((1 + LEVEL) / 2) * off.std() / np.sqrt(max(worth, 1.0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
