@@ -26,7 +26,7 @@ from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, 
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _along, _down, _down_two, _ladder
 from hybrid.tuning.peeling import peel
-from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, least_class_rows, legs
+from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, least_class_rows, legs, run_along
 
 DELTA = 0.1
 
@@ -233,6 +233,14 @@ def test_where_a_walk_starts_depends_on_no_row_that_it_keeps(name):
             wrong[: found.left] = rng.random(found.left) < often
             again = _along(np.minimum(sure, 1), wrong, np.zeros(400, dtype=bool), "selective", None)[1]
             assert peel(*again.counts(), again.threshold, alpha=0.1, level=PEELED * DELTA) == found
+
+
+def test_what_two_legs_of_a_walk_certify_is_one_range():
+    *_, track = track_of(500, "selective", lambda c: 0.97 + 0 * c, seed=2)
+    plan, along = legs("selective", track, alpha=0.1, delta=DELTA), (*track.counts(),)
+    (above,), (all_rows,) = (run_along(*along, [leg], risk=0.1, delta=DELTA) for leg in plan)
+    assert above.first < all_rows.first <= above.last < all_rows.last
+    assert run_along(*along, plan, risk=0.1, delta=DELTA) == [(above.first, all_rows.last, all_rows.level)]
 
 
 def test_rows_of_a_group_that_lie_apart_are_not_peeled_and_copies_are():

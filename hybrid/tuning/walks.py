@@ -266,12 +266,23 @@ class Track:
 
 
 def run_along(errors: Floats, trials: Floats, plan: Sequence[Leg], *, risk: float, delta: float) -> list[Run]:
-    """Test along each leg of a walk with its shares of δ; see `legs`."""
-    return [
+    """Test along each leg of a walk with its shares of δ; runs that meet are one, at the level of the one that ends it.
+
+    All that the legs certify holds together; see `legs`.
+    """
+    found: list[Run] = []
+    for run in sorted(
         run
         for begin, end in plan
         for run in fallback(errors[:end], trials[:end], [s for s in begin if s.at < end], risk=risk, delta=delta)
-    ]
+    ):
+        if found and run.first <= found[-1].last + 1:
+            before = found.pop()
+            ends = max(before, run, key=lambda r: (r.last, r.level))
+            found.append(Run(before.first, ends.last, ends.level))
+        else:
+            found.append(run)
+    return found
 
 
 def _sums(at: Rows, values: Floats, points: int) -> Floats:
@@ -390,12 +401,8 @@ class Walks:
     def _finished(self, walk: int) -> bool:
         """Whether all that was to be tested along a walk is certified: then it holds no mistake that could be made."""
         _, track, plan = self.tested[walk]
-        reached = min(leg.starts[0].at for leg in plan)
-        for run in sorted(c.run for c in self.passed if c.walk == walk):
-            if run.first > reached:
-                return False
-            reached = max(reached, run.last + 1)
-        return reached == len(track.share)
+        whole = (min(leg.starts[0].at for leg in plan), len(track.share) - 1)
+        return any(c.walk == walk and (c.run.first, c.run.last) == whole for c in self.passed)
 
     def share_out(self) -> None:
         """Give the δ of walks that are finished to the others in equal parts, until no further one is."""

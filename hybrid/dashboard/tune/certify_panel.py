@@ -207,7 +207,7 @@ def _why_not(policy: Policy, found: Certificate) -> str:
         return ""
     if lines[0].value < found.lowest:
         return "It is too low."
-    return "It is so high that too few rows are kept to test it." if lines[0].value > found.highest else ""
+    return "It is above where the tests began." if lines[0].value > found.highest else ""
 
 
 def _count(found: Certificate) -> str:
