@@ -11,7 +11,7 @@ from hybrid.metrics.intervals import LEVEL, Interval, wilson
 from hybrid.routing.table import Floats, Labels, Rows
 
 MAX_VALUES = 512  # distinct values that an interval keeps apart
-HIDDEN = 6.0  # by this over √n are few rows more skewed than they look
+HIDDEN = 2.5  # by this over the fourth root of n are rows more skewed than they look
 
 
 def mean_interval(
@@ -121,7 +121,7 @@ def _by_skewness(off: Floats, counts: Floats | Rows, n_rows: int, freedom: float
     squares = float(counts @ off**2) / max(units - 1, 1.0)
     if squares <= 0:
         return 0.0, 0.0
-    skewness = float(counts @ off**3) / units / squares**1.5 * (1 + HIDDEN / np.sqrt(units))
+    skewness = float(counts @ off**3) / units / squares**1.5 * (1 + HIDDEN / units**0.25)
     t = float(stdtrit(max(freedom, 1.0), (1 + LEVEL) / 2))
     part = float(np.clip(skewness / np.sqrt(units), -1 / t, 1 / t))
 
