@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import charts, controls, lessons, tiles, wording, working
+from hybrid.dashboard import admission, charts, controls, lessons, tiles, wording, working
 from hybrid.dashboard.data import asking
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
@@ -542,6 +543,25 @@ def test_a_worker_comes_to_an_end_as_it_is_told_and_another_takes_its_place():
     idle._process.kill()
     idle._process.wait()
     assert worker.apart(partial(worker._example, 20)) == 40
+
+
+def test_who_left_is_ended_once_and_who_came_back_is_not(monkeypatch):
+    here, ended = {"stays"}, []
+    server = SimpleNamespace(is_active_session=here.__contains__, clear_user_info_for_session=ended.append)
+    visitors = {name: admission._Visitor() for name in ("stays", "leaves", "reloads")}
+    for name, visitor in visitors.items():
+        visitor.session = name
+    monkeypatch.setattr(admission, "_VISITORS", set(visitors.values()))
+    assert admission.end_those_who_left(server, 0.0) == 0
+    here.add("reloads")
+    assert admission.end_those_who_left(server, 10.0) == 0
+    here.remove("reloads")
+    assert [admission.end_those_who_left(server, now) for now in (20.0, 59.0, 61.0, 79.0)] == [0, 0, 1, 0]
+    assert ended == ["leaves"]
+    monkeypatch.setenv("HYBRID_MAX_SESSIONS", "3")
+    assert not admission._full()  # who was ended takes no place
+    monkeypatch.setenv("HYBRID_MAX_SESSIONS", "2")
+    assert "2 sessions are open" in admission._full()
 
 
 def wait_for(what):

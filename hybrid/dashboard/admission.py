@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -10,17 +11,25 @@ from pathlib import Path
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hybrid.data.limits import SERVER_MEMORY, SESSIONS
 from hybrid.study.worker import trim, warm
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
-EVERY = 30.0  # seconds between looks at who has left
+EVERY = 10.0  # seconds between looks at who has left
+AWAY = 60.0  # seconds that a session whose tab is gone is kept, in case it comes back; its project is on disk
 
 
 class _Visitor:
     """A session that was let in; it is gone when the session's state is."""
+
+    def __init__(self) -> None:
+        ctx = get_script_run_ctx()
+        self.session = "" if ctx is None else ctx.session_id
+        self.left: float | None = None  # when it was first seen without a tab
+        self.ended = False
 
 
 _VISITORS: weakref.WeakSet[_Visitor] = weakref.WeakSet()
@@ -45,8 +54,11 @@ def admit() -> None:
 def _sweep() -> threading.Thread:
     """Start what gives memory back, and a process for heavy work, once for a server.
 
-    Streamlit would collect after every run of every page, which takes longer than the page.
+    Streamlit would collect after every run of every page, which takes longer than the page. What is there by now stays,
+    and need not be looked at by any collection.
     """
+    gc.collect()
+    gc.freeze()
     sweeper = threading.Thread(target=_give_back, daemon=True)
     sweeper.start()
     if runtime.exists():
@@ -55,18 +67,34 @@ def _sweep() -> threading.Thread:
 
 
 def _give_back() -> None:
-    before = len(_VISITORS)
     while True:
         time.sleep(EVERY)
-        now = len(_VISITORS)
-        if now < before:
+        if runtime.exists() and end_those_who_left(runtime.get_instance(), time.monotonic()):
+            time.sleep(1.0)  # the server's own thread ends them
             trim()
-        before = now
+
+
+def end_those_who_left(server: runtime.Runtime, now: float) -> int:
+    """End the sessions whose tab has been gone for long; returns how many.
+
+    Streamlit would let go of one when the next leaves, which may be tomorrow.
+    """
+    ended = 0
+    for visitor in list(_VISITORS):
+        if server.is_active_session(visitor.session):
+            visitor.left = None
+        elif visitor.left is None:
+            visitor.left = now
+        elif now - visitor.left >= AWAY and not visitor.ended:
+            visitor.ended = True
+            server.clear_user_info_for_session(visitor.session)  # closes it, as after signing out
+            ended += 1
+    return ended
 
 
 def _full() -> str:
     """Return which limit is reached, and who can raise it; empty where none is."""
-    if len(_VISITORS) >= (most := SESSIONS.value()):
+    if sum(not v.ended for v in list(_VISITORS)) >= (most := SESSIONS.value()):
         return f"{most:,} sessions are open, which is its limit; whoever runs it can raise {SESSIONS.variable}."
     used = memory()
     if used is not None and used >= (most := SERVER_MEMORY.value()) * SERVER_MEMORY.scale:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -111,13 +112,13 @@ class Tab:
 
     def __init__(self) -> None:
         ctx = get_script_run_ctx()
-        self._session = None if ctx is None or not runtime.exists() else ctx.session_id
+        self.session = None if ctx is None or not runtime.exists() else ctx.session_id
         self._seen = time.monotonic()
 
     @property
     def gone(self) -> bool:
         """Whether it has not been connected for a while."""
-        if self._session is None or runtime.get_instance().is_active_session(self._session):
+        if self.session is None or runtime.get_instance().is_active_session(self.session):
             self._seen = time.monotonic()
         return time.monotonic() - self._seen > GONE_AFTER
 
@@ -153,8 +154,11 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
             raise CancelledError
         done, doing = min(share, 1.0), what
 
+    first = doing
+
     def in_turn() -> _T:
         with TURNS.turn(user, lambda before: report(0.0, said_of(before))):
+            report(0.0, first)  # it waits no more
             return work(report)
 
     pool = ThreadPoolExecutor(1)
@@ -178,6 +182,14 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
     del st.session_state[flag]  # where this is not reached, the next run says so
     place.empty()
     return job.result()
+
+
+def stop_searches() -> None:
+    """Let this session's searches end with what they have: it loads other data, and would wait for them."""
+    here = Tab().session
+    for search in list(_SEARCHES):
+        if search.tab.session == here:
+            search.cancelled.set()
 
 
 class Search:
@@ -204,15 +216,16 @@ class Search:
     ) -> None:
         self.token, self.terms = study.token, study.terms
         self.seconds = seconds
-        self.cancelled = threading.Event()
+        self.tab, self.cancelled = Tab(), threading.Event()
         self.progress: Searching | None = None
         self.before = 0  # jobs that have to end first
         self.problem: str | None = None
         self.found = found
         self._thread: threading.Thread | None = None
         if found is None:
+            _SEARCHES.add(self)
             work = worker.searching(study, goal, policies=policies, seconds=seconds)
-            self._thread = threading.Thread(target=self._run, args=(work, whose(), Tab()), daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(work, whose()), daemon=True)
             self._thread.start()
 
     @property
@@ -243,9 +256,9 @@ class Search:
             st.progress(0.0 if p is None else min(1.0, p.seconds / self.seconds), said)
             st.button("Cancel", icon=":material/close:", key=f"{key}_cancel", on_click=self.cancelled.set)
 
-    def _run(self, work: worker.Work[Recommendation], user: str, tab: Tab) -> None:
+    def _run(self, work: worker.Work[Recommendation], user: str) -> None:
         def stopped() -> bool:
-            return self.cancelled.is_set() or tab.gone
+            return self.cancelled.is_set() or self.tab.gone
 
         try:
             with TURNS.turn(user, self._wait, stopped):
@@ -263,3 +276,6 @@ class Search:
 
     def _report(self, progress: Searching) -> None:
         self.progress = progress
+
+
+_SEARCHES: weakref.WeakSet[Search] = weakref.WeakSet()  # of all sessions

@@ -4,7 +4,8 @@ Run ``python tests/benchmarks/users.py [--users 1 5 20] [--releases 10] [--rows 
 starts a server, opens one kept project in so many sessions over the protocol that browsers speak, and prints for each
 number of people the seconds from a release to the end of Python's answer, the server's CPU and bytes a release, and its
 memory. ``--beside fit suggest certify record`` measures each number of people again while two more sessions do that
-work without a pause. ``--cycles 200`` opens and closes so many sessions, and prints the memory as it goes.
+work without a pause. ``--cycles 200`` opens, drags and closes so many sessions, and prints what memory is left on the
+way; ``--users`` without a number leaves the rest out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from hybrid.study.study import Study
 DRAGGED, MANY, TEXTS = ("0" * 31 + i for i in "123")  # names of projects
 THINK = (1.0, 3.0)  # seconds between two releases of a person
 BUSY = 2  # sessions that work beside those who drag
-SETTLE = 3.0  # seconds after the last session was closed, before memory is read
+SETTLE = 3.0  # seconds after the last session was closed, before others come
+MARKS = (1, 20, 50, 100, 200)  # sessions opened and closed, at which memory is read
+GONE = 90.0  # seconds after the last was closed, before it is: the server ends a session after sixty
 
 
 def recorded(n):
@@ -262,13 +265,18 @@ async def together(port, process, users, releases, work=None, server=None):
 
 
 async def come_and_go(port, process, cycles):
-    """Open and close sessions, and say what memory is left."""
+    """Open, drag and close so many sessions, and say what memory is left when they were ended, at some counts."""
+    left, marks = {}, sorted({n for n in MARKS if n < cycles} | {cycles})
     for i in range(1, cycles + 1):
         person = await Person.come(port)
-        await person.run(triage_threshold=[0.5])
+        for value in (0.5, 0.7):
+            await person.run(triage_threshold=[value])
         await person.socket.close()
-        if i in (1, 20) or i % 50 == 0:
-            print(f"{i:4d} sessions opened and closed: {memory(process):.0f} MB", flush=True)
+        if i in marks:
+            await asyncio.sleep(GONE)
+            left[i] = memory(process)
+            more = f", {left[i] / left[20] - 1:+.1%} against 20" if i > 20 and 20 in left else ""
+            print(f"{i:4d} sessions opened and closed: {left[i]:.0f} MB{more}", flush=True)
 
 
 def cpu(process):
