@@ -35,10 +35,9 @@ except HybridError as error:
 
 absent = set(policy.names) - set(study.models)
 if absent:
-    why = "is simulated" if policy.simulated else "was recorded elsewhere"
     st.caption(
-        f":material/info: {', '.join(map(inert, sorted(absent)))} {why} and cannot be asked here: it repeats what it "
-        "said about texts of your data, and about any other text it stays silent, at its list price."
+        f":material/info: Not asked here: {', '.join(map(inert, sorted(absent)))}. What was recorded or simulated of a "
+        "text of your data is repeated; about any other text nothing is said, at the list price."
     )
 for number, (text, decision) in enumerate(zip(texts, decisions, strict=True)):
     in_data = trying.known(study, text)

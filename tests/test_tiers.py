@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -380,8 +381,21 @@ def test_each_tier_has_a_gate_that_learned_whether_that_very_tier_is_right(gated
         gate, wrong_gate = (table.answers(table.index(f"trained gate for {n}")) for n in (name, other))
         answers = table.answers(table.index(name))
         for rows in (gated.split.tune, gated.split.test):
-            own, others = (gate_auroc(gated.dataset, rows, g, answers) for g in (gate, wrong_gate))
+            own, others = (
+                gate_auroc(gated.dataset, rows, g, answers, fold=gated.split.fold) for g in (gate, wrong_gate)
+            )
             assert own.low > max(0.5, others.high)
+
+
+def test_a_gate_that_knows_nothing_is_at_chance_and_not_below_it_because_each_fold_is_scored_by_the_others(gated):
+    left, fold = gated.predictions.answers(gated.predictions.index("left")), gated.split.fold
+    right, score = left.label == gated.dataset.truth, np.full(len(fold), 0.5)
+    for k in np.unique(fold[fold >= 0]):
+        score[fold == k] = right[
+            (fold >= 0) & (fold != k)
+        ].mean()  # all that it knows is how often the others are right
+    found = gate_auroc(gated.dataset, gated.split.tune, replace(left, confidence=score), left, fold=fold)
+    assert found.value == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +417,7 @@ def test_the_heuristic_gate_knows_the_users_words_and_is_left_out_where_it_knows
     table = gated.predictions
     rated = table.answers(table.index("heuristic gate"))
     left = table.answers(table.index("left"))
-    assert gate_auroc(gated.dataset, gated.split.test, rated, left).low > 0.5
+    assert gate_auroc(gated.dataset, gated.split.test, rated, left, fold=gated.split.fold).low > 0.5
     again = HeuristicGate.from_files("x", gated.models["heuristic gate"].to_files("x"))
     texts = list(gated.dataset.texts)
     assert (again.score(texts) == rated.confidence).all()

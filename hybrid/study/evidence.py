@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import numpy as np
+from scipy.special import logit
 
 from hybrid.data.dataset import Dataset
 from hybrid.data.leaks import too_good
@@ -16,9 +17,9 @@ from hybrid.metrics.auroc import Worth, auroc, worth
 from hybrid.metrics.summary import Interval
 from hybrid.routing.table import UNKNOWN, Answers, Floats, Labels, Predictions, Rows, Tier, likeliest
 from hybrid.tiers import LocalModel
-from hybrid.tiers.calibration import Again
+from hybrid.tiers.calibration import DECIMALS, Again
 from hybrid.tiers.classifier import FittedClassifier, fit_classifier
-from hybrid.tiers.confidence import Chances, FittedConfidence, Reader, fit_confidence
+from hybrid.tiers.confidence import EPSILON, Chances, FittedConfidence, Reader, fit_confidence
 from hybrid.tiers.embedders import Embedder, MiniLM
 from hybrid.tiers.embedding import EmbeddingClassifier, FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
@@ -258,7 +259,7 @@ def record(
         except TierError as error:
             left_out.append(str(error))
     rated = heuristic.answer(list(texts))
-    of_use = any(gate_auroc(dataset, split.tune, rated, said).low > CHANCE for _, said in guarded)
+    of_use = any(gate_auroc(dataset, split.tune, rated, said, fold=split.fold).low > CHANCE for _, said in guarded)
     if not of_use:
         verdict, also = ("is left out", ", or use a trained gate") if gates else ("is of no use here", "")
         left_out.append(
@@ -306,7 +307,7 @@ def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> 
 
 
 def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answers: Answers) -> None:
-    found = gate_auroc(dataset, split.tune, scores, answers)
+    found = gate_auroc(dataset, split.tune, scores, answers, fold=split.fold)
     if not found.low > CHANCE:
         raise TierError(
             f"The gate for {tier} is left out: on tune its scores tell right from wrong no better than chance (AUROC "
@@ -314,11 +315,18 @@ def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answ
         )
 
 
-def gate_auroc(dataset: Dataset, rows: Rows, gate: Answers, answers: Answers) -> Interval:
-    """Return how well a gate's scores tell whether a tier's answers are right, on some rows."""
+def gate_auroc(dataset: Dataset, rows: Rows, gate: Answers, answers: Answers, *, fold: Labels) -> Interval:
+    """Return how well a gate's scores tell whether a tier's answers are right, on some rows.
+
+    Each fold was scored by a model that did not see it, so its level is the lower, the more often the fold's own rows
+    are right. That says nothing of the gate, and is taken out.
+    """
     both = rows[~np.isnan(gate.confidence[rows]) & ~np.isnan(answers.confidence[rows])]
     right = answers.label[both] == dataset.truth[both]
-    return auroc(gate.confidence[both], right, group=dataset.group[both])
+    score = logit(np.clip(gate.confidence[both], EPSILON, 1 - EPSILON))
+    _, code, times = np.unique(fold[both], return_inverse=True, return_counts=True)
+    level = np.bincount(code, score) / times
+    return auroc(np.round(score - level[code], DECIMALS), right, group=dataset.group[both])
 
 
 def spread(answers: Answers, at: Rows, n: int) -> Answers:

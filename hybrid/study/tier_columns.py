@@ -203,8 +203,9 @@ class TierColumns:
 
     def gate_auroc(self, gate: str, tier: str, side: str) -> Interval:
         """Return how well a gate's scores tell whether a tier's answers are right, on a side."""
-        dataset, rows = self.fitted.dataset, self.fitted.split.side(side)
-        return gate_auroc(dataset, rows, self.column(gate)[1], self.column(tier)[1])
+        dataset, split = self.fitted.dataset, self.fitted.split
+        scores, answers = (self.column(name)[1] for name in (gate, tier))
+        return gate_auroc(dataset, split.side(side), scores, answers, fold=split.fold)
 
     def table_of(self, names: Sequence[str], rows: Rows | Bools) -> Predictions:
         """Return the answers of these tiers about these rows."""
