@@ -202,9 +202,13 @@ def test_an_audit_lives_with_its_project_and_with_its_rows_only(log, tmp_path):
     moved.keep(replace(log.evidence, split=replace(log.split, test=log.split.test[:-1])))
     moved.form = log.form
     assert audit_of(moved) is None  # it is of other rows
-    log.form["audit"] = {**log.form["audit"], "strata": "xyz"}
-    with pytest.raises(StudyError, match="draw rows again"):
-        audit_of(log)
+    kept = log.form["audit"]
+    damages = {"strata": ("xyz", "0", "9" * len(kept["strata"])), "names": ([],), "n": (0, None), "seed": (-1, 1e999)}
+    for name, values in damages.items():
+        for value in values:
+            log.form["audit"] = {**kept, name: value}
+            with pytest.raises(StudyError, match="draw rows again"):
+                audit_of(log)
     assert plain_findings(log, policy) is None  # an export does without
 
 

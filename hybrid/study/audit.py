@@ -139,16 +139,22 @@ def audit_of(study: Study) -> Audit | None:
     if not isinstance(kept, dict) or study.fitted is None or kept.get("of") != _of(study):
         return None
     try:
+        strata = np.array([int(c) for c in kept["strata"]], dtype=np.int64)
+        names = tuple(str(name) for name in kept["names"])
+        if strata.shape != study.side(SIDE).shape or not np.isin(strata, range(len(names))).all():
+            raise ValueError("strata")
+        if int(kept["n"]) < 1 or int(kept["seed"]) < 0:
+            raise ValueError("n, seed")
         return Audit(
             str(kept["of"]),
-            np.array([int(c) for c in kept["strata"]], dtype=np.int64),
-            tuple(str(name) for name in kept["names"]),
+            strata,
+            names,
             int(kept["n"]),
             {int(row): str(name) for row, name in kept["labels"].items()},
             frozenset(int(row) for row in kept["skipped"]),
             int(kept["seed"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StudyError(f"The audit that was kept cannot be read ({error}): draw rows again.") from error
 
 
