@@ -23,6 +23,7 @@ Fithian 2018, AdaPT: An interactive procedure for multiple testing with side inf
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -131,6 +132,13 @@ def _power_of_rank(rows: Floats, unsure: Floats, trials: Floats, look: Rows) -> 
 def _passing(start: Rows, risk: Floats, alpha: float, level: float) -> Floats:
     """Return how likely the test at each start passes, over equally likely risks: shape ``(…, n_risks)``."""
     n = start[..., None]
-    allowed = np.floor(bdtrik(level, n, alpha) + 1e-9)
+    allowed = _allowed(1 << int(start.max()).bit_length(), alpha, level)[n]
     found: Floats = ndtr((allowed + 0.5 - n * risk) / np.sqrt(n * risk * (1 - risk))).mean(axis=-1)
+    return found
+
+
+@lru_cache(16)
+def _allowed(size: int, alpha: float, level: float) -> Floats:
+    """Return how many mistakes the test allows among each number of rows below `size`, as `most_errors` does."""
+    found: Floats = np.floor(bdtrik(level, np.arange(size, dtype=np.float64), alpha) + 1e-9)
     return found
