@@ -187,8 +187,10 @@ def compare(name, draws, seconds):
             row[f"{rival} at our accuracy"] = np.inf if least is None else least / max(cost, 1e-12)
         rows.append(row)
         pattern = type(found.policy.pattern).__name__
+        at_ours = ", ".join(f"{rival} {row[f'{rival} at our accuracy']:.2f}" for rival in RIVALS)
         print(
-            f"  {name}: {pattern} {' → '.join(found.policy.names)}: saved {row['saved']:.1%}, {row['gap']:+.3f}",
+            f"  {name}: {pattern} {' → '.join(found.policy.names)}: saved {row['saved']:.1%}, {row['gap']:+.3f}; "
+            f"cost at our accuracy, of ours: {at_ours}",
             flush=True,
         )
     table = pd.DataFrame(rows)
