@@ -509,6 +509,8 @@ def _tune(options: argparse.Namespace) -> int:
     from hybrid.data.columns import from_file, named_apart
     from hybrid.data.labels import most_frequent
     from hybrid.metrics.lattice import Lattice
+    from hybrid.production.bundle import spoken
+    from hybrid.routing.table import NEVER
     from hybrid.tuning import CHEAPEST, MOST_ACCURATE, Goal, streaming
     from hybrid.tuning.edges import optimum_at_edges
 
@@ -556,7 +558,7 @@ def _tune(options: argparse.Namespace) -> int:
     if found is None:
         print("No thresholds reach the goal on the tune rows.")
         return BROKEN
-    at = tuple(int(i) for i in plan.lattice.bin(_array(found.thresholds)))
+    at = tuple(int(plan.lattice.edges.searchsorted(t)) for t in found.thresholds)
     n_test = sides.test.n_rows
     test = _test_numbers(sides.test, at) if n_test else None
     if test and plan.group:
@@ -565,7 +567,7 @@ def _tune(options: argparse.Namespace) -> int:
     summary = {
         "pattern": options.pattern,
         "tiers": list(names),
-        "thresholds": dict(zip(names, found.thresholds, strict=False)),
+        "thresholds": spoken(dict(zip(names, found.thresholds, strict=False)), NEVER, "never"),
         "tune": {"rows": found.n_rows, "accuracy": found.accuracy, "cost_per_1000": found.cost_per_1000},
         "test": test,
         "bound": found.bound,
@@ -574,7 +576,7 @@ def _tune(options: argparse.Namespace) -> int:
         print(json.dumps(summary, indent=2))
         return HOLDS
     for name, threshold in zip(names, found.thresholds, strict=False):
-        print(f"{name}: keep at or above {threshold:.9g}")
+        print(f"{name}: keep " + ("nothing" if threshold == NEVER else f"at or above {threshold:.9g}"))
     print(f"tune  {found.accuracy:.2%} accurate, ${found.cost_per_1000:.4g} per 1,000, {found.n_rows:,} rows")
     if test:
         print(
@@ -803,12 +805,6 @@ def _progress(what: str) -> Callable[[int, int], None]:
         print(f"{done:,} of {of:,} {what}", end=end, file=sys.stderr, flush=True)
 
     return show
-
-
-def _array(values: Sequence[float]) -> Any:
-    import numpy as np
-
-    return np.array(values, dtype=np.float64)
 
 
 if __name__ == "__main__":

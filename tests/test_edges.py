@@ -9,6 +9,7 @@ from hybrid.metrics.lattice import Lattice
 from hybrid.metrics.summary import summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import NEVER
 from hybrid.tuning import Goal
 from hybrid.tuning.edges import optimum_at_edges
 from hybrid.tuning.search import search
@@ -36,6 +37,17 @@ def test_the_bound_between_edges_holds_for_the_exact_optimum(k, goal):
     s = summarize(replay(moved, predictions), truth)
     assert s.accuracy.value == pytest.approx(at_edges.accuracy)
     assert s.cost_per_1000.value == pytest.approx(at_edges.cost_per_1000, abs=1e-6)
+
+
+def test_where_a_tier_is_wrong_at_a_confidence_of_1_it_keeps_nothing():
+    predictions, truth = many(400, 2)
+    predictions.confidence[:, 0] = 1.0
+    predictions.label[:, 1] = truth
+    sums = tally_of(Policy(Triage(0.5), predictions.tiers), predictions, truth)
+    found = optimum_at_edges(sums, Goal("most_accurate"))
+    assert (found.thresholds, found.accuracy) == ((NEVER,), 1)
+    found = optimum_at_edges(sums, Goal("cheapest", floor=1.0))
+    assert (found.thresholds, found.bound) == ((NEVER,), found.cost_per_1000)
 
 
 def test_limits_that_no_edge_keeps_have_no_optimum():

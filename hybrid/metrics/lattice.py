@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.routing.table import CHUNK, Floats
+from hybrid.routing.table import CHUNK, NEVER, Floats
 
 _MANTISSA = 52  # bits of a double after the point
 
@@ -18,7 +18,8 @@ class Lattice:
 
     Each octave ``(2^-(k+1), 2^-k]`` of the distance ``1 - confidence`` is cut into `parts` bins of equal width; after
     `octaves` of them one bin holds what is closer, and one more holds exactly 1. Every edge is a sum of two powers of
-    two, so no rounding moves a confidence across one: ``confidence >= edges[b]`` is ``bin(confidence) >= b``.
+    two, so no rounding moves a confidence across one: ``confidence >= edges[b]`` is ``bin(confidence) >= b``. Above
+    them is `NEVER`, whose bin is empty.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ class Lattice:
     Examples
     --------
     >>> Lattice(octaves=2, parts=2).edges.tolist()
-    [0.0, 0.25, 0.5, 0.625, 0.75, 1.0]
+    [0.0, 0.25, 0.5, 0.625, 0.75, 1.0, 1.001]
     >>> Lattice(octaves=2, parts=2).bin(np.array([0.3, 0.5, 0.9, 1.0])).tolist()
     [1, 2, 4, 5]
     """
@@ -42,14 +43,14 @@ class Lattice:
 
     @property
     def n_bins(self) -> int:
-        return self.octaves * self.parts + 2
+        return self.octaves * self.parts + 3
 
     @property
     def edges(self) -> Floats:
-        """The least confidence of each bin, ascending from 0 to 1, shape ``(n_bins,)``."""
+        """The least confidence of each bin, ascending from 0 to 1, and `NEVER`; shape ``(n_bins,)``."""
         octave, part = np.divmod(np.arange(self.octaves * self.parts), self.parts)
         distance = np.ldexp(1.0, -octave - 1) * (2 - part / self.parts)
-        return np.concatenate([1 - distance, [1 - np.ldexp(1.0, -self.octaves), 1.0]])
+        return np.concatenate([1 - distance, [1 - np.ldexp(1.0, -self.octaves), 1.0, NEVER]])
 
     def bin(self, confidence: Floats) -> NDArray[np.int16]:
         """Return the bin of each confidence in [0, 1], shape as given."""

@@ -56,7 +56,10 @@ def optimum_at_edges(sums: Tally, goal: Goal) -> EdgeOptimum | None:
     found = float(right[index]) / n, 1000 * float(cost[index]) / n
     bound = None
     if sums.n_tiers <= 3:
-        most = right + sums.right[0b10] if sums.n_tiers == 2 else _most(sums.right, right)
+        gain = sums.right[0b10].astype(np.float64)
+        if sums.n_tiers == 2:
+            gain[-2:] = 0  # rows at exactly 1 are kept or passed on all together
+        most = right + gain if sums.n_tiers == 2 else _most(sums.right, right)
         hopeful = violation(np.stack([cost, n - most])[goal.rows], caps) == 0
         if goal.kind == CHEAPEST:
             bound = min(found[1], float((1000 * cost[hopeful] / n).min(initial=np.inf)))
