@@ -93,7 +93,7 @@ class Person:
 
     def __init__(self, socket, project, page):
         self.socket, self.project, self.page = socket, project, page
-        self.ids, self.cached, self.bytes = {}, {}, 0
+        self.ids, self.drawn, self.cached, self.bytes = {}, set(), {}, 0
 
     @classmethod
     async def come(cls, port, project=DRAGGED, page="Tune"):
@@ -131,6 +131,7 @@ class Person:
                 widget.double_array_value.data.extend(value)
             else:
                 widget.double_value = value
+        self.drawn.clear()
         start = time.perf_counter()
         await self.socket.send(message.SerializeToString())
         while not await self.hear():
@@ -150,7 +151,9 @@ class Person:
             element = getattr(said.delta.new_element, what)
             if getattr(element, "id", ""):
                 key = element.id.split("-", 2)[-1]
-                self.ids[getattr(element, "label", "") if key == "None" else name_of(key)] = element.id
+                name = getattr(element, "label", "") if key == "None" else name_of(key)
+                self.ids[name] = element.id
+                self.drawn.add(name)
         if kind == "delta" and said.delta.add_block.HasField("popover") and said.delta.add_block.popover.id:
             self.ids[name_of(said.delta.add_block.popover.id.split("-", 2)[-1])] = said.delta.add_block.popover.id
         return kind == "script_finished" and said.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
@@ -184,17 +187,16 @@ async def suggest(port, _):
         await person.run(suggest_open=True)
         await person.run(goal_over=("all patterns",), goal_floor=50.0 + n % 40)
         await person.run(suggest=None)
-        while True:  # the bar is a part of the page that runs by itself until it is over
-            try:
-                await asyncio.wait_for(person.hear(), 3.0)
-            except TimeoutError:
-                break
+        while "suggest_search_cancel" in person.drawn:
+            await asyncio.sleep(1.0)
+            await person.run()
         yield n
 
 
 async def certify(port, _):
     """Certify a cascade of three, at another risk each time."""
     person = await Person.come(port, MANY)
+    await person.run(certify_open=True)
     await person.run(certify_on=True)
     for n in itertools.count(1):
         await person.run(certify_alpha=5.0 + n % 300 / 10)
@@ -202,15 +204,16 @@ async def certify(port, _):
 
 
 async def record(port, server):
-    """Record a model's answers, one class after the other."""
+    """Record a model's answers."""
     person = await Person.come(port, TEXTS, "")
     await person.run(llm_new_model="mock", llm_new_url=server.url, llm_new_key=llm_server.KEY)
     paid = [name for name in person.ids if name.startswith("llm_new_price_")]
     await person.run(**dict.fromkeys(paid, 0.0))
-    await person.run(llm_new_keep=None)
+    await person.run(llm_new_keep=None, llm_new_key=llm_server.KEY)
+    await person.run(llm_n_llm=5000.0)
     await person.run(llm_record=None)
     while True:
-        await person.hear()
+        await asyncio.sleep(1.0)
         yield server.served()["calls"]
 
 
