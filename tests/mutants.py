@@ -73,14 +73,7 @@ class Places(ast.NodeVisitor):
         return self.raw[slice(*self.at(node))].decode()
 
     def change(self, node, new, what, span=None):
-        start, end = span or self.at(node)
-        changed = self.raw[:start] + new.encode() + self.raw[end:]
-        try:
-            compile(changed, "mutant", "exec")
-        except SyntaxError:
-            return
-        if changed != self.raw:
-            self.found.append((start, end, new, what, node.lineno, node.end_lineno))
+        self.found.append((*(span or self.at(node)), new, what, node.lineno, node.end_lineno))
 
     def between(self, left, right, old, new):
         start, end = self.at(left)[1], self.at(right)[0]
@@ -180,6 +173,14 @@ def exchange(path, source):
     return n
 
 
+def parses(changed):
+    try:
+        compile(changed, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
 def in_function(raw, line):
     """Whether a line lies in the body of a function."""
     functions = (n for n in ast.walk(ast.parse(raw)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -253,9 +254,13 @@ class Warm:
         pool = list(self.places())
         print(f"{self.room}: {len(pool)} places, {self.n} of them, seed {self.seed}; {len(self.good)} tests", file=said)
         ends = dict.fromkeys(("killed", "timeout", "survived", "uncovered"), 0)
-        for path, start, end, new, what, first, last in random.Random(self.seed).sample(pool, self.n):
+        for path, start, end, new, what, first, last in random.Random(self.seed).sample(pool, len(pool)):
+            if sum(ends.values()) == self.n:
+                break
             raw = path.read_bytes()
             changed = (raw[:start] + new.encode() + raw[end:]).decode()
+            if not parses(changed):
+                continue
             outside = not in_function(raw, first)
             names = {
                 t for (f, n), ts in self.lines.items() if f == str(path) and (outside or first <= n <= last) for t in ts
@@ -270,7 +275,7 @@ class Warm:
             if how != "killed":
                 line = raw.decode().splitlines()[first - 1].strip()
                 print(f"{how}: {path.relative_to(ROOT)}:{first} [{what}] {line} ({len(chosen)} tests)", file=said)
-        share = (ends["killed"] + ends["timeout"]) / self.n
+        share = (ends["killed"] + ends["timeout"]) / sum(ends.values())
         print(f"{self.room}: {ends}: {share:.1%} killed", file=said)
         os._exit(0)
 
