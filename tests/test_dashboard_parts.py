@@ -556,7 +556,7 @@ def test_who_left_is_ended_once_and_who_came_back_is_not(monkeypatch):
     here.add("reloads")
     assert admission.end_those_who_left(server, 10.0) == 0
     here.remove("reloads")
-    assert [admission.end_those_who_left(server, now) for now in (20.0, 59.0, 61.0, 79.0)] == [0, 0, 1, 0]
+    assert [admission.end_those_who_left(server, now) for now in (20.0, 29.0, 31.0, 49.0)] == [0, 0, 1, 0]
     assert ended == ["leaves"]
     monkeypatch.setenv("HYBRID_MAX_SESSIONS", "3")
     assert not admission._full()  # who was ended takes no place

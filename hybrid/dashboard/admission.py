@@ -18,8 +18,8 @@ from hybrid.study.worker import trim, warm
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
-EVERY = 10.0  # seconds between looks at who has left
-AWAY = 60.0  # seconds that a session whose tab is gone is kept, in case it comes back; its project is on disk
+EVERY = 5.0  # seconds between looks at who has left
+AWAY = 30.0  # seconds that a session whose tab is gone is kept, in case it comes back; its project is on disk
 
 
 class _Visitor:
