@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import labelled
+from conftest import labelled, tiers_of
 from scipy.special import ndtri, stdtrit
 from test_bundle import part, rewrite
 
@@ -19,7 +19,8 @@ from hybrid.metrics.intervals import wilson
 from hybrid.production.bundle import load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
-from hybrid.routing.table import UNKNOWN, Answers
+from hybrid.routing.table import UNKNOWN, Answers, Predictions
+from hybrid.study.graded import Graded
 from hybrid.study.shipping import at_share
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
@@ -153,6 +154,24 @@ def test_what_ships_may_send_on_the_share_that_was_promised_whatever_the_labels_
     assert said["words"] == moved.words
     tune, test = (study.graded(names, s) for s in ("tune", "test"))
     assert at_share(policy, tune, replace(test, truth=test.truth[::-1])).policy == moved.policy
+
+
+def test_a_share_that_would_come_no_nearer_is_left_alone():
+    tiers, truth, rows = tiers_of(3), np.zeros(100, dtype=int), np.arange(100)
+    policy = Policy(Cascade((0.1, 0.5)), tiers)
+
+    def on(sure, second):  # the least sure rows first
+        confidence = np.column_stack([sure, second, np.ones(100)])
+        made = Predictions(tiers, ("a", "b"), np.zeros((100, 3), dtype=int), confidence, 0 * confidence, 0 * confidence)
+        return Graded(made, truth, rows, rows, 100, 100)
+
+    half_of_ten = np.where(rows % 2 == 0, 0.9, 0.2)
+    tune = on(rows / 100, half_of_ten)
+    # as many are sent on: half as many reach the second tier, and it is sure of none; too few to move its threshold
+    test = on(np.minimum(rows / 100 + 0.05, 1.0), np.full(100, 0.2))
+    assert [o.outcomes(policy).asked[:, 2].mean() for o in (tune, test)] == [0.05, 0.05]
+    assert at_share(policy, tune, test) is None
+    assert at_share(policy, tune, on(np.minimum(rows / 100 + 0.05, 1.0), half_of_ten)).after.value == 0.05
 
 
 def test_no_rows_own_label_speaks_for_it():

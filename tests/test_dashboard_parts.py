@@ -134,6 +134,10 @@ def check_flow(moving, point, expected):
     assert found == pytest.approx(dict(zip(expected.parts, expected.share[:, 0], strict=True)))
 
 
+def test_it_is_said_in_how_many_groups_rows_are_where_many_share_one():
+    assert (wording.in_groups(184, 46), wording.in_groups(184, 180)) == (" in 46 groups", "")
+
+
 def test_a_wrong_answer_costs_what_was_said():
     tiers = tiers_of(2)
     predictions = table(tiers, [[(0, 0.9), (0, 1.0)], [(1, 0.9), (0, 1.0)]])

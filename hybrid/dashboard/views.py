@@ -159,7 +159,8 @@ def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
     return Saying(
         known.get("llm"),
         known.get("cheap"),
-        rows=wording.plural(measured.n_rows, f"{measured.side} row"),
+        rows=wording.plural(measured.n_rows, f"{measured.side} row")
+        + wording.in_groups(measured.n_rows, measured.summary.n_groups),
         unpriced=unpriced(study, policy),
         untimed=untimed(study, policy),
         statistics=statistics,

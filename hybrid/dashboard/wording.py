@@ -34,8 +34,12 @@ def plural(n: float, what: str) -> str:
 def labelled_rows(n: int, seen: PairedDifference) -> str:
     """Return a number of labelled rows, and in how many groups that is where many rows share one."""
     groups = seen.groups_of(n)
-    told = groups is not None and n >= WORTH_GROUPING * groups
-    return f"{n:,} labelled rows{f' in {groups:,} groups' if told else ''}"
+    return f"{n:,} labelled rows{'' if groups is None else in_groups(n, groups)}"
+
+
+def in_groups(n: int, groups: int) -> str:
+    """Return in how many groups so many rows are, where many share one: `` in 60 groups``, or nothing."""
+    return f" in {groups:,} groups" if n >= WORTH_GROUPING * groups else ""
 
 
 def percent(share: float) -> str:

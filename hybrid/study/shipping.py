@@ -167,7 +167,8 @@ def at_share(policy: Policy, tune: Graded, test: Graded) -> AtShare | None:
     Returns
     -------
     AtShare or None
-        None where nothing moves: there are too few test rows, no threshold, or the shares are the same already.
+        None where nothing moves: there are too few test rows, no threshold, or the shares are the same already; and
+        where the share that is sent on comes no nearer, because few rows reach a later threshold.
     """
     if min(len(tune), len(test)) < LEAST_ROWS:
         return None
@@ -185,8 +186,10 @@ def at_share(policy: Policy, tune: Graded, test: Graded) -> AtShare | None:
     if moved == policy:
         return None
     sent = [on.outcomes(p).asked[:, -1] for on, p in ((tune, policy), (test, policy), (test, moved))]
-    before, after = (share(s, test.groups) for s in sent[1:])
-    return AtShare(moved, policy, len(test), float(sent[0].mean()), before, after)
+    promised, (before, after) = float(sent[0].mean()), (share(s, test.groups) for s in sent[1:])
+    if abs(after.value - promised) >= abs(before.value - promised):
+        return None
+    return AtShare(moved, policy, len(test), promised, before, after)
 
 
 def _common(policy: Policy, on: Graded) -> Bools:
