@@ -4,7 +4,9 @@ import contextlib
 import datetime
 import json
 import shutil
+import socket
 import sqlite3
+import threading
 import time
 
 import numpy as np
@@ -254,6 +256,45 @@ def test_feedback_is_idempotent_and_belongs_to_a_decision(made, tmp_path):
         located("http://example.com:8000")
 
 
+@contextlib.contextmanager
+def saying(raw):
+    """A server on this machine that says the same to everybody; gives its address and what it was sent."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_all():
+            with contextlib.suppress(OSError):
+                while True:
+                    with listening.accept()[0] as one:
+                        heard.append(one.recv(10_000))
+                        one.sendall(raw)
+
+        threading.Thread(target=serve_all, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", heard
+
+
+def test_a_server_that_is_none_is_told_in_words_and_sends_the_token_nowhere(monkeypatch):
+    monkeypatch.setenv("HYBRID_SERVE_TOKENS", "secret")
+    ok = b"HTTP/1.1 200 OK\r\n\r\n"
+    wrong = [
+        b"junk\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ok + b"[" * 100_000,
+        ok + b'{"log": 5, "bundle": null, "against": null}',
+    ]
+    with saying(ok + b"{}") as (elsewhere, heard):
+        wrong.append(f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}/\r\n\r\n".encode())
+        for raw in wrong:
+            with saying(raw) as (url, asked), pytest.raises(HybridError, match="does not say where its log is"):
+                located(url)
+            assert b"Bearer secret" in asked[0]
+        assert heard == []
+    for source in ("http://[::1", "http://127.0.0.1:x", "http://127.0.0.1:1/ a", "x" * 5_000):
+        with pytest.raises(HybridError, match=r"no address|does not say|cannot be read"):
+            observe(source, ["b.zip"])
+
+
 def test_two_bundles_share_the_texts_by_hash_and_are_compared(made, tmp_path):
     path, other, texts, truth, llm = made
     live = DecisionLog(tmp_path / "live")
@@ -337,20 +378,20 @@ def test_a_log_that_is_small_and_becomes_large_is_refused_of_strangers(small_log
     for number in range(2):
         pq.write_table(whole, tmp_path / f"decisions-{number}.parquet")
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 50_000
-    assert len(read_log(tmp_path, foreign=True)) == 1  # the rows are one decision
+    assert len(read_log(tmp_path, strange=True)) == 1  # the rows are one decision
     monkeypatch.setenv("HYBRID_MAX_UNPACKED_MB", "4")
     with pytest.raises(HybridError, match=r"limit is 4: .*HYBRID_MAX_UNPACKED_MB"):
-        read_log(tmp_path, foreign=True)
+        read_log(tmp_path, strange=True)
     monkeypatch.setenv("HYBRID_MAX_UNPACKED_MB", "8")
     monkeypatch.setenv("HYBRID_MAX_ROWS", "700")
     with pytest.raises(HybridError, match="800 rows, the limit is 700"):
-        read_log(tmp_path, foreign=True)
+        read_log(tmp_path, strange=True)
     assert len(read_log(tmp_path)) == 1
     monkeypatch.delenv("HYBRID_MAX_ROWS")
     (tmp_path / "decisions-3.parquet").write_bytes(b"PAR1 no")
-    for foreign in (False, True):
+    for strange in (False, True):
         with pytest.raises(HybridError, match="cannot be read"):
-            read_log(tmp_path, foreign=foreign)
+            read_log(tmp_path, strange=strange)
 
 
 def test_a_log_of_before_is_read_and_written_on(made, tmp_path):

@@ -309,12 +309,12 @@ class DecisionLog:
         self._in_file = 0
 
 
-def read_log(folder: str | Path, *, foreign: bool = False) -> pa.Table:
+def read_log(folder: str | Path, *, strange: bool = False) -> pa.Table:
     """Return every decision in a folder, from old to new; each once, even after a kill between two steps of a rotation.
 
     Parameters
     ----------
-    foreign
+    strange
         Whether a stranger sent the files, so that the limits on uploads hold.
 
     Raises
@@ -325,13 +325,13 @@ def read_log(folder: str | Path, *, foreign: bool = False) -> pa.Table:
     folder = Path(folder)
     current = []
     # first what is not rotated yet: a rotation meanwhile shows rows twice, which are then dropped, and loses none
-    if (folder / CURRENT).exists():
-        try:
+    try:
+        if (folder / CURRENT).exists():
             with reading(folder / CURRENT, "decisions") as file:
                 current = [_table(file)]
-        except (sqlite3.Error, pa.ArrowException, TypeError) as error:
-            raise _unreadable(folder, error) from error
-    if foreign:
+    except (OSError, sqlite3.Error, pa.ArrowException, TypeError) as error:
+        raise _unreadable(folder, error) from error
+    if strange:
         _check_size(_rotated(folder))
     try:
         tables = [*(_as_now(pq.read_table(p)) for p in _rotated(folder)), *current]

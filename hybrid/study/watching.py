@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
+import http.client
 import os
 import urllib.error
 import urllib.parse
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hybrid.data import foreign
 from hybrid.errors import HybridError
 from hybrid.production.archive import digest_of, read_files
 from hybrid.production.bundle import Bundle, load_bundle
@@ -126,7 +127,7 @@ class Observed:
         }
 
 
-def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY, foreign: bool = False) -> Observed:
+def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY, strange: bool = False) -> Observed:
     """Read a log and say all that there is to say of its bundles.
 
     Parameters
@@ -137,7 +138,7 @@ def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY, 
         Paths: one, or two that are compared; may be left out with a server.
     alpha
         See `hybrid.production.watching.watch`.
-    foreign
+    strange
         Whether a stranger sent the log, see `hybrid.production.log.read_log`.
 
     Raises
@@ -154,7 +155,7 @@ def observe(source: str, bundles: Sequence[str] = (), *, alpha: float = YEARLY, 
         raise HybridError("Name the bundle that decided: --bundle policy.zip.")
     if len(bundles) > 2:
         raise HybridError("One bundle is watched, or two are compared; name no more than that.")
-    log, corrections = read_log(folder, foreign=foreign), Feedback(folder).read()
+    log, corrections = read_log(folder, strange=strange), Feedback(folder).read()
     found = []
     for path in bundles:
         bundle, digest = load_bundle(path), digest_of(path)
@@ -175,6 +176,13 @@ def _trial(found: Sequence[Watched], corrections: Sequence[Correction]) -> Trial
     return compare(a.decisions, b.decisions, corrections, names=names, classes=a.bundle.config.classes)
 
 
+class _NoOtherPlace(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which would take the token along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def located(url: str) -> tuple[Path, tuple[str, ...]]:
     """Ask a server on this machine where its log and its bundles are.
 
@@ -183,19 +191,24 @@ def located(url: str) -> tuple[Path, tuple[str, ...]]:
     HybridError
         If it is on another machine, cannot be asked, or keeps no log.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.hostname not in LOOPBACK:
+    try:
+        there = urllib.parse.urlsplit(url).hostname in LOOPBACK
+    except ValueError as error:
+        raise HybridError(f"{url!r} is no address ({error}): write http://127.0.0.1:8000.") from error
+    if not there:
         raise HybridError(f"{url} is another machine, whose files are not here: name a copy of its log's folder.")
     request = urllib.request.Request(f"{url.rstrip('/')}/admin/where")
     token = os.environ.get(TOKENS_VARIABLE, "").split(",")[0].strip()
     if token:
         request.add_header("Authorization", f"Bearer {token}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoOtherPlace())
     try:
         with opener.open(request, timeout=PATIENCE) as answer:
-            told = json.loads(answer.read(1 << 20))
-        log, known = told["log"], [told["bundle"], told["against"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            told = foreign.parse(answer.read(1 << 20))
+        log, *known = (told[name] for name in ("log", "bundle", "against"))
+        if not all(path is None or isinstance(path, str) for path in (log, *known)):
+            raise TypeError("a path is no text")
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         why = f"it answers {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
         hint = f" Set {TOKENS_VARIABLE} to its token." if "401" in why else ""
         raise HybridError(f"{url} does not say where its log is ({why}); is it hybrid serve?{hint}") from error

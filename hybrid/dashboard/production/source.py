@@ -100,7 +100,7 @@ def _uploaded() -> Look | None:
                 path = Path(folder) / f"{'AB'[number]}.zip"
                 path.write_bytes(file.getvalue())
                 bundles.append(str(path))
-            return observe(folder, bundles, alpha=alarm, foreign=True)
+            return observe(folder, bundles, alpha=alarm, strange=True)
 
     return look
 
