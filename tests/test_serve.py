@@ -235,6 +235,26 @@ def test_who_may_ask_and_how_much(recording, bundle):
         serve.check_reach("0.0.0.0", ())
 
 
+def test_a_body_that_does_not_come_takes_a_place_and_is_given_up(settings, monkeypatch):
+    monkeypatch.setattr(serve, "SLOWEST", 0.2)
+    said, seen = [], []
+
+    async def send(message):
+        said.append(message)
+
+    async def receive():
+        seen.append(app.state.service.at_once)
+        if len(seen) > 3:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    app = serve.build(settings)
+    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert said[0]["status"] == 408
+    assert (seen, app.state.service.at_once) == ([1, 1, 1, 1], 0)
+
+
 def test_a_function_that_fails_is_a_fallback_and_no_500(bundle):
     def down(texts):
         raise OSError("no route")

@@ -46,6 +46,7 @@ from hybrid.tiers.llm.replies import read_label
 Mode = Literal["live", "shadow", "canary"]
 TOKENS_VARIABLE = "HYBRID_SERVE_TOKENS"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SLOWEST = 30.0  # seconds that the body of a request may take to come
 OPEN = ("/health", "/ready")  # asked by whoever runs the server, without a token
 RECENT = 1_000  # decisions whose share of escalation is compared with what was promised
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -701,13 +702,17 @@ class _Guard:
                 status = message["status"]
             await send(message)
 
-        refused = await self._refusal(scope, receive)
-        if isinstance(refused, Response):
+        refused = self._refusal(scope)
+        if refused is not None:
             await refused(scope, receive, noted)
         else:
-            service.at_once += 1
+            service.at_once += 1  # while its body comes, too: a thousand slow ones would hold a gigabyte
             try:
-                await self._app(scope, refused, noted)
+                whole = await self._whole(scope, receive)
+                if isinstance(whole, Response):
+                    await whole(scope, receive, noted)
+                else:
+                    await self._app(scope, whole, noted)
             except Exception:  # nobody's fault that a client could mend: said in the log, and in one shape
                 log.exception("a request failed")
                 if status == 500:
@@ -717,12 +722,12 @@ class _Guard:
         service.metrics.requests.labels(path, str(status)).inc()
         service.metrics.seconds.labels(path).observe(time.perf_counter() - start)
 
-    async def _refusal(self, scope: Any, receive: Any) -> Any:
-        """Return the refusal of a request, or a `receive` that gives its body, which was read within the limit."""
-        service, most = self._service, self._service.settings.max_body
+    def _refusal(self, scope: Any) -> Response | None:
+        """Return the refusal of a request by what stands before its body; None where there is none."""
+        service = self._service
         headers = {k.lower(): v.decode("latin-1") for k, v in scope["headers"]}
         if scope["path"] in OPEN:
-            return receive
+            return None
         if not service.allows(headers.get(b"authorization")):
             return _problem(
                 401, "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"}
@@ -731,17 +736,25 @@ class _Guard:
             return _problem(
                 429, "Too many requests at once; try again.", headers={"Retry-After": "1"}, kind="rate_limit"
             )
-        body = b""
-        if scope["method"] == "POST":
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    break
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-                if len(body) > most:
-                    return _problem(413, f"The body has more than the {most:,} bytes that are taken here.")
+        return None
+
+    async def _whole(self, scope: Any, receive: Any) -> Any:
+        """Return a `receive` that gives the whole body of a request, or its refusal if that is too large or slow."""
+        most = self._service.settings.max_body
+        body = bytearray()
+        try:
+            async with asyncio.timeout(SLOWEST):
+                more = scope["method"] == "POST"
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        break
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > most:
+                        return _problem(413, f"The body has more than the {most:,} bytes that are taken here.")
+        except TimeoutError:
+            return _problem(408, f"The body did not come within {SLOWEST:g} seconds.")
         given = False
 
         async def again() -> Any:
@@ -749,7 +762,7 @@ class _Guard:
             if given:
                 return await receive()
             given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         return again
 
