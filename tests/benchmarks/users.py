@@ -175,6 +175,7 @@ def name_of(key):
 async def fit(port, _):
     """Fit ten thousand texts again and again."""
     person = await Person.come(port, TEXTS, "")
+    yield 0
     for n in itertools.count(1):
         await person.run(**{"Load and fit": None})
         yield n
@@ -183,6 +184,7 @@ async def fit(port, _):
 async def suggest(port, _):
     """Suggest over every pattern of eight models, again and again."""
     person = await Person.come(port, MANY)
+    yield 0
     for n in itertools.count(1):
         await person.run(suggest_open=True)
         await person.run(goal_over=("all patterns",), goal_floor=50.0 + n % 40)
@@ -198,6 +200,7 @@ async def certify(port, _):
     person = await Person.come(port, MANY)
     await person.run(certify_open=True)
     await person.run(certify_on=True)
+    yield 0
     for n in itertools.count(1):
         await person.run(certify_alpha=5.0 + n % 300 / 10)
         yield n
@@ -222,15 +225,20 @@ WORK = {one.__name__: one for one in (fit, suggest, certify, record)}
 
 @asynccontextmanager
 async def busy(port, work, server):
-    """Let sessions work beside what is done here; what they did is in the list."""
-    done = [0] * BUSY
+    """Let sessions that are open work beside what is done here; what they did is in the list."""
+    done, begun = [0] * BUSY, [asyncio.Event() for _ in range(BUSY)]
 
     async def go(i):
-        async for n in WORK[work](port, server):
-            done[i] = n
+        try:
+            async for n in WORK[work](port, server):
+                done[i] = n
+                begun[i].set()
+        finally:
+            begun[i].set()
 
     tasks = [asyncio.create_task(go(i)) for i in range(BUSY if work else 0)]
-    await asyncio.sleep(5.0 if work else 0.0)
+    for one in begun[: len(tasks)]:
+        await one.wait()
     try:
         yield done
     finally:
