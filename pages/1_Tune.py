@@ -229,7 +229,7 @@ at = 0
 if line.value is None:
     moving = flow.flow_of(study.headline(policy).graded, policy)
 else:
-    shown, said, moving = views.along(study, policy, line, terms, beside)
+    shown, moving = views.along(study, policy, line)
     at = int(np.searchsorted(shown.threshold, line.value))
     parts["line"] = views.once(
         repr(("line", fixed, terms, beside)),
@@ -239,7 +239,7 @@ else:
             label=line.title,
             axis=axis,
             panels=[(y, tint) for y, tint, _ in charts.panels(shown, dark=views.is_dark())],
-            live=said,
+            live=views.said_along(study, policy, line, shown, terms, beside) | moving.texts(),
             bars=moving.widths(),
             star=star,
         ),

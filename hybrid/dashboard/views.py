@@ -168,27 +168,31 @@ def saying(study: Study, policy: Policy, *, statistics: bool) -> Saying:
     )
 
 
-def along(
-    study: Study, policy: Policy, line: Threshold, terms: Terms, beside: Saying
-) -> tuple[Curve, dict[str, list[str]], Flow]:
-    """Return the points of the tune curve that a drag stops at, what every tile says there, and the flow."""
+def along(study: Study, policy: Policy, line: Threshold) -> tuple[Curve, Flow]:
+    """Return the points of the tune curve that a drag stops at, and the flow there."""
     fixed = held(policy, line)
 
-    def read() -> tuple[Curve, dict[str, list[str]], Flow]:
-        shown, tune = study.headline(fixed), study.measure(fixed, "tune")
-        points = tune.curve(line)
+    def read() -> tuple[Curve, Flow]:
+        points = study.measure(fixed, "tune").curve(line)
         points = points.on(threshold_line.settable(points))
-        texts = of_points(
-            shown.curve(line).on(points.threshold),
-            terms,
-            tune=points if shown.side == "test" else None,
-            latency=shown.graded.latencies(fixed, line, points.threshold),
-            saying=beside,
-        )
-        flow = flow_along(shown.graded, fixed, line, points.threshold)
-        return points, texts | flow.texts(), flow
+        return points, flow_along(study.headline(fixed).graded, fixed, line, points.threshold)
 
-    return once(repr(("along", study.token, fixed, line.name, line.index, terms, beside)), read)
+    return once(repr(("along", study.token, fixed, line.name, line.index)), read)
+
+
+def said_along(
+    study: Study, policy: Policy, line: Threshold, points: Curve, terms: Terms, beside: Saying
+) -> dict[str, list[str]]:
+    """Return what every tile says at the points that a drag stops at."""
+    fixed = held(policy, line)
+    shown = study.headline(fixed)
+    return of_points(
+        shown.curve(line).on(points.threshold),
+        terms,
+        tune=points if shown.side == "test" else None,
+        latency=shown.graded.latencies(fixed, line, points.threshold),
+        saying=beside,
+    )
 
 
 def over(
