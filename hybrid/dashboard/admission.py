@@ -13,13 +13,15 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from hybrid.dashboard import state
 from hybrid.data.limits import SERVER_MEMORY, SESSIONS
 from hybrid.study.worker import trim, warm
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
 EVERY = 5.0  # seconds between looks at who has left
-AWAY = 30.0  # seconds that a session whose tab is gone is kept, in case it comes back; its project is on disk
+AWAY = 60.0  # seconds that a session whose tab is gone is kept, in case it comes back
+AWAY_KEPT = 20.0  # where its project is on disk, which brings it back whenever it comes
 
 
 class _Visitor:
@@ -28,6 +30,7 @@ class _Visitor:
     def __init__(self) -> None:
         ctx = get_script_run_ctx()
         self.session = "" if ctx is None else ctx.session_id
+        self.is_kept = False  # its project
         self.left: float | None = None  # when it was first seen without a tab
         self.ended = False
 
@@ -38,6 +41,7 @@ _VISITORS: weakref.WeakSet[_Visitor] = weakref.WeakSet()
 def admit() -> None:
     """Let a session in once, or say that the server is full and end the page; who is in stays in."""
     if VISITOR in st.session_state:
+        st.session_state[VISITOR].is_kept = state.is_kept() and state.PROJECT in st.session_state
         return
     full = _full()
     if full:
@@ -85,7 +89,7 @@ def end_those_who_left(server: runtime.Runtime, now: float) -> int:
             visitor.left = None
         elif visitor.left is None:
             visitor.left = now
-        elif now - visitor.left >= AWAY and not visitor.ended:
+        elif now - visitor.left >= (AWAY_KEPT if visitor.is_kept else AWAY) and not visitor.ended:
             visitor.ended = True
             server.clear_user_info_for_session(visitor.session)  # closes it, as after signing out
             ended += 1

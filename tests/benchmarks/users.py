@@ -41,7 +41,7 @@ THINK = (1.0, 3.0)  # seconds between two releases of a person
 BUSY = 2  # sessions that work beside those who drag
 SETTLE = 3.0  # seconds after the last session was closed, before others come
 MARKS = (1, 20, 50, 100, 200)  # sessions opened and closed, at which memory is read
-GONE = 50.0  # seconds after the last was closed, before it is: the server ends a session after thirty
+GONE = 50.0  # seconds after the last was closed, before it is: the server ends a session after twenty, at most sixty
 
 
 def recorded(n):
