@@ -28,7 +28,19 @@ WATCHED = ["hybrid/routing/**", "hybrid/metrics/**", "hybrid/tuning/**", "hybrid
 ENDS = "tests/test_tuning.py::test_where_rows_end_is_where_the_replay_ends_them"
 TESTS = {  # those whose subject a room is; the others would find more, in hours
     "routing": ["routing", "patterns", "scope", "curves", ENDS],
-    "metrics": ["metrics", "curves", "quick", "ranking", "lattice", "edges", "tally", "audit", "watching", "scope"],
+    "metrics": [
+        "metrics",
+        "curves",
+        "quick",
+        "ranking",
+        "lattice",
+        "edges",
+        "tally",
+        "audit",
+        "watching",
+        "scope",
+        "dashboard_parts",
+    ],
     "tuning": ["tuning", "certify", "certificates", "edges", "labelling", "streaming"],
     "production": ["bundle", "bundle_attacks", "watching", "study"],
 }

@@ -5,7 +5,7 @@ import pytest
 from conftest import cases, table, tiers_of
 from hypothesis import given
 from scipy.special import ndtri, stdtrit
-from scipy.stats import binom
+from scipy.stats import binom, norm
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
@@ -262,6 +262,9 @@ def test_a_shift_between_the_sides_is_told_from_the_luck_of_a_choice():
     alike, moved = ((llm[:1000, None], other[:, None]) for other in (llm[1000:], rng.random(400) < 0.84))
     assert shift(*alike) > ALARM > shift(*moved)
     assert np.isnan(shift(*(side[:, :0] for side in alike)))  # no tier that was not fitted here
+    pooled = (9 + 4 + 1) / (10 + 8 + 2)  # 9 of 10 right, and 4 of 8
+    z = (0.9 - 0.5) / np.sqrt(pooled * (1 - pooled) * (1 / 10 + 1 / 8))
+    assert shift(np.arange(10)[:, None] < 9, np.arange(8)[:, None] < 4) == pytest.approx(2 * norm.sf(z))
     assert np.mean([shift(rng.random((600, 3)) < 0.9, rng.random((300, 3)) < 0.9) <= ALARM for _ in range(300)]) < 0.09
 
 
