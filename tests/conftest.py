@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 
 import driving
@@ -20,6 +21,7 @@ from hybrid.data.split import split
 from hybrid.routing.engine import Policy, Scope
 from hybrid.routing.patterns import PATTERNS
 from hybrid.routing.table import NEVER, NONE, SCOPE, UNKNOWN, Predictions, Tier
+from hybrid.study import worker
 from hybrid.study.evidence import Recording, record
 from hybrid.study.project import folder_of, new_id
 from hybrid.study.study import Study
@@ -155,7 +157,17 @@ def own_cache_folder(tmp_path_factory):
         patch.setenv("HYBRID_MAX_SEARCH_SECONDS", "1")  # a search beside every page of data would take long
         patch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path_factory.mktemp("projects")))
         patch.delenv("HYBRID_STORE", raising=False)
+        patch.setattr(worker, "apart", here)
         yield
+
+
+apart = worker.apart
+
+
+def here(work, *, report=None, stopped=lambda: False):
+    """Do work as its process would, but in this one, which has the processor to itself and has loaded what it takes."""
+    found = pickle.loads(pickle.dumps(work))(report or (lambda *_: None), stopped)
+    return pickle.loads(pickle.dumps(found))
 
 
 @pytest.fixture(scope="session")

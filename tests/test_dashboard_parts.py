@@ -1,5 +1,6 @@
 """The parts that pages are made of, without a page: tiles, axes, the thresholds of the line, wording, filters."""
 
+import gzip
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LEVELS, again, cases, groupings, picked_from, study_of, table, table_of, tiers_of
+from conftest import LEVELS, again, apart, cases, groupings, picked_from, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -200,7 +201,9 @@ def test_what_the_script_gets_is_json_and_fits_together():
     live = of_points(shown, Terms())
     axis = Axis(axes.STRETCHED, curve)
     panels = [(y, tint) for y, tint, _ in charts.panels(shown)]
-    part = json.loads(threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live))
+    name, packed = threshold_line.line(shown, key="k", label="Threshold", axis=axis, panels=panels, live=live)
+    assert packed[:16].decode() == name
+    part = json.loads(gzip.decompress(packed[16:]))
     assert {len(v) for v in part["live"].values()} == {len(at)} == {len(part["x"])} == {len(part["at"])}
     assert [p["axis"] for p in part["panels"]] == ["yaxis", "yaxis2", "yaxis3"]
     assert part["bottom"] == "yaxis4"
@@ -534,19 +537,19 @@ def test_a_worker_comes_to_an_end_as_it_is_told_and_another_takes_its_place():
     def given_up(doing):
         raise CancelledError
 
-    assert worker.apart(no_end, report=reports.append, stopped=lambda: bool(reports)) == 0  # the best so far
+    assert apart(no_end, report=reports.append, stopped=lambda: bool(reports)) == 0  # the best so far
     with pytest.raises(CancelledError):
-        worker.apart(no_end, report=given_up)
+        apart(no_end, report=given_up)
     assert not worker._IDLE  # its process was ended, whatever it was at
     with pytest.raises(StudyError, match="The work failed: TypeError"):
-        worker.apart(partial(len, ""))
+        apart(partial(len, ""))
     (idle,) = worker._IDLE
     with pytest.raises(StudyError, match="Nothing is fitted yet"):
-        worker.apart(partial(worker._search, unfitted, goal=None, policies=None, seconds=1.0))
+        apart(partial(worker._search, unfitted, goal=None, policies=None, seconds=1.0))
     assert [idle] == worker._IDLE  # what failed did it no harm
     idle._process.kill()
     idle._process.wait()
-    assert worker.apart(partial(worker._example, 20)) == 40
+    assert apart(partial(worker._example, 20)) == 40
 
 
 def test_who_left_is_ended_once_and_who_came_back_is_not(monkeypatch):

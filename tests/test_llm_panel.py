@@ -181,13 +181,15 @@ def test_failed_calls_are_shown_by_kind(server, filled):
 
 
 def test_pause_resume_and_cancel_on_the_page(server, filled):
-    server.control(delay=0.1)
+    server.control(delay=0.3)
     at = press(press(filled, "Connect"), "Record")
     at = press(at, "Pause")
     job = at.session_state["llm.job"]
     assert job.progress().state == "paused"
     at = press(at.run(), "Resume")
     assert job.progress().state == "running"
+    while not job.progress().asked:
+        time.sleep(0.01)
     press(at.run(), "Cancel")
     assert job.wait(10)
     assert job.progress().state == "cancelled"

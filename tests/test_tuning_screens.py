@@ -170,7 +170,6 @@ def test_a_goal_out_of_reach_is_said_to_be(tune):
 
 def test_thresholds_of_classes_are_sliders_in_a_table_and_show_their_gain(tune, monkeypatch):
     monkeypatch.setattr("hybrid.tuning.choosing.LEAST", 10**9)  # nothing is held out, where they would not pay
-    monkeypatch.setattr("hybrid.study.worker.apart", lambda work, *, report, stopped: work(report, stopped))
     tune.toggle(key="goal_by_class").set_value(True).run()
     at = click(tune, "suggest")
     own = at.session_state["study"].suggested.found.policy.pattern.by_class

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hybrid.dashboard import charts, wording
 from hybrid.dashboard.inert import inert
@@ -59,12 +60,16 @@ def mix_note(study: Study, policy: Policy) -> str | None:
     )
 
 
-@st.cache_resource(scope="session", max_entries=24, show_spinner=False)
-def once(what: str, _make: Callable[[], _T]) -> _T:
+def once(what: str, make: Callable[[], _T]) -> _T:
     """Return what is made, made once in a session for these words: what a release leaves as it is costs nothing.
 
-    What is drawn meanwhile, but for widgets, is drawn again as it was.
+    What is drawn meanwhile, but for widgets, is drawn again as it was. Without a server no session keeps it.
     """
+    return make() if get_script_run_ctx() is None else _kept(what, make)
+
+
+@st.cache_resource(scope="session", max_entries=24, show_spinner=False)
+def _kept(what: str, _make: Callable[[], _T]) -> _T:
     return _make()
 
 
