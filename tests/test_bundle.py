@@ -214,7 +214,10 @@ def test_one_bad_answer_of_a_function_costs_no_other_row(recording, caplog):
         calls.append(len(asked))
         if "hello 17" in asked:
             raise OSError("no: hello 17")
-        return [None if t == "hello 3" else hybrid.Answer("billing", 7.0 if t == "hello 5" else 0.9) for t in asked]
+        return [
+            None if t == "hello 3" else hybrid.Answer("billing", 7.0 if t == "hello 5" else 0.9, cost=0.25)
+            for t in asked
+        ]
 
     async def waiting(asked):
         return model(asked)
@@ -225,7 +228,7 @@ def test_one_bad_answer_of_a_function_costs_no_other_row(recording, caplog):
         assert [i for i, d in enumerate(decisions) if d.fallback] == [3, 5, 17]
         assert decisions[17].trace[1].failure == "OSError: no: hello 17"
         assert "hello 17" not in caplog.text  # an error's words may hold the text
-        assert all(d.label == "billing" for i, d in enumerate(decisions) if i not in (3, 5, 17))
+        assert all((d.label, d.cost) == ("billing", 0.25) for i, d in enumerate(decisions) if i not in (3, 5, 17))
         assert len(calls) <= 13
 
     def down(asked):

@@ -12,9 +12,10 @@ from test_bundle import OLD, export, policy_of, rewrite
 
 import hybrid
 from hybrid.errors import BundleError, HybridError
-from hybrid.production import archive
+from hybrid.production import archive, checking
 from hybrid.production.bundle import load_bundle
 from hybrid.production.signature import sign
+from hybrid.tiers.calibration import ConfidenceCalibrator
 
 
 @pytest.fixture(scope="module")
@@ -401,3 +402,13 @@ def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path):
             load_bundle(signed, trust=[bad])
     with pytest.raises(BundleError, match="no Ed25519 key in PEM"):
         sign(content, "-----BEGIN")
+
+
+@pytest.mark.parametrize(("constant", "fits"), [(0.0, True), (1.0, True), (-0.1, False), (1.1, False)])
+def test_a_constant_confidence_is_a_share(constant, fits):
+    line = ConfidenceCalibrator("constant", constant=constant, informative=False)
+    if fits:
+        checking._check_line("llm", line)
+    else:
+        with pytest.raises(BundleError, match=r"no rising line within \[0, 1\]"):
+            checking._check_line("llm", line)

@@ -27,7 +27,7 @@ from hybrid.dashboard.tune.axes import Axis
 from hybrid.data.columns import Columns
 from hybrid.errors import StudyError
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
-from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class
+from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class, per_predicted_class
 from hybrid.metrics.summary import Interval, paired_difference, summarize
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
@@ -219,6 +219,11 @@ def test_kinds_of_rows_are_what_they_say(case):
     alone = predictions.label[:, predictions.index(cheap)] == truth
     right = outcomes.label == truth
     sets = {kind: set(found.order(kind).tolist()) for kind in KINDS}
+    for one in per_predicted_class(found, len(predictions.classes)):
+        mine = predictions.label[:, predictions.index(cheap)] == one.code
+        kept = mine & ~found.escalated
+        assert (one.n_rows, one.kept) == (mine.sum(), kept.sum() / mine.sum())
+        assert not kept.any() or one.right == right[kept].mean()
     assert sets["All"] == set(range(len(truth)))
     assert sets["Mistakes"] == set(np.flatnonzero(~right))
     assert sets["Fixed"] == set(np.flatnonzero(right & ~alone))

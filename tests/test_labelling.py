@@ -10,7 +10,8 @@ from test_tuning import TIERS, made
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.routing.engine import Policy
-from hybrid.routing.patterns import Triage
+from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.table import Predictions, Tier
 from hybrid.study.study import Study
 from hybrid.study.unlabelled import with_labels
 from hybrid.tuning.labelling import rows_to_label
@@ -33,6 +34,15 @@ def test_rows_to_label_next_are_those_that_tell_the_tiers_apart():
     assert not blindly.differ.any()
     assert apart[blindly.rows].sum() == pytest.approx(blindly.gained, abs=3 * np.sqrt(50))
     assert apart.mean() < apart[blindly.rows].mean() < apart[found.rows].mean()
+
+
+def test_the_tier_that_has_the_last_word_is_what_the_cheap_one_is_set_against():
+    tiers = tuple(Tier(name, "recorded") for name in ("cheap", "middle", "last"))
+    said = np.tile([[0, 0, 0], [0, 1, 0], [0, 0, 1]], (20, 1))
+    rows = Predictions(tiers, ("a", "b"), said, np.full(said.shape, 0.6), 0.0 * said, 0.0 * said)
+    policy = Policy(Cascade((0.7, 0.7)), tiers)
+    found = rows_to_label(policy, rows, rows, np.zeros(60, dtype=int), cheap="cheap", n=20)
+    assert set(found.rows % 3) == {2}
 
 
 def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own_fitted):

@@ -308,6 +308,11 @@ def test_dependent_rows_have_wider_areas_errors_and_drifts():
         alarms["groups"] += drift(side(a), side(b), n_classes=1, groups=(groups, groups)).level != STEADY
     assert alarms["rows"] > 20
     assert alarms["groups"] <= 6
+    # where nearly all are as sure as one can be, shares at or below nine levels are 1, whatever groups the others make
+    sure, pairs = np.where(np.arange(400) < 20, 0.5, 1.0), np.arange(400) // 2
+    apart = np.r_[np.arange(20), 20 + np.arange(180), 20 + np.arange(180), np.arange(20)]
+    gaps = [drift(side(sure), side(sure), n_classes=1, groups=(g, g)).distance.half_width for g in (pairs, apart)]
+    assert gaps[0] == pytest.approx(gaps[1])
 
 
 def test_few_and_no_rows_have_a_diagram_too():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -244,3 +245,19 @@ def test_rows_of_a_group_stand_on_one_side_and_count_once(frame, tmp_path):
     only = streaming.GroupSums.of(codes.astype(np.uint64), np.ones(len(codes)), right.astype(float))
     assert only.accuracy == share(right, codes)
     assert only.accuracy.half_width > share(right).half_width * 1.05
+
+
+def test_a_column_that_is_blank_at_first_is_read_where_it_is_filled(tmp_path):
+    late, first = scored(streaming.HEAD + 500), streaming.HEAD + 250  # which begins a batch: one row too many is seen
+    late.loc[: first - 1, "llm_cost"] = None
+    late.to_parquet(tmp_path / "late.parquet", row_group_size=250, index=False)
+    assert streaming.guess(pieces.pieces(tmp_path / "late.parquet")).columns.recorded[1].cost == "llm_cost"
+
+
+def test_rows_without_a_side_are_tuned_on(tmp_path):
+    sides = scored(400).assign(split=[None, "test", "train", ""] * 100)
+    sides.to_parquet(tmp_path / "sides.parquet", index=False)
+    source = pieces.pieces(tmp_path / "sides.parquet")
+    columns = replace(streaming.guess(source).columns, split="split")
+    counted = streaming.tally_pieces(source, streaming.plan(source, columns, ["fast", "llm"]))
+    assert (counted.tune.n_rows, counted.test.n_rows) == (300, 100)

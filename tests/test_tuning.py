@@ -632,3 +632,11 @@ def test_a_weaker_tier_has_the_last_word_only_where_that_pays_beyond_chance(help
     ways = [Policy(Triage(), tiers[:2]), way]
     found = recommend(table, truth, Goal("most_accurate"), ways=ways)
     assert (found.policy.names == way.names) == helps
+
+
+def test_with_several_limits_each_is_tried_with_its_own_cap():
+    # aim, kept by the first limit, kept by the second: the cheapest that keeps the first keeps the second too
+    points = np.array([[1.0, 2.0, 3.0], [9.0, 5.0, 1.0], [1.0, 1.0, 1.0]])
+    group = Group(np.array([0.2, 0.5, 0.8]), np.vstack([points[:1], np.zeros((1, 3)), points[1:]]))
+    found = merge_groups([group], np.array([5.0, 1.0]), exact=True)
+    assert (found.picked, found.exact) == ([1], True)
