@@ -248,7 +248,7 @@ def test_rows_of_a_group_stand_on_one_side_and_count_once(frame, tmp_path):
 
 
 def test_a_column_that_is_blank_at_first_is_read_where_it_is_filled(tmp_path):
-    late, first = scored(streaming.HEAD + 500), streaming.HEAD + 250  # which begins a batch: one row too many is seen
+    late, first = scored(streaming.HEAD + 500), streaming.HEAD + 250
     late.loc[: first - 1, "llm_cost"] = None
     late.to_parquet(tmp_path / "late.parquet", row_group_size=250, index=False)
     assert streaming.guess(pieces.pieces(tmp_path / "late.parquet")).columns.recorded[1].cost == "llm_cost"
