@@ -64,7 +64,7 @@ def serving(*options, port=None, **environment):
 def settle(page):
     """Wait until the script has run and its answer is drawn."""
     page.wait_for_timeout(250)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=150_000)
     page.wait_for_timeout(150)
 
 

@@ -68,7 +68,7 @@ def test_names_out_of_a_file_are_only_words(app, page, tmp_path):
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     page.get_by_role("button", name="Load and fit").click()
-    page.get_by_text("Fast classifier").wait_for(timeout=60_000)
+    page.get_by_text("Fast classifier").wait_for(timeout=150_000)
     settle(page)
     for name in ("Tune", "Compare", "Inspect", "Try", "Support", "Export"):
         go(page, name)
@@ -90,7 +90,7 @@ def test_from_upload_to_production(app, page, tmp_path):
     settle(page)
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(path)
     page.get_by_role("button", name="Load and fit").click()
-    page.get_by_text("Fast classifier").wait_for(timeout=60_000)
+    page.get_by_text("Fast classifier").wait_for(timeout=150_000)
     settle(page)
 
     go(page, "Tune")
