@@ -72,8 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOW",
         help="labels a row: first, combinations, or the label that is asked about, yes or no",
     )
-    fit.add_argument("--hard", metavar="WORDS", help="that make a text hard, with commas: for the heuristic gate")
-    fit.add_argument("--easy", metavar="WORDS", help="that make a text easy, likewise")
+    fit.add_argument(
+        "--hard", default="", metavar="WORDS", help="that make a text hard, with commas: for the heuristic gate"
+    )
+    fit.add_argument("--easy", default="", metavar="WORDS", help="that make a text easy, likewise")
     fit.set_defaults(run=_fit)
 
     best = commands.add_parser("recommend", help="find a project's best policy for a goal, and make it the one at hand")
@@ -242,10 +244,7 @@ def _fit(options: argparse.Namespace) -> int:
     embedder = MiniLM.installed() if options.embedding else None
     picked = {role: getattr(options, role) for role in ROLES if getattr(options, role) is not None}
     study = open_files(options.data, picked=picked, needed=ROLES, several=options.several)
-    words = KeyWords(
-        *(tuple(w.strip() for w in (said or "").split(",") if w.strip()) for said in (options.hard, options.easy))
-    )
-    study.fit(embedder=embedder, key_words=words)
+    study.fit(embedder=embedder, key_words=KeyWords.of(options.hard, options.easy))
     _assume(study, options)
     study.save(folder)
     _say(study.notes)

@@ -456,7 +456,7 @@ def _pick_key_words(study: Study) -> None:
         for why in study.evidence.left_out:
             if "euristic gate" in why:
                 st.caption(inert(why))
-        wanted = KeyWords(*(tuple(w.strip() for w in said.split(",") if w.strip()) for said in (hard, easy)))
+        wanted = KeyWords.of(hard, easy)
         pressed = st.button("Fit again with these", key="key_words_fit", disabled=wanted == now)
         if pressed and fit_again(study, key_words=wanted):
             st.rerun()

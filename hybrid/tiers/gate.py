@@ -33,6 +33,11 @@ class KeyWords(NamedTuple):
     hard: tuple[str, ...] = ()
     easy: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, hard: str, easy: str) -> KeyWords:
+        """Read them as they are typed: with commas between them."""
+        return cls(*(tuple(w.strip() for w in said.split(",") if w.strip()) for said in (hard, easy)))
+
     def checked(self) -> KeyWords:
         """Return them as they are looked for: lower case, and each once.
 

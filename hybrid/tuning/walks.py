@@ -39,10 +39,8 @@ MOST_EARLY = 2  # of these, at a quarter of each other
 KEEP_ALL = 0.05  # of δ, where all is kept: confidences may be worth nothing, and the tier be good
 FEW = 4  # times the least number of rows that can certify: below, one start has all of δ
 MANY = 40  # times that number: from there on each of several starts has power, and peeling costs more than it tells
-PEELED, SUREST = (
-    0.75,
-    0.1,
-)  # of δ: from the start that peeling finds, and from the surest rows, both above what is peeled
+PEELED = 0.75  # of δ: from the start that peeling finds
+SUREST = 0.1  # of δ: from the surest rows; both are above what is peeled
 SELECTIVE_LATE = ((0.75, 0.1),)  # beside these, of all rows
 SYSTEM_STARTS = ((0.0, 0.82), (0.6, 0.18))
 POWER = 0.8  # of what would certify
