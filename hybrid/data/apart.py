@@ -26,6 +26,12 @@ _REFUSED = 3  # exit code: the message is on the standard error
 _TOO_MUCH = 4
 
 
+def environment() -> dict[str, str]:
+    """Return this process's environment for a child, which finds this very package wherever the parent was started."""
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def read_apart(name: str, content: bytes, *, header: bool | None = None, sheet: str | None = None) -> Read:
     """Read an upload as `read` does; a large one in a process of its own, so that it cannot take this one with it.
 
@@ -38,7 +44,6 @@ def read_apart(name: str, content: bytes, *, header: bool | None = None, sheet: 
     if len(content) < (LARGE_PACKED if packed else LARGE):
         return read(name, content, header=header, sheet=sheet)
     wanted = json.dumps([name, header, sheet, SECONDS.value(), MEMORY.value()])
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found:
         given.write(content)
         given.seek(0)
@@ -48,7 +53,7 @@ def read_apart(name: str, content: bytes, *, header: bool | None = None, sheet: 
                 stdin=given,
                 stdout=found,
                 stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment(),
                 timeout=3 * SECONDS.value(),
                 check=False,
             )

@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from hybrid.data.apart import environment
 from hybrid.errors import HybridError, StudyError
 from hybrid.logs import structure
 
@@ -104,12 +104,11 @@ class _Worker:
     """The process, as its server sees it."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hybrid.study.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
         )
 
     @property
