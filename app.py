@@ -17,7 +17,7 @@ from hybrid.dashboard.data import (
     small_model,
 )
 from hybrid.dashboard.data.rules_table import edit_rules
-from hybrid.dashboard.inert import inert
+from hybrid.dashboard.inert import in_table, inert
 from hybrid.data.apart import read_apart
 from hybrid.data.join import join as join_tables
 from hybrid.data.limits import UPLOAD
@@ -140,7 +140,10 @@ def show_loaded(study: Study) -> None:
     if dataset.texts is not None:
         edit_rules(study)
         preview = {"text": dataset.texts[:200], "label": np.array(dataset.classes, dtype=object)[dataset.truth[:200]]}
-        st.dataframe(pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300)
+        narrow = {name: st.column_config.Column(width="small") for name in ("id", "label")}
+        st.dataframe(
+            pd.DataFrame({"id": dataset.ids[:200], **preview}), hide_index=True, height=300, column_config=narrow
+        )
 
 
 def show_notes(study: Study) -> None:
@@ -155,9 +158,7 @@ def show_notes(study: Study) -> None:
             {"": "⚠" if n.level == "warning" else "i", "Found": n.what, "Done": n.done}
             for n in sorted(found, key=lambda n: n.level != "warning")
         ]
-        st.dataframe(
-            pd.DataFrame(notes), hide_index=True, width="stretch", column_config={"": st.column_config.Column(width=30)}
-        )
+        st.table(in_table(pd.DataFrame(notes).set_index("")))  # its cells wrap: how to mend a thing is read whole
 
 
 def show_classifier(study: Study) -> None:
