@@ -1,8 +1,9 @@
 """Mutants, always the same ones: do the tests notice when a place of the code says something else?
 
-``python tests/mutants.py metrics 40 1`` changes 40 places of hybrid/metrics (drawn with seed 1), one at a time, and
-runs the tests that run the changed line, the quick ones first, in a fork of one process that has collected them once. A
-place outside functions is changed in its file for as long as its tests run, so run it in a clone. Linux and macOS.
+``python tests/mutants.py metrics 40 1`` draws 40 places of hybrid/metrics (with seed 1), makes one of Cosmic Ray's
+mutants of each, and runs the tests that run the changed line, the quick ones first, in a fork of one process that has
+collected them once. A place outside functions is changed in its file for as long as its tests run, so run it in a
+clone. Linux and macOS; needs ``pip install cosmic-ray``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import subprocess
 import sys
 import time
 import types
-from itertools import pairwise
+from collections import defaultdict
 from pathlib import Path
 
 import coverage
 import pytest
+from cosmic_ray.ast import ast_nodes, get_ast  # pip install cosmic-ray
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
@@ -46,122 +50,35 @@ TESTS = {  # those whose subject a room is; the others would find more, in hours
 }
 NOT_BUNDLES = {"serve.py", "chat.py", "log.py", "watching.py", "feedback.py", "trial.py"}
 SECONDS = float(os.environ.get("MUTANT_SECONDS", "25"))  # of tests for one mutant
+MEMORY = 8 << 30  # bytes of the same
 
-COMPARED = {
-    ast.Lt: ("<", ("<=", ">")), ast.LtE: ("<=", ("<", ">=")), ast.Gt: (">", (">=", "<")), ast.GtE: (">=", (">", "<=")),
-    ast.Eq: ("==", ("!=",)), ast.NotEq: ("!=", ("==",)), ast.Is: ("is", ("is not",)), ast.IsNot: ("is not", ("is",)),
-    ast.In: ("in", ("not in",)), ast.NotIn: ("not in", ("in",)),
-}  # fmt: skip
-REACHED = {
-    ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"), ast.FloorDiv: ("//", "/"),
-    ast.Mod: ("%", "*"), ast.Pow: ("**", "*"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&"), ast.MatMult: ("@", "*"),
-}  # fmt: skip
-PAIRS = [("min", "max"), ("any", "all"), ("minimum", "maximum"), ("floor", "ceil"), ("argmin", "argmax")]
-PAIRS += [("nanmin", "nanmax"), ("zeros", "ones"), ("cumsum", "cumprod")]
-CALLED = dict(PAIRS) | {b: a for a, b in PAIRS}
 FIXTURE = "fixture "
-WORDS = ("label", "help", "title", "summary", "unit", "match", "description")  # what users read
-LOGS = ("log", "_LOG", "logger", "logging", "warnings")
+UNSEEN = {"tfpdef", "decorator", "raise_stmt", "assert_stmt", "fstring"}
 
 
-class Places(ast.NodeVisitor):
-    """Collects (start, end, new text, what, first line, last line) of a file's mutants, places in bytes."""
+def can_be_seen(node):
+    """Whether a change may be noticed: annotations are not evaluated, the words of messages are not tested."""
+    while node.parent is not None:
+        above = node.parent
+        annotation = above.children[1] if above.type == "annassign" else getattr(above, "annotation", None)
+        if node is annotation or node.type in UNSEEN:
+            return False
+        node = above
+    return True
 
-    def __init__(self, source):
-        self.raw = source.encode()
-        self.starts = [0]
-        for line in self.raw.splitlines(keepends=True):
-            self.starts.append(self.starts[-1] + len(line))
-        self.found = []
-        self.visit(ast.parse(source))
 
-    def at(self, node):
-        return (
-            self.starts[node.lineno - 1] + node.col_offset,
-            self.starts[node.end_lineno - 1] + node.end_col_offset,
-        )
-
-    def text(self, node):
-        return self.raw[slice(*self.at(node))].decode()
-
-    def change(self, node, new, what, span=None):
-        self.found.append((*(span or self.at(node)), new, what, node.lineno, node.end_lineno))
-
-    def between(self, left, right, old, new):
-        start, end = self.at(left)[1], self.at(right)[0]
-        within = self.raw[start:end].decode().find(old)
-        if within >= 0:
-            start += within
-            span = ast.Pass(lineno=left.end_lineno, end_lineno=right.lineno)
-            self.change(span, new, f"{old} → {new}", (start, start + len(old)))
-
-    def visit(self, node):
-        if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr | ast.Assert):
-            return
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return  # a docstring
-        if isinstance(node, ast.keyword) and node.arg in WORDS:
-            return
-        if isinstance(node, ast.If) and self.text(node.test) == "TYPE_CHECKING":
-            return
-        if isinstance(node, ast.Call) and self.is_words(node.func):
-            return
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        if any(isinstance(t, ast.Name) and t.id in ("__all__", "__slots__", *WORDS) for t in targets):
-            return
-        self.mutate(node)
-        for name, value in ast.iter_fields(node):
-            if name not in ("annotation", "returns", "decorator_list"):
-                for child in value if isinstance(value, list) else [value]:
-                    if isinstance(child, ast.AST):
-                        self.visit(child)
-
-    @staticmethod
-    def is_words(called):
-        if isinstance(called, ast.Attribute):
-            return isinstance(called.value, ast.Name) and called.value.id in LOGS
-        return isinstance(called, ast.Name) and (called.id.endswith(("Error", "Warning")) or called.id == "cast")
-
-    def mutate(self, node):
-        match node:
-            case ast.Compare(left=left, ops=ops, comparators=others):
-                for one, op, other in zip([left, *others], ops, others, strict=False):
-                    old, news = COMPARED[type(op)]
-                    for new in news:
-                        self.between(one, other, old, new)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in REACHED:
-                self.between(left, right, *REACHED[type(op)])
-            case ast.AugAssign(target=target, op=op, value=value) if type(op) in REACHED:
-                self.between(target, value, *(f"{sign}=" for sign in REACHED[type(op)]))
-            case ast.BoolOp(op=op, values=values):
-                old, new = ("and", "or") if isinstance(op, ast.And) else ("or", "and")
-                for left, right in pairwise(values):
-                    self.between(left, right, old, new)
-            case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert(), operand=operand):
-                self.change(node, f"({self.text(operand)})", "sign dropped")
-            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
-                self.change(test, f"(not ({self.text(test)}))", "condition negated")
-            case ast.comprehension(ifs=tests):
-                for test in tests:
-                    self.change(test, f"(not ({self.text(test)}))", "filter negated")
-            case ast.Return(value=ast.expr() as value) | ast.Assign(value=value) if not isinstance(value, ast.Constant):
-                self.change(value, "None", "None instead")
-            case ast.Expr(value=ast.Call()):
-                self.change(node, "pass", "call dropped")
-            case ast.Break():
-                self.change(node, "continue", "break → continue")
-            case ast.Continue():
-                self.change(node, "break", "continue → break")
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in CALLED:
-                end = self.at(node.func)[1]
-                self.change(node.func, CALLED[name], f"{name} → {CALLED[name]}", (end - len(name), end))
-            case ast.Constant(value=bool() as value):
-                self.change(node, str(not value), f"{value} → {not value}")
-            case ast.Constant(value=int() | float() as value):
-                new = value + 1 if isinstance(value, int) or not value else 1.5 * value
-                self.change(node, repr(new), f"{value} → {new}")
-            case ast.Constant(value=str() as value) if value and " " not in value and len(value) < 30:
-                self.change(node, repr(f"XX{value}"), f"another string than {value!r}")
+def places_of(source):
+    """What Cosmic Ray changes in a file: each (start, end), as line and column, with its mutants."""
+    nodes = list(ast_nodes(get_ast(source)))
+    found = defaultdict(list)
+    for name in operator_names():
+        if not get_operator(name).arguments():
+            operator = get_operator(name)()
+            places = ((node, place) for node in nodes for place in operator.mutation_positions(node))
+            for occurrence, (node, place) in enumerate(places):
+                if can_be_seen(node):
+                    found[place].append((operator, occurrence))
+    return found
 
 
 def exchange(path, source):
@@ -188,7 +105,7 @@ def exchange(path, source):
 def parses(changed):
     try:
         compile(changed, "mutant", "exec")
-    except SyntaxError:
+    except SyntaxError:  # Cosmic Ray takes the star of a signature for a multiplication
         return False
     return True
 
@@ -257,7 +174,7 @@ class Warm:
     def places(self):
         for path in sorted((ROOT / "hybrid" / self.room).rglob("*.py")):
             if self.room != "production" or path.name not in NOT_BUNDLES:
-                yield from ((path, *place) for place in Places(path.read_text()).found)
+                yield from ((path, *found) for found in places_of(path.read_text()).items())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
@@ -266,14 +183,16 @@ class Warm:
         pool = list(self.places())
         print(f"{self.room}: {len(pool)} places, {self.n} of them, seed {self.seed}; {len(self.good)} tests", file=said)
         ends = dict.fromkeys(("killed", "timeout", "survived", "uncovered"), 0)
-        for path, start, end, new, what, first, last in random.Random(self.seed).sample(pool, len(pool)):
-            if sum(ends.values()) == self.n:
-                break
-            raw = path.read_bytes()
-            changed = (raw[:start] + new.encode() + raw[end:]).decode()
+        drawn = random.Random(self.seed)
+        for path, ((first, _), (last, _)), mutants in drawn.sample(pool, len(pool)):
+            operator, occurrence = drawn.choice(mutants)
+            source = path.read_text()
+            changed = mutate_code(source, operator, occurrence)
             if not parses(changed):
                 continue
-            outside = not in_function(raw, first)
+            if sum(ends.values()) == self.n:
+                break
+            outside = not in_function(source, first)
             names = {
                 t for (f, n), ts in self.lines.items() if f == str(path) and (outside or first <= n <= last) for t in ts
             }
@@ -285,8 +204,9 @@ class Warm:
             how = self.judge(path, changed, [items[t] for t in chosen], outside) if chosen else "uncovered"
             ends[how] += 1
             if how != "killed":
-                line = raw.decode().splitlines()[first - 1].strip()
-                print(f"{how}: {path.relative_to(ROOT)}:{first} [{what}] {line} ({len(chosen)} tests)", file=said)
+                line = changed.splitlines()[first - 1].strip()
+                what = type(operator).__name__
+                print(f"{how}: {path.relative_to(ROOT)}:{first} {what}: {line} ({len(chosen)} tests)", file=said)
         share = (ends["killed"] + ends["timeout"]) / sum(ends.values())
         print(f"{self.room}: {ends}: {share:.1%} killed", file=said)
         os._exit(0)
@@ -296,6 +216,7 @@ class Warm:
         if not child:
             most = int(25 + 4 * sum(self.took[i.nodeid] for i in items))
             resource.setrlimit(resource.RLIMIT_CPU, (most, most + 2))
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             if outside or not exchange(path, changed):
                 os._exit(afresh(path, changed, [i.nodeid for i in items]))
             os._exit(self.run(items, stop=True))
