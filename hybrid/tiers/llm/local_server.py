@@ -167,15 +167,15 @@ class LocalServer:
         handle, log = tempfile.mkstemp(prefix="hybrid-local-server-", suffix=".log")
         self._log = Path(log)
         with os.fdopen(handle, "w") as stream:
-            # the child finds this very package, wherever the parent was started
-            path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
+            from hybrid.data.apart import environment  # here: the child, which runs this file, does without pyarrow
+
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hybrid.tiers.llm.local_server", *self._arguments],
                 stdin=subprocess.PIPE,  # it ends when this end is closed, by `stop` or by the death of this process
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment(),
             )
         said: Queue[str] = Queue()
         threading.Thread(target=_read_address, args=(self._process, said), daemon=True).start()
