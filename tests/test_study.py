@@ -19,14 +19,17 @@ from hybrid.production.bundle import load_bundle
 from hybrid.production.promise import evaluate, read_labelled
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Ensemble, Triage
-from hybrid.routing.table import NEVER, Tier
-from hybrid.study import project, promises
+from hybrid.routing.table import NEVER, Answers, Tier
+from hybrid.study import evidence, project, promises
+from hybrid.study.answers import answered
 from hybrid.study.defaults import members
 from hybrid.study.evidence import CLASSIFIER
 from hybrid.study.plain import from_link, link, plain, policy_from
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.human import Human
+from hybrid.tiers.llm.questions import LLMSettings
+from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.rules import Edits
 from hybrid.tiers.whatif import WhatIf
 from hybrid.tuning import CHEAPEST, Goal
@@ -175,6 +178,39 @@ def test_a_project_brings_everything_back(overlap, kept):
     found = Study.open(kept)
     found.terms = overlap.terms
     assert promises.certificate_for(found, overlap.certified.found.policy) is not None
+
+
+def test_what_was_learned_comes_back_with_a_project_and_is_not_learned_again(overlap, tmp_path, monkeypatch):
+    study = again(overlap)
+    truth, rng = study.dataset.truth, np.random.default_rng(0)
+    for name, right in (("told by its texts", truth > 0), ("at random", rng.random(len(truth)) < 0.5)):
+        named = [study.classes[t if r else t - 1] for t, r in zip(truth, right, strict=True)]
+        said = [Reply("ok", json.dumps({"label": c})) for c in named]
+        asked = answered(LLMSettings(name, "m"), study.evidence, np.arange(len(truth)), said, cheap=CLASSIFIER)
+        study.add([*study.llms, asked])
+    assert (list(study.answers.gates), list(study.no_gate)) == (["trained gate for told by its texts"], ["at random"])
+    study.save(tmp_path)
+
+    def everything(of):
+        columns = [of.column(t.name) for t in of.tiers]
+        known = [of.confidence(t.name) for t in of.tiers]
+        models = [k and (k.said, k.learned, k.fitted.better, k.fitted.reason, k.fitted.model) for k in known]
+        files = [m and (*m[:-1], m[-1] and (m[-1].to_files("x"), m[-1].reader is not None)) for m in models]
+        return [(tier, [getattr(a, x).tobytes() for x in Answers.__slots__]) for tier, a in columns], files, of.no_gate
+
+    before = everything(study)
+    with monkeypatch.context() as without:
+        for learns in ("fit_confidence", "fit_gate"):
+            without.setattr(evidence, learns, lambda *_, **__: pytest.fail("learned again"))
+        assert everything(Study.open(tmp_path)) == before
+    (data,) = tmp_path.glob("data-*")
+    with np.load(data / project.ANSWERS) as packed:
+        arrays = dict(packed)
+    arrays["fold"] = np.roll(arrays["fold"], 1)  # of other folds: what rests on the old ones is not taken
+    np.savez(data / project.ANSWERS, **arrays)
+    monkeypatch.setattr(evidence, "fit_confidence", lambda *_, **__: pytest.fail("learned again"))
+    with pytest.raises(pytest.fail.Exception):
+        everything(Study.open(tmp_path))
 
 
 def test_a_bundle_costs_on_the_same_rows_what_the_study_says(overlap, kept, tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -99,6 +100,7 @@ class Recording:
     left_out: tuple[str, ...] = ()
     likely: Mapping[str, Labels] = field(default_factory=dict)
     _learned: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[str, TierConfidence] = field(default_factory=dict, init=False, repr=False)
     _scopes: dict[str | None, FittedScope] = field(default_factory=dict, init=False, repr=False)
 
     def scope(self, out: str | None = None) -> FittedScope:
@@ -155,16 +157,40 @@ class Recording:
         _check_gate(self.dataset, self.split, tier, found.answers, answers)
         return found.model, found.answers
 
+    @property
+    def kept(self) -> dict[str, TierConfidence]:
+        """What a project brought back of what was learned before, by `basis`."""
+        return self._kept
+
+    def basis(self, answers: Answers) -> str:
+        """Return a checksum of all that `learn` reads, hex."""
+        rows = self.dataset
+        read: list[np.ndarray] = [answers.label, answers.confidence, rows.truth, self.split.fold, rows.group]
+        if self.reads is not None and self.chances is not None:
+            read.append(self.chances)
+        digest = hashlib.sha256()
+        for values in read:
+            digest.update(f"{values.dtype} {values.shape} ".encode())
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    @property
+    def reads(self) -> Reader | None:
+        """The model whose probabilities tell how likely another tier's answer is right; None where it is not here."""
+        return None if self.reader is None else cast("Reader | None", self.models.get(self.reader))
+
     def learn(self, answers: Answers) -> TierConfidence:
         """Learn how likely answers about all rows are right; nan where nothing was asked."""
+        if self._kept and (kept := self._kept.get(self.basis(answers))) is not None:
+            own = replace(answers, confidence=kept.fitted.answers.confidence)  # at its own costs
+            return replace(kept, fitted=replace(kept.fitted, answers=own))
         truth, fold, group = self.dataset.truth, self.split.fold, self.dataset.group
-        model = None if self.reader is None else self.models.get(self.reader)
         fitted = fit_confidence(
             answers,
             truth,
             fold,
-            reader=cast(Reader, model),
-            chances=None if model is None else self.chances,
+            reader=self.reads,
+            chances=None if self.reads is None else self.chances,
             group=group,
         )
         known, right = (answers.label != UNKNOWN) & ~np.isnan(answers.confidence), answers.label == truth

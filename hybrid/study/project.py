@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,21 @@ from hybrid.data.dataset import build
 from hybrid.data.notes import Note
 from hybrid.data.split import Split
 from hybrid.errors import HybridError, StudyError
+from hybrid.metrics.auroc import Worth
+from hybrid.metrics.summary import Interval
 from hybrid.routing.table import UNKNOWN, Answers, Predictions, Tier
 from hybrid.study.answers import AnsweredLLM
-from hybrid.study.evidence import Recording
+from hybrid.study.evidence import LEARNS, Recording, TierConfidence, gate_for
 from hybrid.study.plain import columns_from, plain_columns, plain_policy, policy_from
 from hybrid.study.promises import Certified, Suggested, plain_promise, promise_from
 from hybrid.study.study import Pin, Study
 from hybrid.study.terms import Terms
+from hybrid.study.tier_columns import Gate, NoGate, TierColumns
 from hybrid.tiers import KINDS, LocalModel
 from hybrid.tiers.calibration import GRADERS, Again
+from hybrid.tiers.confidence import FittedConfidence, LearnedConfidence
 from hybrid.tiers.embedders import Embedder, EndpointEmbedder, MiniLM, is_installed
-from hybrid.tiers.gate import NO_WORDS, KeyWords
+from hybrid.tiers.gate import NO_WORDS, KeyWords, TrainedGate
 from hybrid.tiers.llm.packing import pack_llm, unpack_llm
 from hybrid.tiers.llm.replies import Reply
 from hybrid.tiers.rules import Edits
@@ -277,6 +281,8 @@ def write_data(study: Study, folder: Path, name: str) -> None:
     if study.fitted is not None:
         said["fitted"] = _write_fitted(study.fitted, half, arrays)
         said["llms"] = [_write_llm(one, i, half, arrays) for i, one in enumerate(study.llms)]
+        said["learned"] = _write_learned(study.answers, half, arrays)
+        said["gates"] = _write_gates(study.answers, half, arrays)
         np.savez(half / ANSWERS, **arrays)  # type: ignore[arg-type]
     (half / COLUMNS).write_text(json.dumps(said), encoding="utf-8")
     for path in half.iterdir():
@@ -337,6 +343,75 @@ def _write_llm(one: AnsweredLLM, i: int, folder: Path, arrays: dict[str, np.ndar
     return {"tier": asdict(one.tier), "model": stored, "replies": said}
 
 
+def _write_learned(answers: TierColumns, folder: Path, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Keep what was learned of tiers' confidence, which takes half a second a tier and more, and what it rests on."""
+    kept: list[dict[str, Any]] = []
+    every = [*answers.fitted.predictions.tiers, *(one.tier for one in answers.llms)]
+    for i, tier in enumerate(t for t in every if t.kind in LEARNS):
+        found, own = answers.confidence(tier.name), answers.as_answered(tier.name)[1]
+        if found is None:
+            continue
+        fitted = found.fitted
+        if fitted.model is not None:
+            arrays[f"learned{i}"] = fitted.answers.confidence
+            for file, content in fitted.model.to_files(f"learned-{i}").items():
+                (folder / file).write_bytes(content)
+        worth = {what: {s: asdict(w) for s, w in getattr(found, what).items()} for what in ("said", "learned")}
+        of = {"tier": tier.name, "basis": answers.fitted.basis(own), "model": fitted.model is not None}
+        kept.append({**of, "better": fitted.better, "reason": fitted.reason, **worth})
+    return kept
+
+
+def _read_learned(
+    fitted: Recording, llms: list[AnsweredLLM], said: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, TierConfidence]]:
+    table, asked = fitted.predictions, {one.tier.name: one.answers for one in llms}
+    for i, one in enumerate(said):
+        answers, model = asked.get(one["tier"]), None
+        if answers is None:
+            answers = table.answers(table.index(one["tier"]))
+        if one["model"]:
+            name = f"learned-{i}"
+            files = {f"{name}.json": (data / f"{name}.json").read_bytes()}
+            model = LearnedConfidence.from_files(name, files, reader=fitted.reads)
+            answers = replace(answers, confidence=arrays[f"learned{i}"])
+        worth = ({s: _worth(w) for s, w in one[what].items()} for what in ("said", "learned"))
+        found = FittedConfidence(model, answers, bool(one["better"]), str(one["reason"]))
+        yield str(one["basis"]), TierConfidence(found, *worth)
+
+
+def _worth(said: Mapping[str, Any]) -> Worth:
+    auroc, ece, brier = (Interval(**said[what]) for what in ("auroc", "ece", "brier"))
+    return Worth(auroc, ece, brier, int(said["n_rows"]))
+
+
+def _write_gates(answers: TierColumns, folder: Path, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Keep the gates that were trained for LLM tiers, or why there is none."""
+    kept: list[dict[str, Any]] = [
+        {"tier": tier, "of": none.of, "why": none.why} for tier, none in answers.no_gate.items()
+    ]
+    for i, gate in enumerate(answers.gates.values()):
+        arrays[f"gate{i}"] = np.stack([gate.answers.confidence, gate.answers.cost, gate.answers.latency])
+        files = gate.model.to_files(f"gate-{i}")
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        kept.append(
+            {"tier": gate.guards, "of": gate.of, "array": f"gate{i}", "model": f"gate-{i}", "files": list(files)}
+        )
+    return kept
+
+
+def _read_gates(answers: TierColumns, said: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    for one in said:
+        tier, of = str(one["tier"]), str(one["of"])
+        if "why" in one:
+            answers.no_gate[tier] = NoGate(of, str(one["why"]))
+            continue
+        scores = arrays[one["array"]]
+        model = TrainedGate.from_files(one["model"], {name: (data / name).read_bytes() for name in one["files"]})
+        answers.gates[gate_for(tier)] = Gate(tier, of, model, Answers(np.full(scores.shape[1], UNKNOWN), *scores))
+
+
 def _read(stored: Mapping[str, Any], data: Path) -> Study:
     said = json.loads((data / COLUMNS).read_text(encoding="utf-8"))
     table = pd.read_parquet(data / ROWS).astype(object)
@@ -352,7 +427,10 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
         fitted = _read_fitted(study, said["fitted"], data, arrays)
         study.keep(fitted, embedder=_embedder(said["embedder"]), edits=edits, key_words=words)
         study.seconds = float(said["seconds"])
-        study.add(list(_read_llms(study, said["llms"], data, arrays)))
+        llms = list(_read_llms(study, said["llms"], data, arrays))
+        fitted.kept.update(_read_learned(fitted, llms, said.get("learned", []), data, arrays))
+        _read_gates(study.answers, said.get("gates", []), data, arrays)
+        study.add(llms)
         study.terms = Terms.from_plain(stored["terms"])
         if stored["policy"] is not None:
             with contextlib.suppress(StudyError):  # of a tier that is not there any more

@@ -289,7 +289,7 @@ class Study:
     @property
     def no_gate(self) -> dict[str, str]:
         """By LLM tier: why there is no gate that tells whether it is right."""
-        return self.answers.no_gate
+        return {tier: none.why for tier, none in self.answers.no_gate.items()}
 
     @property
     def evidence(self) -> Recording:

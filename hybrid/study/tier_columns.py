@@ -35,6 +35,13 @@ class Gate(NamedTuple):
     answers: Answers
 
 
+class NoGate(NamedTuple):
+    """Why there is no gate for an LLM tier, and the key of the answers that none could be trained on."""
+
+    of: str
+    why: str
+
+
 class TierColumns:
     """Every tier's answers under some terms; under others, or with other LLMs, there is another of these.
 
@@ -53,7 +60,7 @@ class TierColumns:
         self.llms = llms
         self.terms = Terms() if terms is None else terms
         self.gates: dict[str, Gate] = {}  # that tell whether an LLM tier is right; by their names
-        self.no_gate: dict[str, str] = {}  # by LLM tier: why there is none that does
+        self.no_gate: dict[str, NoGate] = {}  # by LLM tier, where there is none that does
         self._learned: dict[str, TierConfidence] = {}  # of LLM tiers
         self._columns: dict[str, tuple[Tier, Answers]] = {}
         self._accuracy: dict[str, dict[str, float]] = {}
@@ -71,16 +78,16 @@ class TierColumns:
         """Return the columns with these LLM tiers instead, and a gate for each; one whose answers are known is kept."""
         other = TierColumns(self.fitted, llms=tuple(llms), terms=self.terms)
         for one in other.llms:
-            name = gate_for(one.tier.name)
-            if name in self.gates and self.gates[name].of == one.key:
+            name, tier, key = gate_for(one.tier.name), one.tier.name, one.key
+            if name in self.gates and self.gates[name].of == key:
                 other.gates[name] = self.gates[name]
+            elif tier in self.no_gate and self.no_gate[tier].of == key:
+                other.no_gate[tier] = self.no_gate[tier]
             elif one.tier.kind != "gate":
                 try:
-                    other.gates[name] = Gate(
-                        one.tier.name, one.key, *self.fitted.train_gate(one.tier.name, one.answers)
-                    )
+                    other.gates[name] = Gate(tier, key, *self.fitted.train_gate(tier, one.answers))
                 except TierError as error:
-                    other.no_gate[one.tier.name] = str(error)
+                    other.no_gate[tier] = NoGate(key, str(error))
         return other
 
     @property
