@@ -1,5 +1,6 @@
 """Bundles of strangers: bombs, damage, edits and wrong addresses are refused in words, and reach nobody."""
 
+import hashlib
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from test_bundle import OLD, export, policy_of, rewrite
 
 import hybrid
 from hybrid.errors import BundleError, HybridError
-from hybrid.production import archive, checking
+from hybrid.production import archive, binding, checking
 from hybrid.production.bundle import load_bundle
 from hybrid.production.signature import sign
 from hybrid.tiers.calibration import ConfidenceCalibrator
@@ -107,8 +108,11 @@ def test_bombs_are_refused_before_they_are_unpacked(content, files, monkeypatch)
         "its header and its length contradict": rewrite(
             content, {"classifier.npz": zipped([("weights.npy", header((10**6, 10**6)))])}
         ),
-        "holds more than 4,000,000 values": compressed(
+        "evidence.json holds more than 4,000,000 values": compressed(
             rewrite(content, {"evidence.json": b"[" + b"[]," * 4_000_001 + b"1]"})
+        ),
+        "manifest.json holds more than 4,000,000 values": compressed(
+            rewrite(content, {"manifest.json": b"[" + b"[]," * 4_000_001 + b"1]"}, sums=False)
         ),
         "more than 200 files": zipped([(f"f{i}", b"") for i in range(5_000)]),
     }
@@ -412,3 +416,226 @@ def test_a_constant_confidence_is_a_share(constant, fits):
     else:
         with pytest.raises(BundleError, match=r"no rising line within \[0, 1\]"):
             checking._check_line("llm", line)
+
+
+PLAIN = {"policy.json": b'{"a": [1, 2]}', "golden.json": b"{}", "evidence.json": b"{}"}
+
+
+def numbers(*members):
+    """Return a file of arrays by the bytes of each."""
+    return zipped([(f"{name}.npy", raw) for name, raw in members])
+
+
+def array(shape, dtype="<f8", write=np.lib.format.write_array_header_1_0, spare=0):
+    out = io.BytesIO()
+    write(out, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return out.getvalue() + bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize + spare)
+
+
+def of_arrays(*members):
+    return archive.pack_files(PLAIN | {"m.npz": numbers(*members)})
+
+
+def test_what_is_declared_is_bounded_to_the_last_byte_file_and_value(monkeypatch, tmp_path):
+    """At each bound a bundle is read, and one less is refused."""
+    content = of_arrays(("a", array((3, 5))), ("b", array((7,))))
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        opened.extractall(tmp_path)
+        sizes = {i.filename: i.file_size for i in opened.infolist()}
+        inner = zipfile.ZipFile(io.BytesIO(opened.read("m.npz"))).infolist()
+    arrays_take = sum(i.file_size for i in inner)
+    biggest = max(size for name, size in sizes.items() if name.endswith(".json"))
+    values = max(archive._values((tmp_path / n).read_bytes()) for n in sizes if n.endswith(".json"))
+    for source in (content, tmp_path):
+        for name, least, says in (
+            ("MAX_FILES", len(sizes), "more than 4 files"),
+            ("MAX_JSON", biggest, "manifest.json unpacks to 0 MB, more than 0 MB"),
+            ("MAX_VALUES", values, f"holds more than {values - 1} values"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(archive, name, least)
+                assert archive.read_files(source).keys() == sizes.keys()
+                patch.setattr(archive, name, least - 1)
+                with pytest.raises(BundleError, match=says):
+                    archive.read_files(source)
+        for least, says in (
+            (sum(sizes.values()) + arrays_take, "m.npz unpacks"),
+            (sum(sizes.values()), "The bundle u"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(archive, "limit", lambda: least)  # noqa: B023
+                if says.startswith("m"):
+                    assert archive.read_files(source)
+                patch.setattr(archive, "limit", lambda: least - 1)  # noqa: B023
+                with pytest.raises(BundleError, match=says):
+                    archive.read_files(source)
+    two = archive.pack_files(PLAIN | dict.fromkeys(("m.npz", "n.npz"), numbers(("a", array((500,))))))
+    with zipfile.ZipFile(io.BytesIO(two)) as opened:
+        whole = sum(i.file_size for i in opened.infolist()) + 2 * len(array((500,)))
+    monkeypatch.setattr(archive, "limit", lambda: whole)
+    assert archive.read_files(two)
+    monkeypatch.setattr(archive, "limit", lambda: whole - 1)  # what the first took is taken from what the second may
+    with pytest.raises(BundleError, match=r"n\.npz unpacks"):
+        archive.read_files(two)
+    path = tmp_path / "packed.zip"
+    path.write_bytes(content)
+    monkeypatch.setattr(archive, "limit", lambda: len(content) - 1)
+    with pytest.raises(BundleError, match=r"packed\.zip unpacks to"):
+        archive.read_files(path)
+
+
+def test_arrays_of_numbers_are_read_and_no_others():
+    two = np.lib.format.write_array_header_2_0
+    for fits in (array(()), array((0, 3)), array((2, 3), "<i4"), array((2,), "|u1"), array((2,), "<f4", two)):
+        assert archive.read_files(of_arrays(("a", fits)))
+    for odd, says in (
+        (array((1, 1, 1)), "no array of numbers, float64 of shape"),
+        (array((1,), "|b1"), "no array of numbers, bool"),
+        (array((1,), "<U3"), "no array of numbers"),
+        (array((3,), spare=1), "its header and its length contradict"),
+        (array((3,))[:-1], "its header and its length contradict"),
+        (b"", "m.npz is damaged"),
+    ):
+        with pytest.raises(BundleError, match=says):
+            archive.read_files(of_arrays(("a", odd)))
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        pytest.raises(BundleError, match="arrays repeat, or are too many"),
+    ):
+        archive.read_files(of_arrays(("a", array((1,))), ("a", array((1,)))))
+    many = [(f"a{i}", array((0,))) for i in range(201)]
+    assert archive.read_files(of_arrays(*many[:200]))
+    with pytest.raises(BundleError, match="arrays repeat, or are too many"):
+        archive.read_files(of_arrays(*many))
+
+
+def with_manifest(sums):
+    return archive.zipped(PLAIN | {"manifest.json": json.dumps(sums).encode()})
+
+
+def test_a_manifest_lists_each_file_once_and_neither_itself_nor_the_signature(tmp_path):
+    whole = archive.pack_files(PLAIN)
+    files = archive.read_files(whole)
+    assert files == PLAIN | {"manifest.json": files["manifest.json"]}
+    sums = json.loads(files["manifest.json"])["sha256"]
+    assert archive.digest_of(whole) == hashlib.sha256(files["manifest.json"]).hexdigest()[:12]
+    one = sums["policy.json"]
+    for odd in (
+        [],
+        {},
+        {"sha256": [*sums]},
+        {"sha256": sums | {"policy.json": one.upper()}},
+        {"sha256": sums | {"policy.json": one[:-1]}},
+        {"sha256": sums | {"policy.json": 7}},
+    ):
+        with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+            archive.read_files(with_manifest(odd))
+    for name in ("manifest.json", "signature.json"):
+        with pytest.raises(BundleError, match="lists itself or the signature"):
+            archive.read_files(with_manifest({"sha256": sums | {name: one}}))
+    for name in PLAIN:
+        with pytest.raises(BundleError, match=f"lacks {name}"):
+            archive.read_files(archive.pack_files({n: c for n, c in PLAIN.items() if n != name}))
+    for name, says in {
+        "a" * 100: None,
+        "a" * 101: "is not the name",
+        ".hidden": "is not the name",
+        "-x": "is not the name",
+        "a b": "is not the name",
+        "A_1.b-c": None,
+    }.items():
+        extra = archive.pack_files(PLAIN | {name: b""})
+        if says is None:
+            assert name in archive.read_files(extra)
+        else:
+            with pytest.raises(BundleError, match=says):
+                archive.read_files(extra)
+    signed = archive.zipped(files | {"signature.json": b"[1]"})
+    assert archive.read_files(signed)["signature.json"] == b"[1]"
+    with pytest.raises(BundleError, match="cannot be read"):
+        archive.read_files("a\0b")
+    path = tmp_path / "b.zip"
+    path.write_bytes(whole)
+    assert archive.read_files(str(path)) == files
+    path.write_bytes(whole[:-30])
+    with pytest.raises(BundleError, match=r"b\.zip is not a zip or is damaged"):
+        archive.read_files(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b"12345678901234567890", 12345678901234567890),
+        (b"123456789012345678901", None),
+        (b"-1.5e3", -1500.0),
+        (b"1e400", None),
+        (b"NaN", None),
+        (b"-Infinity", None),
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (b'"\\ud83d"', None),
+        (b'{"\\ude00": 1}', None),
+        (b"{", None),
+    ],
+)
+def test_json_holds_numbers_and_texts_that_can_be_written(raw, found):
+    if found is None:
+        with pytest.raises(BundleError, match=r"x\.json is damaged"):
+            archive.read_json({"x.json": raw}, "x.json")
+    else:
+        assert archive.read_json({"x.json": raw}, "x.json") == found
+    assert archive._values(b'{"a": [1, {"b": 2}]}') >= 5
+
+
+def test_addresses_are_compared_as_servers_and_keys_stay_with_theirs(monkeypatch, tmp_path):
+    for name in ("HYBRID_SERVERS", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for url, same in {
+        "https://Llm.Example:443/v1/": "https://llm.example/v1",
+        "http://llm.example:80": "http://llm.example",
+        "http://llm.example:443/": "http://llm.example:443",
+        "https://llm.example.:8443/V1": "https://llm.example:8443/V1",
+    }.items():
+        assert binding._same(url) == same
+    assert set(binding.allowed_servers()) == {"https://api.openai.com/v1"}
+    assert binding.is_allowed("https://api.openai.com:443/v1/")
+    assert not binding.is_allowed("http://api.openai.com/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://own.example/v1")
+    assert set(binding.allowed_servers()) == {"https://api.openai.com/v1", "http://own.example/v1"}
+    monkeypatch.setenv("A_API_KEY", "sk-a")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    listed = "http://a.example/v1=A_API_KEY,http://b.example/v1  http://c.example"
+    expected = {"http://a.example/v1": "A_API_KEY", "http://b.example/v1": None, "http://c.example": None}
+    file = tmp_path / "servers.txt"
+    file.write_text("# ours\nhttp://a.example/v1=A_API_KEY  # the first\nhttp://b.example/v1, http://c.example\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in (listed, str(file), f"@{file}", "~/servers.txt"):
+        monkeypatch.setenv("HYBRID_SERVERS", given)
+        allowed = binding.allowed_servers()
+        assert set(allowed) == {*expected, "https://api.openai.com/v1", "http://own.example/v1"}
+        for url, variable in expected.items():
+            assert allowed[url].key_variable == (variable or "OPENAI_API_KEY")
+            assert binding.operators_key(url + "/") == ("sk-a" if variable else None)
+            assert allowed[url].key() == ("sk-a" if variable else None)
+    assert binding.operators_key("http://nobody.example") is None
+    for given, says in (
+        ("ftp://a.example", "HYBRID_SERVERS: .*not an address"),
+        ("http://a.example=HOME", "HYBRID_SERVERS: .*ends in _API_KEY"),
+        ("/nowhere/servers.txt", "HYBRID_SERVERS names the file '/nowhere/servers.txt', which cannot be read"),
+    ):
+        monkeypatch.setenv("HYBRID_SERVERS", given)
+        with pytest.raises(BundleError, match=says):
+            binding.allowed_servers()
+    monkeypatch.delenv("HYBRID_SERVERS")
+    for variable, how, entry in (
+        ("OPENAI_API_KEY", r"Server\('http://x.example'\)\}", "HYBRID_SERVERS: http://x.example. A"),
+        ("X_API_KEY", r"Server\('http://x.example', 'X_API_KEY'\)\}", "HYBRID_SERVERS: http://x.example=X_API_KEY. A"),
+    ):
+        for says in (how, entry):
+            with pytest.raises(BundleError, match=says):
+                binding.server_for("llm", "http://x.example", {}, key_variable=variable)
+    given = hybrid.Server("http://y.example", "Y_API_KEY")
+    assert binding.server_for("llm", "http://x.example", {"llm": given}) is given
+    assert binding.server_for("llm", "http://x.example", {"llm": "http://z.example"}).base_url == "http://z.example"
+    binding.check_names({"llm": given}, {"llm", "small"})
+    with pytest.raises(BundleError, match="servers has 'gpt', but the bundle asks a server for: llm, small"):
+        binding.check_names({"llm": given, "gpt": given}, {"small", "llm"})

@@ -188,6 +188,7 @@ def _checked(source: _Folder | _Zip) -> dict[str, bytes]:
     if MANIFEST not in sizes:
         raise BundleError(f"The bundle has no {MANIFEST}, so it is not whole. {AGAIN}")
     files = {MANIFEST: source.read(MANIFEST)}
+    _check_values(MANIFEST, files[MANIFEST])
     sums = _sums(files)
     for name in (*NEEDED, *sums):
         if name not in sizes:
@@ -202,8 +203,7 @@ def _checked(source: _Folder | _Zip) -> dict[str, bytes]:
                 f"{name} was changed after the export (its checksum differs). A bundle is not edited by hand, because "
                 f"its evidence would no longer hold: set the value in the dashboard and export again."
             )
-        if name.endswith(".json") and _values(files[name]) > MAX_VALUES:
-            raise BundleError(f"{name} holds more than {MAX_VALUES:,} values; this is not a bundle.")
+        _check_values(name, files[name])
     room = limit() - sum(sizes.values())
     for name in sums:
         if name.endswith(".npz"):
@@ -250,6 +250,11 @@ def _check_array(where: str, file: IO[bytes], size: int) -> None:
         raise BundleError(f"{where} is damaged: it is no array of numbers, {dtype} of shape {shape}. {AGAIN}")
     if math.prod(shape) * dtype.itemsize != size - file.tell():
         raise BundleError(f"{where} is damaged: its header and its length contradict each other. {AGAIN}")
+
+
+def _check_values(name: str, content: bytes) -> None:
+    if name.endswith(".json") and _values(content) > MAX_VALUES:
+        raise BundleError(f"{name} holds more than {MAX_VALUES:,} values; this is not a bundle.")
 
 
 def _values(content: bytes) -> int:
