@@ -11,17 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import study_of, table_of
+from conftest import CLASSES, cases, study_of, table, table_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import hybrid
 from hybrid.errors import BundleError, TierError
+from hybrid.production import bundle as bundles
 from hybrid.production.bundle import PolicyConfig, load_bundle, save_bundle
-from hybrid.production.snippet import snippet
-from hybrid.routing.engine import Policy, defaults, replay
+from hybrid.production.snippet import servers, snippet
+from hybrid.routing.engine import Policy, defaults, parameters, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
-from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, NONE, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tiers import KINDS
 from hybrid.tiers.calibration import Calibrator
+from hybrid.tiers.classifier import FastClassifier
+from hybrid.tiers.embedders import EndpointEmbedder
+from hybrid.tiers.embedding import AveragedClassifier, EmbeddingClassifier
 from hybrid.tiers.llm.questions import LLMSettings
 from hybrid.tiers.llm.tier import LLMTier
 
@@ -505,3 +511,278 @@ def test_the_lines_that_run_a_bundle_stand_as_they_are(recording, tmp_path):
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert out.stdout.endswith("done\n"), out.stderr
     assert "failed" not in out.stderr
+
+
+def by_functions(policy, recorded, texts, **more):
+    """Return a bundle that holds no model."""
+    return save_bundle(policy=policy, classes=CLASSES, models={}, texts=texts, recorded=recorded, evidence={}, **more)
+
+
+@given(cases(), st.sampled_from(["best_so_far", "unknown"]))
+@settings(max_examples=12)
+def test_what_is_written_of_any_policy_is_read_back(case, on_failure):
+    policy, recorded, _ = case
+    picked = [t for t in policy.tiers if t.picks_from]
+    models = {t.picks_from: Likely() for t in picked}
+    content = save_bundle(
+        policy=policy,
+        classes=CLASSES,
+        models=models,
+        texts=["one"] * recorded.n_rows,
+        recorded=recorded,
+        evidence={},
+        on_failure=on_failure,
+    )
+    stored = PolicyConfig.model_validate_json(part(content, "policy.json"))
+    written = json.loads(part(content, "policy.json"))
+    own = getattr(policy.pattern, "by_class", ())
+    own = tuple(own[c] if c < len(own) else None for c in range(len(CLASSES)))
+    as_read = (
+        {"by_class": own if any(v is not None for v in own) else ()} if "by_class" in written["parameters"] else {}
+    )
+    assert stored.policy() == replace(policy, pattern=replace(policy.pattern, **as_read))
+    assert stored.on_failure == on_failure
+    assert [(t.name, t.kind, t.price, t.simulated, t.picks_from) for t in stored.tiers] == [
+        (t.name, t.kind, t.price, t.simulated, t.picks_from) for t in policy.tiers
+    ]
+    assert [t.model for t in stored.tiers] == ["likely" if t.name in models else "external" for t in policy.tiers]
+    for t, tier in zip(stored.tiers, policy.tiers, strict=True):
+        column = recorded.answers(recorded.index(tier.name))
+        said = set(column.confidence[column.label != UNKNOWN].tolist())
+        assert t.default_confidence == (said.pop() if len(said) == 1 else None)
+    assert ("never" in json.dumps(written["parameters"])) == (NEVER in _values_of(parameters(policy.pattern)))
+    if policy.scope is not None:
+        answer = None if policy.scope.label == NONE else CLASSES[policy.scope.label]
+        threshold = "never" if policy.scope.threshold == NEVER else policy.scope.threshold
+        assert written["scope"] == {"threshold": threshold, "answer": answer}
+    if not picked:
+        assert load_bundle(content).external == policy.names
+
+
+class Likely:
+    kind, waits, answers_alike = "likely", False, True
+
+    def answer(self, texts):
+        n = np.zeros(len(texts))
+        return Answers(n.astype(int), n, n, n)
+
+    def to_files(self, name):
+        return {}
+
+
+def _values_of(by_name):
+    return [v for value in by_name.values() for v in (value if isinstance(value, tuple) else (value,))]
+
+
+@pytest.mark.parametrize(("n", "step"), [(1700, 2), (1000, 1), (30, 1)])
+def test_golden_rows_are_the_first_twenty_that_each_tier_decides_on_an_even_walk(n, step):
+    rng = np.random.default_rng(0)
+    tiers = tuple(Tier(f"t{j}", "recorded") for j in range(3))
+    shape = (n, 3)
+    label, cost = rng.integers(0, 3, shape), rng.random(shape)
+    confidence = rng.choice([0.2, 0.8], shape, p=[0.1, 0.9])
+    confidence[::7, 2] = np.nan  # never asked
+    label[::7, 2] = UNKNOWN
+    recorded = Predictions(tiers, CLASSES, label, confidence, cost, rng.random(shape))
+    policy, texts = Policy(Cascade((0.5, 0.5)), tiers), [f"row {i}" for i in range(n)]
+    bundle = load_bundle(by_functions(policy, recorded, texts))
+    walk = [i for i in range(n) if i % 7][::step]
+    shown = replay(policy, recorded.take(np.array(walk)))
+    kept = sorted(k for j in range(3) for k in np.flatnonzero(shown.tier == j)[:20])
+    assert [(g.text, g.label, g.tier, g.confidence, g.cost) for g in bundle.golden] == [
+        (texts[walk[k]], shown.label[k], policy.names[shown.tier[k]], shown.confidence[k], shown.cost[k]) for k in kept
+    ]
+    columns = (recorded.label, recorded.confidence, recorded.cost, recorded.latency)
+    for row, k in zip(bundle.golden, kept, strict=True):
+        for j, name in enumerate(policy.names):
+            assert row.answers[name] == tuple(column[walk[k], j] for column in columns)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A bundle of two functions; the second one decides the first row, and the first one the others."""
+    tiers = (Tier("a", "recorded", 0.5), Tier("b", "recorded", 2.0))
+    recorded = table(tiers, [[(0, 0.4), (NONE, 0.9)], [(1, 0.8), (2, 0.7)], [(2, 0.9), (UNKNOWN, 0.0)]])
+    return by_functions(Policy(Triage(0.6), tiers), recorded, ["x", "y", "z"])
+
+
+def changed(content, name, change):
+    values = json.loads(part(content, name))
+    change(values)
+    return rewrite(content, {name: json.dumps(values).encode()})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: rows[1].update(confidence=0.8 + 9e-7), None),
+        (lambda rows: rows[1].update(confidence=0.8 + 2e-6), "Golden row 2 is decided differently here: 'shipping' by"),
+        (lambda rows: rows[1].update(confidence=0.8 - 2e-6), "Golden row 2 is decided"),
+        (lambda rows: rows[1].update(cost=0.5 * (1 + 5e-7)), None),
+        (lambda rows: rows[1].update(cost=0.5 * (1 + 4e-6)), r"Golden row 2 costs \$0.5 here and cost \$0.500002 when"),
+        (lambda rows: rows[0].update(label=-1), "Golden row 1 is decided differently here: unknown by b when it was"),
+        (lambda rows: rows[0].update(label=0), "'billing' by b when it was exported, none of these by b now"),
+        (lambda rows: rows[0].update(tier="a"), "none of these by a when"),
+        (lambda rows: rows[0].update(label=-3), "Golden row 1 names tiers or classes that the policy does not have"),
+        (lambda rows: rows[2].update(label=3), "Golden row 3 names tiers or classes"),
+        (lambda rows: rows[2].update(tier="c"), "Golden row 3 names tiers or classes"),
+        (lambda rows: rows[2]["answers"].update(c=[0, 0.5, 0.0, 0.0]), "Golden row 3 names tiers or classes"),
+        (lambda rows: rows[2]["answers"].update(a=[3, 0.9, 0.5, 0.0]), "Golden row 3 names tiers or classes"),
+        (lambda rows: rows[2]["answers"].pop("b"), "Golden row 3 names tiers or classes"),
+        (lambda rows: rows[1]["answers"].update(b=[-2, 0.9, 0.5, 0.0]), None),  # nobody asked b
+        (lambda rows: rows.clear(), "golden.json is empty"),
+    ],
+)
+def test_each_golden_row_proves_its_label_tier_confidence_and_cost(small, change, says):
+    content = changed(small, "golden.json", lambda golden: change(golden["rows"]))
+    if says is None:
+        assert load_bundle(content).golden
+    else:
+        with pytest.raises(BundleError, match=says):
+            load_bundle(content)
+
+
+POLICIES = [
+    (lambda p: p.update(schema_version=1), None),
+    (lambda p: p.update(schema_version=2), None),
+    (lambda p: p.update(schema_version=3), None),
+    (lambda p: p.update(schema_version=0), "schema version 0, this version reads 3"),
+    (lambda p: p.update(schema_version=4), "schema version 4"),
+    (lambda p: p.update(more=1), r"policy.json, more: Extra inputs"),
+    (lambda p: p["tiers"][1].update(price="1"), r"policy.json, tiers.1.price: "),
+    (lambda p: p.update(classes=["one"]), "policy.json, classes: List should have at least 2"),
+    (lambda p: p.update(tiers=[]), "policy.json, tiers: List should have at least 1"),
+    (lambda p: p.update(pattern="telepathy"), "pattern 'telepathy' is not one of"),
+    (lambda p: p["parameters"].update(more=1), "triage has the parameters threshold, by_class, but the file gives"),
+    (lambda p: p["parameters"].clear(), "the file gives none"),
+    (lambda p: p["parameters"].update(by_class=[0.5]), r"triage's by_class = \[0.5\] is not what it takes"),
+    (lambda p: p["parameters"].update(threshold=True), "triage's threshold = True is not what it takes"),
+    (lambda p: p["parameters"].update(by_class={"x": 0.5}), "by_class names the class 'x'"),
+    (lambda p: p["parameters"].update(by_class={"billing": 0.6}), None),
+    (lambda p: p.update(pattern="cascade", parameters={"thresholds": [0.6]}), None),
+    (lambda p: p.update(pattern="cascade", parameters={"thresholds": 0.6}), "cascade's thresholds = 0.6 is not what"),
+    (lambda p: p["tiers"][0].update(default_confidence=0.0), None),
+    (lambda p: p["tiers"][0].update(default_confidence=1.0), None),
+    (lambda p: p["tiers"][0].update(default_confidence=-0.1), "greater than or equal to 0"),
+    (lambda p: p["tiers"][0].update(default_confidence=1.1), "less than or equal to 1"),
+    (lambda p: p["tiers"][0].update(price=0.0), None),
+    (lambda p: p["tiers"][0].update(cost_factor=-0.1), "greater than or equal to 0"),
+    (lambda p: p["tiers"][0].update(cost_fixed=-0.1), "greater than or equal to 0"),
+    (lambda p: p["tiers"][0].update(model="magic"), "nothing here is called 'magic'"),
+    (lambda p: p["tiers"][1].update(picks_from="a", kind="human"), "'b' picks from the likeliest answers of 'a'"),
+    (lambda p: p.update(scope={"threshold": 0.5}), "Triage takes 2 tiers, not 1"),
+    (lambda p: p.update(scope={"threshold": 0.5, "answer": "x"}), "is answered 'x', which is not among the classes"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(POLICIES)))
+def test_each_value_of_a_policy_is_checked(small, number):
+    change, says = POLICIES[number]
+    content = changed(small, "policy.json", change)
+    if says is None:
+        assert load_bundle(content).golden
+    else:
+        with pytest.raises(BundleError, match=says):
+            load_bundle(content)
+
+
+def test_a_price_of_what_if_is_a_factor_or_where_nothing_was_paid_a_fixed_cost():
+    tiers = (Tier("a", "recorded"), Tier("b", "recorded"))
+    recorded = table(tiers, [[(0, 0.5), (1, 0.5)]] * 4)
+
+    def terms(before, now, name="a", held=True):
+        found = replace(recorded, cost=np.column_stack([now, now]))
+        measured = None if before is None else {"a": np.array(before)}
+        return bundles._terms(found, measured, name, held=held)
+
+    nan = np.nan
+    assert terms([1.0, 2.0, 4.0, nan], [3.0, 6.0, 12.0, 9.0]) == {"cost_factor": 3.0}
+    assert terms([4.0, 2.0, 0.0, 1.0], [2.0, 1.0, 0.0, nan]) == {"cost_factor": 0.5}  # by the dearest: the most digits
+    assert terms([0.0, 0.0, 0.0, nan], [0.25] * 4) == {"cost_fixed": 0.25}
+    assert terms([1.0, 2.0, nan, 4.0], [1.0, 2.0, 8.0, nan]) == {}
+    assert terms([nan] * 4, [1.0] * 4) == {}
+    assert terms([nan, 2.0, nan, nan], [1.0, 4.0, 1.0, 1.0]) == {"cost_factor": 2.0}
+    assert terms(None, [1.0] * 4) == terms([1.0] * 4, [2.0] * 4, "b") == terms([1.0] * 4, [2.0] * 4, held=False) == {}
+    said = Answers(np.zeros(2, int), np.ones(2), np.array([1.0, 3.0]), np.ones(2))
+    tier = bundles.TierConfig(name="a", kind="llm", price=0.0, simulated=False, model="external")
+    for update, costs in (
+        ({}, [1.0, 3.0]),
+        ({"cost_factor": 0.0}, [0.0, 0.0]),
+        ({"cost_factor": 2.0}, [2.0, 6.0]),
+        ({"cost_fixed": 0.0}, [0.0, 0.0]),
+        ({"cost_fixed": 7.0, "cost_factor": 2.0}, [7.0, 7.0]),
+    ):
+        assert tier.model_copy(update=update).priced(said).cost.tolist() == costs
+    assert bundles._constant(recorded, "gone") is None
+
+
+def test_each_model_lies_in_a_bundle_once_under_a_name_of_its_own():
+    shelf = bundles._Shelf()
+    one, two, three = Likely(), Likely(), Likely()
+    assert [shelf.put(m) for m in (one, two, one, three, two)] == [
+        "likely",
+        "likely-1",
+        "likely",
+        "likely-2",
+        "likely-1",
+    ]
+    with pytest.raises(BundleError, match="'rules' has no probabilities"):
+        bundles._reader(bundles.ReaderConfig(model="rules", files="x"), {}, {("rules", "x"): one})
+
+
+def lines_of(*tiers, models=(), llms=(), **more):
+    """Return the lines that run a cascade over these tiers, up to its first decision."""
+    policy = Policy(Cascade((0.5,) * (len(tiers) - 1)), tiers)
+    asked = {n: LLMTier(LLMSettings(n, "m", base_url=url, key_variable=key), CLASSES) for n, url, key in llms}
+    return snippet("b.zip", policy, classes=CLASSES, models=dict.fromkeys(models), llms=asked, then="…", **more)
+
+
+def test_the_lines_that_run_a_bundle_are_these():
+    rules, llm = Tier("rules", "rules"), Tier("llm", "llm")
+    own, openai = ("llm", "http://a/v1", "A_API_KEY"), ("llm", "https://api.openai.com/v1", "OPENAI_API_KEY")
+    assert lines_of(rules, models=["rules"]) == 'import hybrid\n\npipeline = hybrid.load("b.zip")\n…'
+    assert lines_of(rules, llm, models=["rules"], llms=[own]) == (
+        "import hybrid\n\n# keys are read from the environment where a server needs one: A_API_KEY\n"
+        'pipeline = hybrid.load("b.zip", servers={"llm": hybrid.Server("http://a/v1", "A_API_KEY")})\n…'
+    )
+    also = {"reader": hybrid.Server("http://z/v1", "B_API_KEY")}
+    both = lines_of(rules, llm, models=["rules"], llms=[openai], also=also, load="support.load")
+    assert "needs one: B_API_KEY, OPENAI_API_KEY\n" in both
+    assert both.endswith(
+        'pipeline = support.load(\n    "b.zip",\n    servers={"reader": hybrid.Server("http://z/v1", "B_API_KEY"), '
+        '"llm": hybrid.Server("https://api.openai.com/v1")},\n)\n…'
+    )
+    rehearse = "\npipeline.rehearse()  # asks your functions about one text each: better refused now than at work\n…"
+    told = "as sure as it was when the policy was tuned\n    return [hybrid.Answer("
+    for name, loaded in (
+        ("a" * 48, f'pipeline = hybrid.load("b.zip", models={{"{"a" * 48}": ask_model}})'),
+        ("a" * 49, f'pipeline = hybrid.load(\n    "b.zip",\n    models={{"{"a" * 49}": ask_model}},\n)'),
+    ):
+        assert lines_of(rules, Tier(name, "llm"), models=["rules"]) == (
+            "import hybrid\n\n\ndef ask_model(texts):  # may be async\n"
+            f'    # ask "{name}" here, and return what it says, {told}"billing", confidence=0.9, cost=0.003) for text in texts]\n\n\n{loaded}{rehearse}'
+        )
+    assert "rehearse" not in lines_of(rules, llm, models=["rules"], load="support.load")
+    with_both = lines_of(rules, Tier("other", "llm"), llm, models=["rules"], llms=[own])
+    assert (
+        'load(\n    "b.zip",\n    models={"other": ask_model},\n'
+        '    servers={"llm": hybrid.Server("http://a/v1", "A_API_KEY")},\n)'
+    ) in with_both
+    gates = Policy(PATTERNS["router"]((0.5,)), (Tier("gate", "gate"), rules, llm))
+    routed = snippet("b.zip", gates, classes=CLASSES, models={}, then="…")
+    assert f'ask "gate" here, and return how easy each text is, from 0 to 1, {told}None, confidence=0.5) for' in routed
+    assert 'models={"gate": ask_model, "rules": ask_model_2, "llm": ask_model_3}' in routed
+    picker = Policy(Triage(0.5), (rules, Tier("person", "human", picks_from="rules")))
+    assert (
+        "\ndef ask_model(texts, likely):  # may be async; likely: the answers to pick from, a tuple for each text\n"
+        "    # show each text with its answers to a person, and return what was picked\n"
+        "    return [hybrid.Answer(answers[0], confidence=0.9, cost=1.0) for answers in likely]\n"
+    ) in snippet("b.zip", picker, classes=CLASSES, models={"rules": None})
+    assert snippet("b.zip", picker, classes=CLASSES, models={"rules": None}).endswith('"The app crashes"])\n')
+    endpoint = EmbeddingClassifier(
+        EndpointEmbedder("m", "http://e/v1", key_variable="E_API_KEY"), np.zeros((2, 3)), np.zeros(3)
+    )
+    fast = FastClassifier(("a",), np.ones(1), np.zeros((1, 3)), np.zeros(3))
+    models = {"rules": fast, "small": endpoint, "mean": AveragedClassifier(fast, endpoint)}
+    three = Policy(Cascade((0.5, 0.5)), (rules, Tier("small", "embedding"), Tier("mean", "embedding_average")))
+    assert servers(three, models=models) == dict.fromkeys(("small", "mean"), hybrid.Server("http://e/v1", "E_API_KEY"))
