@@ -43,6 +43,7 @@ TESTS = {  # those whose subject a room is; the others would find more, in hours
         "audit",
         "watching",
         "scope",
+        "confidence",
         "dashboard_parts",
     ],
     "tuning": ["tuning", "certify", "certificates", "edges", "labelling", "streaming"],
@@ -206,9 +207,9 @@ class Warm:
             if sum(ends.values()) == self.n:
                 break
             outside = not in_function(source, first)
-            names = {
-                t for (f, n), ts in self.lines.items() if f == str(path) and (outside or first <= n <= last) for t in ts
-            }
+            own = {n: tests for (f, n), tests in self.lines.items() if f == str(path)}
+            near = [tests for n, tests in own.items() if outside or first <= n <= last] or own.values()
+            names = {t for tests in near for t in tests}
             named = {name.removeprefix(FIXTURE) for name in names}
             tests = [t for t in self.good if t in names or not named.isdisjoint(items[t].fixturenames)]
             tests.sort(key=lambda t: (self.took[t], t))

@@ -78,13 +78,17 @@ def test_surface_is_summarize_of_replay_at_every_pair(case, data):
         return
     one, two = data.draw(st.permutations(lines))[:2]
     first, second = np.array([0.0, 0.5, 0.77, 1.0]), np.array([0.25, 0.8, 1.0])
-    found = surface(policy, predictions, truth, axes=(one, two), first=first, second=second)
+    groups = data.draw(groupings(len(truth)))
+    found = surface(policy, predictions, truth, axes=(one, two), first=first, second=second, groups=groups)
+    (low, high), (least, most) = found.band(), found.escalation_band()
     for i, a in enumerate(first):
         for j, b in enumerate(second):
             moved = with_threshold(with_threshold(policy, one.name, one.index, a), two.name, two.index, b)
-            s = summarize(replay(moved, predictions), truth)
-            assert found.accuracy[j, i] == pytest.approx(s.accuracy.value)
-            assert found.escalation_rate[j, i] == pytest.approx(s.escalation_rate.value)
+            s = summarize(replay(moved, predictions), truth, groups=groups)
+            right, last = s.accuracy, s.escalation_rate
+            assert (found.accuracy[j, i], low[j, i], high[j, i]) == pytest.approx((right.value, right.low, right.high))
+            assert found.escalation_rate[j, i] == pytest.approx(last.value)
+            assert (least[j, i], most[j, i]) == pytest.approx((last.low, last.high))
             assert found.cost_per_1000[j, i] == pytest.approx(s.cost_per_1000.value)
 
 

@@ -9,7 +9,7 @@ from scipy.stats import binom, norm
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
-from hybrid.metrics.groups import Groups
+from hybrid.metrics.groups import Groups, Steps, worth_over_two
 from hybrid.metrics.intervals import wilson
 from hybrid.metrics.summary import (
     baselines,
@@ -241,6 +241,21 @@ def test_the_worth_of_groups_of_unequal_size_by_hand():
     # the two rows that are imagined to differ do so as much as those seen
     effect = (by_correlation + 2 * typical / 4) / (3.5 + 2 / 4)
     assert groups.worth(flags - 0.5) == pytest.approx(14 / (effect * student**2))
+
+
+@pytest.mark.parametrize("most", [1, 4, 15])
+def test_what_rows_are_worth_over_two_thresholds_is_what_it_is_at_each_pair(most):
+    rng = np.random.default_rng(most)
+    groups = Groups.of(np.r_[0, 0, np.repeat(np.arange(40), rng.integers(1, most + 1, 40))])
+    n, (rows, columns) = groups.n_rows, (7, 16)  # of these 112 pairs groups of up to 3 rows are summed up by pairs
+    neither, first, second, both = (rng.random((4, n)) < 0.6).view(np.int8)
+    at = rng.integers(0, columns + 1, n).astype(np.int32), rng.integers(0, rows + 1, n).astype(np.int32)
+    steps = Steps((neither, first - neither, second - neither, both - first - second + neither), at, (rows, columns))
+    flags = np.empty((rows, columns, n), dtype=bool)
+    for j, i in np.ndindex(rows, columns):
+        flags[j, i] = np.where(at[0] <= i, np.where(at[1] <= j, both, first), np.where(at[1] <= j, second, neither))
+    found = worth_over_two(steps, flags.sum(axis=2), groups)
+    assert found == pytest.approx(np.apply_along_axis(groups.worth_of_flags, 2, flags))
 
 
 def test_a_test_result_contradicts_a_floor_as_seldom_as_it_says_and_finds_what_is_missed():

@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
-from conftest import CLASSES, cases, table, tiers_of
+from conftest import CLASSES, LEVELS, cases, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kstwobign
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
 from hybrid.metrics.confidence import reliability
 from hybrid.metrics.curve import sweep
-from hybrid.metrics.drift import ALARM, STEADY, WATCH, drift
+from hybrid.metrics.drift import ALARM, STEADY, WATCH, difference_of_shares, drift
+from hybrid.metrics.groups import Groups
+from hybrid.metrics.intervals import Interval
 from hybrid.metrics.ranking import (
     break_even_price,
     error_overlap,
@@ -22,7 +24,7 @@ from hybrid.metrics.ranking import (
     risk_coverage,
     routing_gain,
 )
-from hybrid.metrics.summary import paired_difference
+from hybrid.metrics.summary import paired_difference, share
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Triage
 from hybrid.routing.table import UNKNOWN
@@ -359,3 +361,26 @@ def test_steady_production_rarely_alarms_and_predicted_classes_are_compared():
     assert found.predicted == (-1, 0, 1)
     with pytest.raises(TierError, match="empty"):
         drift(side(a), side(np.array([])), n_classes=1)
+
+
+def test_the_distance_of_two_sides_of_dependent_rows_by_hand():
+    rng = np.random.default_rng(2)
+    sides = [(rng.choice(LEVELS, n), rng.random(n) < 0.4, rng.integers(-1, 3, n)) for n in (90, 240)]
+    groups = np.arange(90) // 3, np.arange(240) // 2
+    worth = [
+        min(Groups.of(g).worth_of_flags(c <= np.quantile(c, k / 10)) for k in range(1, 10))
+        for (c, _, _), g in zip(sides, groups, strict=True)
+    ]
+    gap = max(abs(np.mean(sides[0][0] <= x) - np.mean(sides[1][0] <= x)) for x in LEVELS)
+    for codes, (n, m) in ((groups, worth), ((None, None), (90, 240))):
+        found = drift(*sides, n_classes=3, groups=codes)
+        slack = np.sqrt(np.log(2 / 0.025) / 2) * (n**-0.5 + m**-0.5)
+        assert found.distance == Interval(
+            pytest.approx(gap), pytest.approx(max(gap - slack, 0)), pytest.approx(gap + slack)
+        )
+        now, before = (share(flags, g) for (_, flags, _), g in zip(sides[::-1], codes[::-1], strict=True))
+        assert found.escalation == difference_of_shares(now, before)
+        if codes is groups:
+            assert found.p_value == pytest.approx(kstwobign.sf(gap * np.sqrt(n * m / (n + m))))
+    shares = [[np.mean(label == c) for c in range(3)] for _, _, label in sides]
+    assert found.predicted == pytest.approx(np.subtract(*shares[::-1]))

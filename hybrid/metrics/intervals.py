@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,7 +68,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, *, level: float = LEVEL) -> tuple
     n = np.asarray(n, dtype=float)
     z2 = float(ndtri(0.5 + level / 2)) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        p: Any = np.where(n > 0, np.asarray(successes, dtype=float) / n, 0.5)
+        p = np.asarray(successes, dtype=float) / n
         centre = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = np.sqrt(z2) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     none = n == 0
