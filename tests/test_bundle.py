@@ -760,7 +760,8 @@ def test_the_lines_that_run_a_bundle_are_these():
     ):
         assert lines_of(rules, Tier(name, "llm"), models=["rules"]) == (
             "import hybrid\n\n\ndef ask_model(texts):  # may be async\n"
-            f'    # ask "{name}" here, and return what it says, {told}"billing", confidence=0.9, cost=0.003) for text in texts]\n\n\n{loaded}{rehearse}'
+            f'    # ask "{name}" here, and return what it says, {told}'
+            f'"billing", confidence=0.9, cost=0.003) for text in texts]\n\n\n{loaded}{rehearse}'
         )
     assert "rehearse" not in lines_of(rules, llm, models=["rules"], load="support.load")
     with_both = lines_of(rules, Tier("other", "llm"), llm, models=["rules"], llms=[own])
