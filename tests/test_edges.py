@@ -11,7 +11,7 @@ from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import Cascade, Triage
 from hybrid.routing.table import NEVER
 from hybrid.tuning import Goal
-from hybrid.tuning.edges import optimum_at_edges
+from hybrid.tuning.edges import _most, optimum_at_edges
 from hybrid.tuning.search import search
 
 
@@ -37,6 +37,18 @@ def test_the_bound_between_edges_holds_for_the_exact_optimum(k, goal):
     s = summarize(replay(moved, predictions), truth)
     assert s.accuracy.value == pytest.approx(at_edges.accuracy)
     assert s.cost_per_1000.value == pytest.approx(at_edges.cost_per_1000, abs=1e-6)
+
+
+def test_the_bound_inside_a_cell_gives_each_row_its_best_end_there():
+    predictions, truth = many(200, 3, seed=1)
+    lattice = Lattice(2, 2)
+    sums = tally_of(Policy(Cascade((0.5, 0.5)), predictions.tiers), predictions, truth, lattice=lattice)
+    ok, (first, second) = predictions.label == truth[:, None], map(lattice.bin, predictions.confidence[:, :2].T)
+    expected = np.zeros((lattice.n_bins, lattice.n_bins))
+    for i, j in np.ndindex(expected.shape):  # thresholds from an edge up to below the next one
+        later = np.where(second < j, ok[:, 2], ok[:, 1] | (second == j) & ok[:, 2])
+        expected[i, j] = np.where(first < i, later, ok[:, 0] | (first == i) & later).sum()
+    np.testing.assert_array_equal(_most(sums.right, sums.correct()), expected)
 
 
 def test_where_a_tier_is_wrong_at_a_confidence_of_1_it_keeps_nothing():

@@ -3,9 +3,11 @@
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import CLASSES
 from test_tally import many, tally_of
@@ -108,7 +110,7 @@ def test_any_number_of_threads_gives_the_same_bits_and_the_same_first_error(fram
     assert seen == [(done, 24) for done in range(25)]
     bad = frame["fast_confidence"].where(~frame.index.isin((2_603, 5_001)), 2.0)  # of two bad rows the first is named
     frame.assign(fast_confidence=bad).to_parquet(tmp_path / "bad.parquet", row_group_size=250, index=False)
-    with pytest.raises(DatasetError, match=r"row 104, fast_confidence = 2: must"):
+    with pytest.raises(DatasetError, match=r"bad\.parquet, row group 10, row 104, fast_confidence = 2: must"):
         streaming.tally_pieces(pieces.pieces(tmp_path / "bad.parquet"), plan, run=run)
 
 
@@ -237,7 +239,9 @@ def test_rows_of_a_group_stand_on_one_side_and_count_once(frame, tmp_path):
     known = frame["label"].notna()
     names = grouped["customer"].dropna()
     test = names.map(lambda name: streaming._hash(name) < 0.3 * 2**64).reindex(frame.index, fill_value=False) & known
-    named = found.size[np.isin(found.key, [streaming._hash(n) for n in grouped["customer"].dropna().unique()])]
+    is_named = np.isin(found.key, [streaming._hash(n) for n in grouped["customer"].dropna().unique()])
+    named = found.size[is_named]
+    assert set(found.size[~is_named]) == {1}
     assert named.sum() == test.sum()
     assert len(named) == grouped.loc[test, "customer"].nunique()
     right = (kept == frame["label"])[test].to_numpy()
@@ -261,3 +265,17 @@ def test_rows_without_a_side_are_tuned_on(tmp_path):
     columns = replace(streaming.guess(source).columns, split="split")
     counted = streaming.tally_pieces(source, streaming.plan(source, columns, ["fast", "llm"]))
     assert (counted.tune.n_rows, counted.test.n_rows) == (300, 100)
+
+
+def test_which_side_a_row_is_on_follows_from_its_number_in_the_file():
+    batch = pa.record_batch({"label": ["billing"] * 1000})
+    for first in (0, 1000, 2**32 - 500):
+        found = streaming._by_number(batch, first)
+        assert found.tolist() == [(first + i) * 2654435761 % 2**32 < 0.3 * 2**32 for i in range(1, 1001)]
+
+
+def test_rows_are_taken_wherever_batches_end():
+    batches = [pa.record_batch({"label": [f"{i}", f"{i + 1}"]}) for i in (0, 2, 4)]
+    piece = SimpleNamespace(batches=lambda names: iter(batches))
+    for rows in ([0], [1], [2], [1, 2], [0, 4], [3, 4], [5], [0, 1, 2, 3, 4, 5]):
+        assert streaming._rows_at(piece, ["label"], rows)["label"].to_pylist() == [str(row) for row in rows]

@@ -73,6 +73,7 @@ def test_a_search_is_as_good_as_brute_force(case, goal):
     assume(len(lines) < 3)
     found = search(policy, predictions, truth, goal)
     assert found.exact
+    assert "not proven" not in found.method
     brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(policy, predictions)]
     assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
     assert found.totals == pytest.approx(goal.terms(replay(found.policy, predictions), truth).sum(axis=1), abs=1e-9)

@@ -39,6 +39,11 @@ class Piece:
     row_group: int | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called where one of its rows is named by its number within it."""
+        return self.path if self.row_group is None else f"{self.path}, row group {self.row_group}"
+
+    @property
     def source(self) -> Source:
         return Source(self.path, path=self.path)
 

@@ -85,5 +85,5 @@ def _most(counts: NDArray[np.int64], right: Floats) -> Floats:
 
 
 def _weighed(counts: NDArray[np.int64], weight: Bools) -> NDArray[np.int64]:
-    """Return weighted sums over the codes, which are the first axis."""
-    return np.asarray(sum(int(w) * table for w, table in zip(weight, counts, strict=True) if w))
+    """Return the sums over some of the codes, which are the first axis."""
+    return np.asarray(sum(table for w, table in zip(weight, counts, strict=True) if w))

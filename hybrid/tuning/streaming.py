@@ -252,7 +252,7 @@ def tally_piece(piece: Piece, *, plan: Plan) -> Sides:
     total = _empty(plan)
     row = 0
     for batch in piece.batches(plan.columns(), coded=plan.coded(), numbers=plan.numbers()):
-        total = total + tally_batch(batch, plan, where=f"{piece.path}, row {{}}", first=row)
+        total = total + tally_batch(batch, plan, where=f"{piece.name}, row {{}}", first=row)
         row += batch.num_rows
     return total
 
@@ -351,11 +351,11 @@ def groups_of_test(
 def _groups_of_piece(piece: Piece, *, plan: Plan, thresholds: tuple[float, ...]) -> GroupSums:
     assert plan.group is not None
     none = np.zeros(0)
-    total, row, own = GroupSums(none.astype(np.uint64), none, none), 0, _hash(str(piece.path))
+    total, row, own = GroupSums(none.astype(np.uint64), none, none), 0, _hash(piece.name)
     for batch in piece.batches(plan.columns(), coded=plan.coded(), numbers=plan.numbers()):
-        rows, _, chain, *_ = _read(batch, plan, f"{piece.path}, row {{}}", row)
+        rows, _, chain, *_ = _read(batch, plan, f"{piece.name}, row {{}}", row)
         key = _of_values(batch.column(plan.group), _hash, 0, np.uint64)
-        alone = own + np.arange(row, row + batch.num_rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        alone = own + np.arange(row, row + batch.num_rows, dtype=np.uint64)
         key = rows.taken(np.where(key == 0, alone, key))
         test = rows.taken(_on_test(batch, plan, row))
         right = picked(chain.right, chain.stop(thresholds))[test].astype(np.float64)
