@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import CLASSES, cases, picked_from, table, tiers_of
+from conftest import CLASSES, LEVELS, cases, picked_from, table, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import TierError
-from hybrid.routing.engine import Policy, answered_by, defaults, replay, route
+from hybrid.routing.engine import OUT_OF_SCOPE, Policy, answered_by, defaults, replay, rounds, route
 from hybrid.routing.patterns import PATTERNS, Cascade, Triage
 from hybrid.routing.table import NONE, UNKNOWN, Answers, Predictions
 
@@ -99,6 +99,42 @@ def test_other_columns_of_the_table_do_not_matter(case):
     same(replay(policy, backwards), replay(policy, predictions))
 
 
+@given(cases(), st.integers(0, 99))
+def test_confidences_that_a_policy_does_not_weigh_decide_nothing(case, seed):
+    policy, predictions, _ = case
+    drawn = np.random.default_rng(seed).choice(LEVELS, predictions.confidence.shape)
+    drawn[:, list(policy.weighs())] = predictions.confidence[:, list(policy.weighs())]
+    before, after = replay(policy, predictions), replay(policy, replace(predictions, confidence=drawn))
+    for field in ("label", "tier", "asked"):
+        np.testing.assert_array_equal(getattr(before, field), getattr(after, field), err_msg=field)
+
+
+@given(cases())
+def test_a_scope_moves_what_its_pattern_says_by_one_tier(case):
+    policy, predictions, _ = case
+    moved = int(policy.scope is not None)
+    bare, rest = policy.bare, predictions.select(policy.names[moved:])
+    assert bare == Policy(policy.pattern, policy.tiers[moved:])
+    assert policy.weighs() == (*range(moved), *(j + moved for j in bare.weighs()))
+    assert policy.thresholds() == bare.thresholds()
+    for t in policy.thresholds():
+        np.testing.assert_array_equal(policy.gauge(predictions, t.name, t.index), bare.gauge(rest, t.name, t.index))
+    ends, own = policy.stops(predictions), bare.stops(rest)
+    assert (ends is None) == (own is None)
+    for end, plain in zip(ends or (), own or (), strict=True):
+        np.testing.assert_array_equal(end.label, plain.label)
+        assert end.rounds == ((0,),) * moved + tuple(tuple(j + moved for j in asked) for asked in plain.rounds)
+    aside = policy.stop_aside(predictions)
+    if moved:
+        np.testing.assert_array_equal(policy.gauge(predictions, OUT_OF_SCOPE, None), predictions.confidence[:, 0])
+        last = len(policy.tiers) - 1
+        assert aside.rounds == (((0,), (last,)) if policy.to_person else ((0,),))
+        expected = predictions.label[:, last] if policy.to_person else policy.scope.label
+        assert (aside.label == expected).all()
+    else:
+        assert aside is None
+
+
 def answer(n, **changed):
     values = {"label": np.zeros(n, dtype=int), "confidence": np.ones(n), "cost": np.zeros(n), "latency": np.zeros(n)}
     return Answers(**(values | changed))
@@ -122,6 +158,10 @@ def test_an_impossible_answer_is_refused_by_tier_and_row(changed, says):
 def test_too_few_answers_are_refused():
     with pytest.raises(TierError, match="asked about 2 rows and answered 1"):
         route(Policy(Triage(0.5), tiers_of(2)), lambda name, rows: answer(1), 2)
+    steps = rounds(Policy(Triage(0.5), tiers_of(2)), 2)
+    assert len(next(steps)) == 1
+    with pytest.raises(ValueError, match="shorter"):
+        steps.send([])
 
 
 def test_a_failed_answer_escalates_whatever_confidence_it_claims():
