@@ -168,6 +168,8 @@ def test_a_project_brings_everything_back(overlap, kept):
     for what in ("name", "columns", "edits", "terms", "policy", "pinned", "form", "key", "seconds", "notes", "tiers"):
         assert getattr(found, what) == getattr(overlap, what), what
     assert found.table.values.tolist() == overlap.table.values.tolist()
+    labels = found.table["label"].tolist()
+    assert len(set(map(id, labels))) == len(set(labels))  # equal strings are one: sessions hold many tables
     assert found.measure().summary == overlap.measure().summary
     back, left = promises.suggestion_for(found, found.policy), overlap.suggested.found
     assert plain(back, found.classes) == plain(left, overlap.classes)  # where nan is None, which equals itself

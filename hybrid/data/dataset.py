@@ -40,8 +40,8 @@ class Dataset:
         Class codes.
     classes
         Sorted.
-    ids
-        The id column, else the row's number in the table.
+    given_ids
+        The id column; None where there is none.
     row
         Number in the table, 1 for the first data row.
     group
@@ -74,7 +74,7 @@ class Dataset:
     texts: Strings | None
     truth: Labels
     classes: tuple[str, ...]
-    ids: Strings
+    given_ids: Strings | None
     row: NDArray[np.int64]
     group: NDArray[np.int64]
     key: NDArray[np.uint64]
@@ -92,6 +92,11 @@ class Dataset:
     @property
     def n_rows(self) -> int:
         return len(self.truth)
+
+    @property
+    def ids(self) -> Strings:
+        """The id column, else each row's number in the table."""
+        return self.row.astype(str).astype(object) if self.given_ids is None else self.given_ids
 
 
 def build(table: pd.DataFrame, columns: Columns) -> Dataset:
@@ -130,7 +135,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
         _note_script(table[columns.text], notes)
     _note_labels(classes, truth, notes)
     texts = None if columns.text is None else table[columns.text].to_numpy(dtype=object)
-    ids = table[columns.id].to_numpy(dtype=object) if columns.id else row.astype(str).astype(object)
+    ids = table[columns.id].to_numpy(dtype=object) if columns.id else None
     near = None if texts is None else _near(texts, notes)
     group = _groups(near, table[columns.group].str.strip() if columns.group else None, len(row))
     duplicates, near_share, conflicts = _note_duplicates(texts, near, truth, classes, notes)
@@ -143,7 +148,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     apart = named_apart(columns.recorded)
     teacher = next((r.name for r in apart if columns.teacher is not None and r.label == columns.label), None)
     notes += perfect_tiers(recorded, truth, but=teacher)
-    keys = texts if texts is not None else ids
+    keys = next(k for k in (texts, ids, row.astype(str).astype(object)) if k is not None)
     return Dataset(
         texts,
         truth,

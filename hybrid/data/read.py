@@ -160,7 +160,7 @@ def table_of(found: Contents) -> Read:
     """Make a table of Python's strings; columns without a name that hold nothing are left out."""
     columns = {}
     for name in found.table.column_names:
-        values = _objects(found.table.column(name))
+        values = strings(found.table.column(name))
         if not name.startswith("column ") or (values != "").any():
             columns[name] = values
     table = pd.DataFrame(columns, dtype=object)
@@ -190,7 +190,7 @@ def _lengths(column: pa.Array) -> tuple[int, int]:
     return longest, pc.sum(lengths.take(column.indices) if coded else lengths).as_py() or 0
 
 
-def _objects(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+def strings(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
     """Return a column as strings, of which equal ones are one object: memory follows the data."""
     values: np.ndarray[tuple[int], np.dtype[np.object_]] = np.full(len(column), "", dtype=object)
     known: dict[str, str] = {}

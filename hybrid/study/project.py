@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from hybrid.data.dataset import build
 from hybrid.data.notes import Note
+from hybrid.data.read import strings
 from hybrid.data.split import Split
 from hybrid.errors import HybridError, StudyError
 from hybrid.metrics.auroc import Worth
@@ -414,7 +416,8 @@ def _read_gates(answers: TierColumns, said: list[dict[str, Any]], data: Path, ar
 
 def _read(stored: Mapping[str, Any], data: Path) -> Study:
     said = json.loads((data / COLUMNS).read_text(encoding="utf-8"))
-    table = pd.read_parquet(data / ROWS).astype(object)
+    rows = pq.read_table(data / ROWS)
+    table = pd.DataFrame({name: strings(rows.column(name)) for name in rows.column_names}, dtype=object)
     notes = [Note(**n) for n in said["notes"]]
     study = Study(str(stored["name"]), table, columns_from(stored["columns"]), notes=notes)
     study.form = dict(stored["form"])

@@ -62,10 +62,10 @@ def _from_data(key: str, policy: str, side: str, n: int, _study: Study, _policy:
     on = _study.measure(_policy, side).graded
     dataset = _study.dataset
     assert dataset.texts is not None
-    rows = on.rows[:n]
+    rows, ids = on.rows[:n], dataset.ids
     outcomes = replay(_policy, on.predictions.take(np.arange(len(rows))))
     decisions = trying.runtime(_study, _policy).explain(outcomes)
-    return Batch(tuple((str(dataset.ids[i]), str(dataset.texts[i])) for i in rows), tuple(decisions))
+    return Batch(tuple((str(ids[i]), str(dataset.texts[i])) for i in rows), tuple(decisions))
 
 
 class Kept:
