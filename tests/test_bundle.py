@@ -686,6 +686,19 @@ def test_each_value_of_a_policy_is_checked(small, number):
             load_bundle(content)
 
 
+def test_a_policy_and_its_proof_are_bounded(small):
+    policy, golden = (json.loads(part(small, name)) for name in ("policy.json", "golden.json"))
+    for model, values, name, most in (
+        (PolicyConfig, policy, "classes", 20_000),
+        (PolicyConfig, policy, "tiers", 100),
+        (bundles._Golden, golden, "rows", 10_000),
+    ):
+        one = values[name][0]
+        model(**values | {name: [one] * most})
+        with pytest.raises(ValueError, match=f"at most {most}"):
+            model(**values | {name: [one] * (most + 1)})
+
+
 def test_a_price_of_what_if_is_a_factor_or_where_nothing_was_paid_a_fixed_cost():
     tiers = (Tier("a", "recorded"), Tier("b", "recorded"))
     recorded = table(tiers, [[(0, 0.5), (1, 0.5)]] * 4)

@@ -145,6 +145,27 @@ def test_the_numbers_of_a_text_by_hand():
     assert module._buckets(["late late box", "late"])[hashed("late") % BUCKETS] == 2
 
 
+def test_what_bundles_hold_is_cut_as_it_was_and_bounded():
+    """These numbers are in bundles that were exported: with others they would not be read as what they were."""
+    assert (BUCKETS, SUMS, module.TENTHS, module.CONFIDENCES, module.MOST_GROUPS) == (4096, 8, 10, 20, 32)
+    assert (len(FEATURES), FEATURES[2], FEATURES[-1], module.MOST_TEXTS) == (10, "word mix 1", "word mix 8", 5000)
+    for name in ("edges", "expected", "counts"):
+        lists = {"edges": [], "expected": [1.0], "counts": [1]}
+        Counts(**lists | {name: [1] * 1000})
+        with pytest.raises(ValueError, match="at most 1000"):
+            Counts(**lists | {name: [1] * 1001})
+    one = Counts(expected=[1.0], counts=[1])
+    plain = {"rows": 1, "side": "s", "tier": "t", "escalation": one, "confidence": one}
+    for name, most in (("side", 100), ("tier", 1000)):
+        Reference(**plain | {name: "x" * most})
+        with pytest.raises(ValueError, match=f"at most {most}"):
+            Reference(**plain | {name: "x" * (most + 1)})
+    for name, value, most in (("group", 0, 20_000), ("seen", 0, 4096), ("texts", one, 10)):
+        Reference(**plain | {name: [value] * most})
+        with pytest.raises(ValueError, match=f"at most {most}"):
+            Reference(**plain | {name: [value] * (most + 1)})
+
+
 def count(edges, expected, counts):
     return {"edges": edges, "expected": expected, "counts": counts}
 
