@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType
 
 import numpy as np
@@ -16,9 +17,10 @@ from hybrid.data.dataset import build
 from hybrid.data.pieces import pieces
 from hybrid.errors import BundleError, DatasetError, TierError
 from hybrid.metrics.summary import share
+from hybrid.production import bundle as bundles
 from hybrid.production import scoring
 from hybrid.production.bundle import save_bundle
-from hybrid.production.promise import evaluate, read_labelled
+from hybrid.production.promise import Evaluation, evaluate, read_labelled
 from hybrid.production.scoring import Job, load_function, load_models, score_file
 from hybrid.routing.engine import Policy, Scope
 from hybrid.routing.patterns import Triage
@@ -135,6 +137,18 @@ def test_what_is_set_aside_is_measured_on_what_is_in_scope(tmp_path):
     said = ["technical" if far[t] else d[2] for t, d in zip(frame["text"], decided, strict=True)]
     assert found.outside == len(outside)
     assert found.said == sum(said[i] in ("technical", "none of these") for i in outside)
+
+
+def test_what_nobody_said_of_an_evaluation_is_nothing():
+    found = Evaluation(1, share(np.array([True])), 0.0, None)
+    assert (found.unknown, found.outside, found.said, found.left_out, found.aside, found.bound) == (
+        {},
+        0,
+        0,
+        0,
+        None,
+        None,
+    )
 
 
 def test_what_cannot_be_evaluated_is_said(tmp_path):
@@ -262,7 +276,17 @@ def test_functions_are_imported_by_module_and_name(here, monkeypatch):
             load(spec)
 
 
-def test_a_bundle_says_what_its_evidence_rests_on(tmp_path):
+def test_a_bundle_says_what_its_evidence_rests_on(tmp_path, monkeypatch):
+    def only_numpy(package):
+        if package != "numpy":
+            raise PackageNotFoundError(package)
+        return "1.2"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "version", only_numpy)
+        found = bundles._versions()
+    assert (found.pop("python"), found.pop("numpy")) == (sys.version.split()[0], "1.2")
+    assert set(found.values()) == {"not installed as a package"}
     bundle = hybrid.load(packed(tmp_path / "b.zip"), models={"small": len, "large": len}).bundle
     assert set(bundle.evidence["versions"]) >= {"python", "numpy", "scipy", "hybrid-tuner"}
     assert bundle.evidence["versions"]["numpy"] == np.__version__

@@ -145,6 +145,13 @@ def test_the_numbers_of_a_text_by_hand():
     assert module._buckets(["late late box", "late"])[hashed("late") % BUCKETS] == 2
 
 
+def test_where_nobody_was_asked_every_category_is_as_likely():
+    alone = module._numbers(np.zeros(0), np.array([0.25, 0.75]), 10)
+    assert (alone.edges, alone.expected, alone.counts) == ([], [1.0], [2])
+    codes = module._counts(np.zeros(0, int), np.array([1, 1]), 2)
+    assert (codes.expected, codes.counts) == ([0.5, 0.5], [0, 2])
+
+
 def test_what_bundles_hold_is_cut_as_it_was_and_bounded():
     """These numbers are in bundles that were exported: with others they would not be read as what they were."""
     assert (BUCKETS, SUMS, module.TENTHS, module.CONFIDENCES, module.MOST_GROUPS) == (4096, 8, 10, 20, 32)

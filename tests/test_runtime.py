@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import hybrid
 from hybrid.errors import BundleError, TierError
 from hybrid.production.bundle import load_bundle, save_bundle
-from hybrid.production.runtime import Runtime, _each, _number
+from hybrid.production.runtime import Decision, Runtime, Step, _each, _number
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Cascade, Ensemble, Triage
 from hybrid.routing.table import NONE, NONE_LABEL, UNKNOWN, Answers, Tier
@@ -254,6 +254,12 @@ def test_a_confidence_that_nobody_gave_is_the_usual_one_or_none():
     bundle = load_bundle(packed(router, recorded, texts))
     nothing = {t.name: lambda given: [hybrid.Answer(None)] * len(given) for t in gate}
     assert Runtime(bundle, nothing)("one").trace[0].failure.startswith("gate gave no confidence")
+
+
+def test_what_nobody_said_is_nothing():
+    assert hybrid.Answer("a") == hybrid.Answer("a", None, None, (0, 0))
+    assert Step("a", None, 0.0, 0.0, 0.0) == Step("a", None, 0.0, 0.0, 0.0, None, 0, 0, None, ())
+    assert Decision(None, 0.0, "a", 0.0, 0.0, ()) == Decision(None, 0.0, "a", 0.0, 0.0, (), False)
 
 
 class Slow:
