@@ -46,7 +46,7 @@ TESTS = {  # those whose subject a room is; the others would find more, in hours
         "confidence",
         "dashboard_parts",
     ],
-    "tuning": ["tuning", "certify", "certificates", "edges", "labelling", "streaming"],
+    "tuning": ["tuning", "certify", "certificates", "edges", "labelling", "streaming", "scope"],
     "production": [
         "runtime",
         "reference",

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from conftest import labelled
 from test_dashboard import open_page
+from test_tally import many
 from test_tuning import TIERS, made
 
 from hybrid.data.columns import Columns, RecordedColumns
+from hybrid.metrics.flips import known
 from hybrid.routing.engine import Policy
-from hybrid.routing.patterns import Cascade, Triage
+from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.routing.table import Predictions, Tier
 from hybrid.study.study import Study
 from hybrid.study.unlabelled import with_labels
 from hybrid.tuning.labelling import rows_to_label
+from hybrid.tuning.search import MIN_CLASS_ROWS
 
 
 def test_rows_to_label_next_are_those_that_tell_the_tiers_apart():
@@ -43,6 +46,28 @@ def test_the_tier_that_has_the_last_word_is_what_the_cheap_one_is_set_against():
     policy = Policy(Cascade((0.7, 0.7)), tiers)
     found = rows_to_label(policy, rows, rows, np.zeros(60, dtype=int), cheap="cheap", n=20)
     assert set(found.rows % 3) == {2}
+
+
+NEAR_ONES = Cascade((0.7, 0.4)), Triage(0.6, (0.8, None, 0.3)), Ensemble(), Ensemble(agreement=1.0)
+
+
+@pytest.mark.parametrize("pattern", NEAR_ONES)
+def test_near_a_threshold_is_where_few_tune_rows_lie_between(pattern):
+    (tune, truth), (pool, _) = many(80, 3), many(50, 3, seed=1)
+    two = isinstance(pattern, Triage)
+    policy = Policy(pattern, tune.tiers[::2] if two else tune.tiers)
+    found = rows_to_label(policy, pool, tune, truth, cheap="t0", n=50)
+    expected = np.zeros(50)
+    for line in [line for line in policy.thresholds() if line.value is not None]:
+        mine, seen = (policy.gauge(known(t.select(policy.names)), line.name, line.index) for t in (pool, tune))
+        limits = pattern.threshold_of(pool.label[:, 0]) if two else np.full(50, line.value)
+        between = [((seen >= min(ends)) & (seen < max(ends))).sum() for ends in zip(mine, limits, strict=True)]
+        expected = np.maximum(expected, 1 - np.array(between) / (0.1 * 80))
+    assert found.near == pytest.approx(expected[found.rows])
+    counts = np.array([(tune.label[:, 0] == c).sum() for c in found.label])
+    assert found.rare == pytest.approx(np.where(found.label < 0, 0, np.maximum(0, 1 - counts / MIN_CLASS_ROWS)))
+    worth = found.apart * (1 + found.near) + 0.5 * found.at_random * found.rare
+    assert (np.diff(worth) <= 1e-12).all()
 
 
 def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own_fitted):

@@ -484,6 +484,9 @@ def test_over_everything_brute_force_finds_nothing_better(seed):
         o = replay(p, predictions)
         cost, right = 1000 * o.cost.mean(), np.mean(o.label == truth)
         assert ((front[:, 0] <= cost + 1e-9) & (front[:, 1] >= right - 1e-12)).any()
+    for p in (*found.front, *(p for points in found.fronts.values() for p in points)):
+        o = replay(p.policy, predictions)
+        assert (p.cost_per_1000, p.accuracy) == pytest.approx((1000 * o.cost.mean(), np.mean(o.label == truth)))
 
 
 @pytest.mark.parametrize("seed", [6, 11, 21])
@@ -528,7 +531,24 @@ def test_a_search_that_is_broken_off_says_so_and_returns_the_best_so_far():
     assert not found.exact
     assert "left out" in found.method
     assert [p.done for p in seen] == list(range(1, len(seen) + 1))
-    assert seen[-1].best is not None
+    last, best = seen[-1], replay(seen[-1].best, predictions)
+    shown = 1000 * best.cost.mean(), np.mean(best.label == truth)
+    assert (last.cost_per_1000, last.accuracy) == pytest.approx(shown)
+
+
+def test_a_way_that_costs_more_and_is_right_no_more_often_is_dropped_unless_something_else_counts():
+    tiers, truth = tiers_of(3), np.zeros(20, dtype=int)
+    predictions = table(tiers, [[(0, 0.9), (0, 0.9), (0, 1.0)]] * 16 + [[(1, 0.9), (1, 0.9), (1, 1.0)]] * 4)
+    predictions.latency[:] = 1.0, 0.1, 1.0  # the second is dearer than the first, and quicker
+    ways = [Policy(Triage(0.5), (tiers[j], tiers[2])) for j in (0, 1)]
+    plain, quick = (
+        recommend(predictions, truth, Goal("most_accurate", seconds=s, by_class=False), ways=ways) for s in (None, 0.5)
+    )
+    assert (plain.policy.names, plain.effort.tried, plain.effort.dropped) == (ways[0].names, 1, 1)
+    assert (quick.policy.names, quick.effort.tried, quick.effort.dropped) == (ways[1].names, 2, 0)
+    flat, by_class = (Goal("least_total", wrong=w) for w in (0.01, WRONG))
+    assert flat.by_cost_and_wrong
+    assert not by_class.by_cost_and_wrong
 
 
 def test_what_was_found_before_is_not_lost_for_lack_of_time_and_changes_nothing_with_time_enough():
