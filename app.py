@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from hybrid.dashboard import answer, charts, controls, login, state, views, wording
+from hybrid.dashboard import answer, charts, controls, login, state, views, wording, working
 from hybrid.dashboard.data import (
     asking,
     columns_panel,
@@ -18,7 +18,6 @@ from hybrid.dashboard.data import (
 )
 from hybrid.dashboard.data.rules_table import edit_rules
 from hybrid.dashboard.inert import in_table, inert
-from hybrid.data.apart import read_apart
 from hybrid.data.join import join as join_tables
 from hybrid.data.limits import UPLOAD
 from hybrid.data.notes import Note
@@ -55,7 +54,7 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
     if seen is None or seen[0] != file.file_id or not seen[2].is_with(header=header, sheet=sheet):
         try:
             with st.spinner(f"Reading {inert(file.name)} …"):
-                read_again = read_apart(file.name, file.getvalue(), header=header, sheet=sheet)
+                read_again = working.read(file.name, file.getvalue(), header=header, sheet=sheet)
             seen = (file.file_id, file.name, read_again)
         except HybridError as error:
             controls.show_error(error)

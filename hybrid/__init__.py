@@ -18,12 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hybrid.errors import BundleError, DatasetError, HybridError, StoreError, StudyError, SupportError, TierError
-from hybrid.production.binding import Server
-from hybrid.production.runtime import Answer, Decision, Runtime, Step, load
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage, TriageEnsemble
 
 if TYPE_CHECKING:
+    from hybrid.production.binding import Server
+    from hybrid.production.runtime import Answer, Decision, Runtime, Step, load
     from hybrid.study.study import Study
     from hybrid.study.terms import Terms
     from hybrid.support import SupportPipeline, TicketAnalysis
@@ -56,8 +56,10 @@ __all__ = [
     "load",
 ]
 
-_LATER = {  # loaded when they are first named: who only classifies does without their libraries
+_LATER = {  # loaded when they are first named: who only classifies, or reads a file, does without their libraries
+    **dict.fromkeys(("Answer", "Decision", "Runtime", "Step", "load"), "hybrid.production.runtime"),
     "Goal": "hybrid.tuning",
+    "Server": "hybrid.production.binding",
     "Study": "hybrid.study.study",
     "SupportPipeline": "hybrid.support",
     "Terms": "hybrid.study.terms",

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import zipfile
+import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -71,6 +73,19 @@ def header(shape, dtype="<f8"):
     return out.getvalue()
 
 
+@cache
+def lying(name, size, method=zipfile.ZIP_DEFLATED):
+    """Return a zip of one member of zeros, which says that it has ten bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method, compresslevel=1) as opened, opened.open(name, "w") as member:
+        for _ in range(size >> 20):
+            member.write(bytes(1 << 20))
+    with zipfile.ZipFile(out) as opened:
+        crc = opened.getinfo(name).CRC
+    says = out.getvalue().replace(size.to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    return says.replace(crc.to_bytes(4, "little"), zlib.crc32(bytes(10)).to_bytes(4, "little"))
+
+
 def peak_mb(work):
     """Return how much more memory a call needs at its height, by the count of the kernel."""
 
@@ -115,6 +130,11 @@ def test_bombs_are_refused_before_they_are_unpacked(content, files, monkeypatch)
             rewrite(content, {"manifest.json": b"[" + b"[]," * 4_000_001 + b"1]"}, sums=False)
         ),
         "more than 200 files": zipped([(f"f{i}", b"") for i in range(5_000)]),
+        r"damaged \(Bad CRC": lying("manifest.json", 100 << 20),
+        "packed otherwise than a zip usually is": lying("manifest.json", 100 << 20, zipfile.ZIP_BZIP2),
+        "classifier.npz is damaged .*packed otherwise": rewrite(
+            content, {"classifier.npz": lying("weights.npy", 100 << 20, zipfile.ZIP_BZIP2)}
+        ),
     }
 
     def all_of_them():

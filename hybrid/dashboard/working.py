@@ -19,7 +19,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from hybrid.dashboard import login, wording
 from hybrid.dashboard.inert import inert
+from hybrid.data.apart import read_apart
 from hybrid.data.limits import JOBS
+from hybrid.data.read import Read
 from hybrid.errors import HybridError
 from hybrid.routing.engine import Policy
 from hybrid.study import worker
@@ -121,6 +123,15 @@ class Tab:
         if self.session is None or runtime.get_instance().is_active_session(self.session):
             self._seen = time.monotonic()
         return time.monotonic() - self._seen > GONE_AFTER
+
+
+def read(name: str, content: bytes, *, header: bool | None = None, sheet: str | None = None) -> Read:
+    """Read an upload, as `hybrid.data.apart.read_apart` does; what is read for a tab that is closed is given up."""
+    tab = Tab()
+    try:
+        return read_apart(name, content, header=header, sheet=sheet, stopped=lambda: tab.gone)
+    except CancelledError:
+        st.stop()
 
 
 def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doing: str) -> _T:

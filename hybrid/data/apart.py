@@ -1,4 +1,4 @@
-"""Apart: a large upload is read by a process of its own, which is ended when it takes too long or too much memory."""
+"""Apart: an upload is read by a process of its own, which is ended when it takes too long or too much memory."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
 from hybrid.data.chat_log import ChatLog
-from hybrid.data.limits import MEMORY, SECONDS
+from hybrid.data.limits import MEMORY, SECONDS, UPLOAD
 from hybrid.data.notes import Note
 from hybrid.data.opening import suffix_of
 from hybrid.data.read import Contents, Read, collected, read, table_of
 from hybrid.data.stream import PACKED, Source
 from hybrid.errors import DatasetError
 
-LARGE = 8 << 20  # bytes from which a process of its own is worth its start of half a second
-LARGE_PACKED = 1 << 18  # of what unpacks to more
+LARGE = 2 << 20  # bytes of text from which a process of its own is worth its start of half a second
+_AT_ONCE = 2  # files that are read at once, the others wait
+NICE = 5  # how far the process stands back behind the server's own threads: a third of their share of a core
+_LOOK = 0.05  # seconds between two looks at whether it is still wanted
 _REFUSED = 3  # exit code: the message is on the standard error
 _TOO_MUCH = 4
+_TURNS = threading.BoundedSemaphore(_AT_ONCE)
 
 
 def environment() -> dict[str, str]:
@@ -32,44 +41,93 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def read_apart(name: str, content: bytes, *, header: bool | None = None, sheet: str | None = None) -> Read:
-    """Read an upload as `read` does; a large one in a process of its own, so that it cannot take this one with it.
+def read_apart(
+    name: str,
+    content: bytes,
+    *,
+    header: bool | None = None,
+    sheet: str | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Read:
+    """Read an upload as `read` does; all but small text in a process of its own, so that it cannot take this one along.
+
+    Parameters
+    ----------
+    stopped
+        Whether it is wanted no more: looked at time and again, and the process is ended.
 
     Raises
     ------
     DatasetError
         As `read` does; and where reading took too long or too much memory, naming the limit.
+    CancelledError
+        If it was stopped.
     """
-    packed = content[:2] == PACKED or suffix_of(name) in ("parquet", "xlsx")
-    if len(content) < (LARGE_PACKED if packed else LARGE):
+    if _is_small(name, content):
         return read(name, content, header=header, sheet=sheet)
+    UPLOAD.check(name, len(content))
     wanted = json.dumps([name, header, sheet, SECONDS.value(), MEMORY.value()])
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found:
-        given.write(content)
-        given.seek(0)
-        try:
-            ended = subprocess.run(
-                [sys.executable, "-m", "hybrid.data.apart", wanted],
-                stdin=given,
-                stdout=found,
-                stderr=subprocess.PIPE,
-                env=environment(),
-                timeout=3 * SECONDS.value(),
-                check=False,
+    while not _TURNS.acquire(timeout=_LOOK):
+        if stopped():
+            raise CancelledError
+    try:
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found, tempfile.TemporaryFile() as said:
+            given.write(content)
+            given.seek(0)
+            code = _ended(
+                subprocess.Popen(
+                    [sys.executable, "-m", "hybrid.data.apart", wanted],
+                    stdin=given,
+                    stdout=found,
+                    stderr=said,
+                    env=environment(),
+                ),
+                stopped,
             )
-        except subprocess.TimeoutExpired:
-            raise _took_too_much(name) from None
-        if ended.returncode == _REFUSED:
-            raise DatasetError(ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1])
-        if ended.returncode:
-            raise _took_too_much(name)
-        found.seek(0)
-        with pa.ipc.open_stream(found) as stream:
-            table = stream.read_all()
+            if code == _REFUSED:
+                said.seek(0)
+                raise DatasetError(said.read().decode("utf-8", "replace").strip().splitlines()[-1])
+            if code:
+                raise _took_too_much(name)
+            found.seek(0)
+            with pa.ipc.open_stream(found) as stream:
+                table = stream.read_all()
+    finally:
+        _TURNS.release()
     about = json.loads(table.schema.metadata[b"hybrid"])
     notes = tuple(Note(**note) for note in about.pop("notes"))
     log = None if about["log"] is None else ChatLog(**about["log"])
     return table_of(Contents(table, notes, about["headed"], about["sheet"], tuple(about["sheets"]), log))
+
+
+def _is_small(name: str, content: bytes) -> bool:
+    """Whether this is text that is read at once; a workbook or Parquet may become anything, whatever its size."""
+    if content[:4] in (b"PAR1", b"PK\3\4") or suffix_of(name) in ("parquet", "xlsx"):
+        return False
+    if content[:2] != PACKED:
+        return len(content) < LARGE
+    opened = zlib.decompressobj(wbits=31)
+    try:
+        return len(opened.decompress(content, LARGE)) < LARGE and not opened.unused_data
+    except zlib.error:
+        return True  # `read` says so
+
+
+def _ended(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> int:
+    """Wait for the end of a process, and end it where it takes too long or is wanted no more; returns its code."""
+    last = time.monotonic() + 3 * SECONDS.value()
+    try:
+        while True:
+            try:
+                return process.wait(_LOOK)
+            except subprocess.TimeoutExpired:
+                if stopped():
+                    raise CancelledError from None
+                if time.monotonic() > last:
+                    return _TOO_MUCH
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _took_too_much(name: str) -> DatasetError:
@@ -89,6 +147,9 @@ def _main(wanted: str) -> int:
     else:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         resource.setrlimit(resource.RLIMIT_AS, (memory << 20, memory << 20))
+        os.nice(NICE)
+    with suppress(OSError):  # where memory runs out all the same, this is what the system ends, not the server (Linux)
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         found = collected(Source(name, content=sys.stdin.buffer.read()), header=header, sheet=sheet)
     except DatasetError as error:

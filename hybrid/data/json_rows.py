@@ -16,7 +16,7 @@ import pyarrow.json as pj
 
 from hybrid.data.columns import is_label
 from hybrid.data.found import Found, nested_error
-from hybrid.data.limits import CELLS, COLUMNS, DEPTH, FIELD, UNPACKED
+from hybrid.data.limits import CELLS, COLUMNS, DEPTH, ROWS, UNPACKED
 from hybrid.data.notes import Note
 from hybrid.data.scalars import EXACT, mended, strings, text_of
 from hybrid.data.stream import Coding, Source, coding_of
@@ -24,6 +24,7 @@ from hybrid.errors import DatasetError
 
 BLOCK = 1 << 20  # bytes that are parsed at once
 CHUNK = 1 << 20  # characters that are read at once
+LARGE = 1 << 24  # characters of one value, whose parts are counted before it is parsed: an empty one takes fifty bytes
 ROWS_AT_ONCE = 1 << 14
 HEAD = 1_000  # rows that names and types are found from
 _GAP = re.compile(r"[\s,]*")
@@ -100,6 +101,8 @@ class JSONRows:
         while chunk := list(itertools.islice(rows, ROWS_AT_ONCE)):
             yield _batch(source.name, chunk, columns, row, found)
             row += len(chunk)
+            if source.path is None:
+                ROWS.check(source.name, row)  # rows without a value, too, which no batch has
 
     def _schema(self, columns: Sequence[str], numbers: Sequence[str]) -> pa.Schema | None:
         """Return the types to read quickly; None where that cannot be."""
@@ -146,7 +149,7 @@ class JSONRows:
         """Read row by row."""
         with self.coding.open(source) as file:
             if self.turned or self.key is not None:
-                (whole,) = _values(source.name, file, objects=False)
+                (whole,) = _values(source.name, file)
                 yield from _turned(source.name, whole) if self.turned else whole[self.key]
                 return
             yield from _values(source.name, file, array=self.array)
@@ -202,11 +205,11 @@ def _turned(file: str, whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield dict(zip(whole, values, strict=True))
 
 
-def _values(file: str, stream: Any, *, array: bool = False, objects: bool = True) -> Iterator[Any]:
+def _values(file: str, stream: Any, *, array: bool = False) -> Iterator[Any]:
     """Return the values that follow one another in a stream, or in the array that it is."""
     text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
     decode = json.JSONDecoder().raw_decode
-    most = UNPACKED.value() * UNPACKED.scale if not objects else 64 * FIELD.value() * FIELD.scale
+    most = UNPACKED.value() * UNPACKED.scale
     buffer, at, line, ended = text.read(CHUNK).lstrip("\ufeff"), 0, 1, False
     opened = not array
     while True:
@@ -219,6 +222,8 @@ def _values(file: str, stream: Any, *, array: bool = False, objects: bool = True
         if at < len(buffer):
             if array and buffer[at] == "]":
                 return
+            if len(buffer) - at > LARGE:
+                CELLS.check(f"{file}, line {line}", sum(buffer.count(sign, at) for sign in ",[{"))
             try:
                 value, end = decode(buffer, at)
             except json.JSONDecodeError as error:

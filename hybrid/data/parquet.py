@@ -120,10 +120,10 @@ def parquet(source: Source) -> Parquet:
         about = pq.read_metadata(file)
         schema = about.schema.to_arrow_schema()
     names = [str(n) for n in schema.names]
+    COLUMNS.check(source.name, len(names))
     twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise DatasetError(f"{source.name} names {listed(twice)} more than once. Rename the columns.")
-    COLUMNS.check(source.name, len(names))
     if source.path is None:
         ROWS.check(source.name, about.num_rows)
         CELLS.check(source.name, about.num_rows * len(names))

@@ -16,7 +16,7 @@ from hybrid.data.found import Found
 from hybrid.data.limits import CELLS, COLUMNS, FIELD, ROWS
 from hybrid.data.notes import Note, listed
 from hybrid.data.scalars import strings, text_of
-from hybrid.data.stream import Source
+from hybrid.data.stream import Source, check_zip
 from hybrid.errors import DatasetError
 
 ROWS_AT_ONCE = 1 << 14
@@ -153,6 +153,7 @@ def _workbook(source: Source) -> Iterator[Any]:
             )
         with zipfile.ZipFile(file) as packed:
             source.bound(sum(part.file_size for part in packed.infolist()))
+            check_zip(packed)
         file.seek(0)
         book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -236,3 +237,27 @@ def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
         if len(line) == most:
             FIELD.check(f"{name}: a line that is too long", len(line))
         yield line
+
+
+def check_zip(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip of which a member unpacks to more than it declares: who reads a member unpacks all of it first.
+
+    Raises
+    ------
+    ValueError
+        Naming the member; also one that is packed in a way that can only be unpacked as a whole.
+    """
+    for member in archive.infolist():
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename!r} is packed otherwise than a zip usually is")
+        declared = member.file_size
+        member.file_size += 1  # one byte more than there should be is looked for
+        found = 0
+        try:
+            with archive.open(member) as part:
+                while chunk := part.read(CHUNK):
+                    found += len(chunk)
+        finally:
+            member.file_size = declared
+        if found != declared:
+            raise ValueError(f"{member.filename!r} does not unpack to what it declares")

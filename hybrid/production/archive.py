@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from hybrid.data.stream import check_zip
 from hybrid.errors import BundleError
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
@@ -138,6 +139,9 @@ class _Folder:
     def sizes(self) -> dict[str, int]:
         return {name: entry.stat(follow_symlinks=False).st_size for name, entry in self._found.items()}
 
+    def check(self) -> None:
+        """Files on disk are as long as they are."""
+
     def read(self, name: str) -> bytes:
         entry = self._found[name]
         if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
@@ -157,8 +161,11 @@ class _Zip:
     def sizes(self) -> dict[str, int]:
         return {name: member.file_size for name, member in self._found.items()}
 
+    def check(self) -> None:
+        check_zip(self._archive)
+
     def read(self, name: str) -> bytes:
-        return self._archive.read(self._found[name])  # no more than is declared, whatever is in it
+        return self._archive.read(self._found[name])
 
 
 def _unzip(content: bytes, where: str) -> dict[str, bytes]:
@@ -185,6 +192,7 @@ def _checked(source: _Folder | _Zip) -> dict[str, bytes]:
     for name, size in sizes.items():
         if name.endswith(".json") and size > MAX_JSON:
             raise BundleError(f"{name} unpacks to {_mb(size)}, more than {_mb(MAX_JSON)}; this is not a bundle.")
+    source.check()
     if MANIFEST not in sizes:
         raise BundleError(f"The bundle has no {MANIFEST}, so it is not whole. {AGAIN}")
     files = {MANIFEST: source.read(MANIFEST)}
@@ -232,6 +240,7 @@ def _check_arrays(name: str, content: bytes, room: int) -> int:
             total = sum(m.file_size for m in members)
             if total > room:
                 raise BundleError(_too_large(name, total))
+            check_zip(archive)
             for member in members:
                 with archive.open(member) as file:
                     _check_array(f"{name}, {member.filename}", file, member.file_size)

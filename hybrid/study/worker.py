@@ -23,7 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from hybrid.data.apart import environment
+from hybrid.data.apart import NICE, environment
 from hybrid.errors import HybridError, StudyError
 from hybrid.logs import structure
 
@@ -45,7 +45,6 @@ Work = Callable[[Report, Stopped], _T]
 
 EVERY = 0.1  # seconds between two reports of a worker, and between two looks at whether its work is still wanted
 GRACE = 10.0  # seconds that a worker has to come to its best so far
-NICE = 5  # how far a worker stands back behind the server's own threads: a third of their share where both want a core
 _DONE, _REFUSED, _FAILED, _SAID = range(4)
 _LOG = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from hybrid.dashboard import wording
+from hybrid.dashboard import wording, working
 from hybrid.dashboard.charts import BLUE, GREY
 from hybrid.dashboard.inert import inert
+from hybrid.data.limits import UPLOAD
 from hybrid.data.opening import SUFFIXES
-from hybrid.data.read import read
 from hybrid.errors import HybridError, TierError
 from hybrid.metrics.drift import ALARM, STEADY, WATCH, Drift, drift
 from hybrid.production.reference import watched
@@ -28,6 +28,7 @@ MAX_ROWS = 50_000
 SECONDS = 15.0  # that answering may take; of more texts a random part is checked
 LEAST_ROWS = 500  # are checked however slow the tiers are
 BINS = 20  # of the histogram
+READ = "shift_file.read"
 ICONS = {STEADY: ":material/check_circle:", WATCH: ":material/visibility:", ALARM: ":material/notifications_active:"}
 
 
@@ -47,16 +48,23 @@ def draw(study: Study, policy: Policy) -> None:
             "Texts without labels. The tiers that run here answer them; confidence, escalation and predicted classes "
             "are compared with the labelled test rows. Nothing is sent anywhere."
         )
-        upload = st.file_uploader("Production texts", [*SUFFIXES, "gz"], key="shift_file")
+        upload = st.file_uploader(
+            "Production texts", [*SUFFIXES, "gz"], key="shift_file", max_upload_size=UPLOAD.value()
+        )
         if upload is None:
+            st.session_state.pop(READ, None)
             return
-        content = upload.getvalue()
         try:
-            table = read(upload.name, content).table
+            seen = st.session_state.get(READ)
+            if seen is None or seen[0] != upload.file_id:  # a rerun must not read the file again
+                content = upload.getvalue()
+                seen = (upload.file_id, hashlib.sha256(content).hexdigest(), working.read(upload.name, content).table)
+                st.session_state[READ] = seen
+            _, digest, table = seen
             column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
             texts = [t for t in table[column].dropna().astype(str) if t.strip()]
             part = sampled(texts, most_rows(study, policy))
-            file = f"{hashlib.sha256(content).hexdigest()} {column} {len(part)}"
+            file = f"{digest} {column} {len(part)}"
             found = _check(study.token, repr(policy), file, study, policy, part)
         except HybridError as error:
             st.error(inert(error), icon=":material/error:")
