@@ -5,6 +5,7 @@ import io
 import json
 import os
 import socket
+import sys
 import zipfile
 import zlib
 from functools import cache
@@ -17,7 +18,7 @@ import hybrid
 from hybrid.errors import BundleError, HybridError
 from hybrid.production import archive, binding, checking
 from hybrid.production.bundle import load_bundle
-from hybrid.production.signature import sign
+from hybrid.production.signature import check_signature, sign
 from hybrid.tiers.calibration import ConfidenceCalibrator
 
 
@@ -391,8 +392,9 @@ def test_a_bundle_chooses_neither_the_server_nor_the_key(recording, monkeypatch,
     assert "sk-typed" not in str(caught.value)
 
 
-def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path):
+def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path, monkeypatch):
     from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     mine, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -424,8 +426,22 @@ def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path):
     for bad in ("no key", "ab" * 31):
         with pytest.raises(BundleError, match="no public Ed25519 key"):
             load_bundle(signed, trust=[bad])
-    with pytest.raises(BundleError, match="no Ed25519 key in PEM"):
-        sign(content, "-----BEGIN")
+    for bad in ("-----BEGIN", pem(ec.generate_private_key(ec.SECP256R1()))):
+        with pytest.raises(BundleError, match="no Ed25519 key in PEM"):
+            sign(content, bad)
+    with pytest.raises(BundleError, match=f"signed by {other.public_key().public_bytes_raw().hex()[:16]}…, and not"):
+        load_bundle(sign(content, pem(other)), trust=public)
+    said = json.loads(signature)
+    assert said == {"algorithm": "ed25519", "public_key": public, "signature": said["signature"]}
+    with zipfile.ZipFile(io.BytesIO(sign(signed, pem(other)))) as opened:  # in place of the one that it had
+        assert json.loads(opened.read("signature.json"))["public_key"] != public
+    for damaged in ([], {}, said | {"signature": "zz"}, said | {"public_key": 7}, {"signature": said["signature"]}):
+        with pytest.raises(BundleError, match=r"signature\.json is damaged\. Sign the bundle again"):
+            check_signature(files | {"signature.json": json.dumps(damaged).encode()}, public)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    for work in (lambda: sign(content, pem(mine)), lambda: load_bundle(signed, trust=public)):
+        with pytest.raises(BundleError, match=r"pip install \"hybrid-tuner\[sign\]\""):
+            work()
 
 
 @pytest.mark.parametrize(("constant", "fits"), [(0.0, True), (1.0, True), (-0.1, False), (1.1, False)])
