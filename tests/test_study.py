@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
 import signal
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +182,26 @@ def test_a_project_brings_everything_back(overlap, kept):
     found = Study.open(kept)
     found.terms = overlap.terms
     assert promises.certificate_for(found, overlap.certified.found.policy) is not None
+
+
+def test_sessions_of_the_same_data_hold_them_once_and_nothing_else_in_common(overlap, kept):
+    one, other = Study.open(kept), Study.open(kept)
+    assert (one.table is other.table, one.evidence is other.evidence) == (True, True)
+    one.terms = Terms()
+    one.undo()
+    one.unpin(one.pins[0].name)
+    one.add([])
+    assert (other.terms, other.pinned, other.policy) == (overlap.terms, overlap.pinned, overlap.policy)
+    held = weakref.ref(one.shared)
+    del one, other
+    gc.collect()
+    assert held() is None  # with the last of them
+    (data,) = kept.glob("data-*")
+    one = Study.open(kept)
+    with np.load(data / project.ANSWERS) as packed:
+        arrays = dict(packed)
+    np.savez(data / project.ANSWERS, **{**arrays, "cost": arrays["cost"] + 1})
+    assert Study.open(kept).evidence is not one.evidence  # of the same name and rows, and other answers
 
 
 def test_what_was_learned_comes_back_with_a_project_and_is_not_learned_again(overlap, tmp_path, monkeypatch):

@@ -15,15 +15,17 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from hybrid.data.columns import Columns
 from hybrid.data.dataset import build
 from hybrid.data.notes import Note
 from hybrid.data.read import strings
@@ -365,7 +367,11 @@ def _write_learned(answers: TierColumns, folder: Path, arrays: dict[str, np.ndar
 
 
 def _read_learned(
-    fitted: Recording, llms: list[AnsweredLLM], said: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]
+    fitted: Recording,
+    llms: Sequence[AnsweredLLM],
+    said: list[dict[str, Any]],
+    data: Path,
+    arrays: Mapping[str, np.ndarray],
 ) -> Iterator[tuple[str, TierConfidence]]:
     table, asked = fitted.predictions, {one.tier.name: one.answers for one in llms}
     for i, one in enumerate(said):
@@ -414,26 +420,55 @@ def _read_gates(answers: TierColumns, said: list[dict[str, Any]], data: Path, ar
         answers.gates[gate_for(tier)] = Gate(tier, of, model, Answers(np.full(scores.shape[1], UNKNOWN), *scores))
 
 
+class _Data:
+    """What studies of the same data share while one of them is there: nothing of it is changed."""
+
+    def __init__(self, said: Mapping[str, Any], columns: Columns, data: Path) -> None:
+        rows = pq.read_table(data / ROWS)
+        self.table = pd.DataFrame({name: strings(rows.column(name)) for name in rows.column_names}, dtype=object)
+        self.answers: TierColumns | None = None
+        if said["fitted"] is not None:
+            with np.load(data / ANSWERS, allow_pickle=False) as packed:
+                arrays = {name: packed[name] for name in packed.files}
+            fitted = _read_fitted(self.table, columns, said["fitted"], data, arrays)
+            llms = tuple(_read_llms(fitted.dataset.classes, said["llms"], data, arrays))
+            fitted.kept.update(_read_learned(fitted, llms, said.get("learned", []), data, arrays))
+            self.answers = TierColumns(fitted, llms=llms)
+            _read_gates(self.answers, said.get("gates", []), data, arrays)
+
+
+_OPENED: WeakValueDictionary[str, _Data] = WeakValueDictionary()  # of all sessions, by what they were read from
+
+
+def _shared(said: Mapping[str, Any], columns: Columns, data: Path) -> _Data:
+    alike = {**said, "seconds": None}  # how long it took to fit is all that may differ
+    digest = hashlib.sha256(repr((columns, alike)).encode("utf-8", "surrogatepass"))
+    for path in sorted(data.iterdir()):
+        if path.name != COLUMNS:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    found = _OPENED.get(digest.hexdigest())
+    if found is None:
+        found = _OPENED[digest.hexdigest()] = _Data(said, columns, data)
+    return found
+
+
 def _read(stored: Mapping[str, Any], data: Path) -> Study:
     said = json.loads((data / COLUMNS).read_text(encoding="utf-8"))
-    rows = pq.read_table(data / ROWS)
-    table = pd.DataFrame({name: strings(rows.column(name)) for name in rows.column_names}, dtype=object)
-    notes = [Note(**n) for n in said["notes"]]
-    study = Study(str(stored["name"]), table, columns_from(stored["columns"]), notes=notes)
+    columns = columns_from(stored["columns"])
+    shared = _shared(said, columns, data)
+    study = Study(str(stored["name"]), shared.table, columns, notes=[Note(**n) for n in said["notes"]])
+    study.shared = shared
     study.form = dict(stored["form"])
-    if said["fitted"] is not None:
-        with np.load(data / ANSWERS, allow_pickle=False) as packed:
-            arrays = {name: packed[name] for name in packed.files}
+    if shared.answers is not None:
         removed, added = said["edits"]
         edits = Edits(frozenset((p, int(c)) for p, c in removed), tuple((p, int(c)) for p, c in added))
         words = KeyWords(*(tuple(side) for side in said.get("key_words", NO_WORDS)))
-        fitted = _read_fitted(study, said["fitted"], data, arrays)
-        study.keep(fitted, embedder=_embedder(said["embedder"]), edits=edits, key_words=words)
+        study.keep(shared.answers.fitted, embedder=_embedder(said["embedder"]), edits=edits, key_words=words)
         study.seconds = float(said["seconds"])
-        llms = list(_read_llms(study, said["llms"], data, arrays))
-        fitted.kept.update(_read_learned(fitted, llms, said.get("learned", []), data, arrays))
-        _read_gates(study.answers, said.get("gates", []), data, arrays)
-        study.add(llms)
+        study.answers.gates.update(shared.answers.gates)
+        study.answers.no_gate.update(shared.answers.no_gate)
+        study.add(shared.answers.llms)
         study.terms = Terms.from_plain(stored["terms"])
         if stored["policy"] is not None:
             with contextlib.suppress(StudyError):  # of a tier that is not there any more
@@ -450,8 +485,10 @@ def _read(stored: Mapping[str, Any], data: Path) -> Study:
     return study
 
 
-def _read_fitted(study: Study, said: Mapping[str, Any], data: Path, arrays: Mapping[str, np.ndarray]) -> Recording:
-    dataset = build(study.table, study.columns)
+def _read_fitted(
+    rows: pd.DataFrame, of: Columns, said: Mapping[str, Any], data: Path, arrays: Mapping[str, np.ndarray]
+) -> Recording:
+    dataset = build(rows, of)
     columns = [np.asarray(arrays[field]).T for field in ("label", "confidence", "cost", "latency")]
     table = Predictions(tuple(Tier(**t) for t in said["tiers"]), dataset.classes, *columns)
     if table.n_rows != dataset.n_rows:
@@ -499,12 +536,12 @@ def _read_again(column: int, arrays: Mapping[str, np.ndarray]) -> Iterator[Again
 
 
 def _read_llms(
-    study: Study, stored: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]
+    classes: tuple[str, ...], stored: list[dict[str, Any]], data: Path, arrays: Mapping[str, np.ndarray]
 ) -> Iterator[AnsweredLLM]:
     files = {path.name: path.read_bytes() for path in data.glob("llm-*.json")}
     for i, one in enumerate(stored):
         answers = Answers(*(arrays[f"llm{i}.{field}"] for field in ("label", "confidence", "cost", "latency")))
-        model = unpack_llm(one["model"], study.classes, files)
+        model = unpack_llm(one["model"], classes, files)
         said = {int(row): Reply.from_json(text) for row, text in one.get("replies", {}).items()}
         yield AnsweredLLM(Tier(**one["tier"]), model, answers, said)
 

@@ -127,6 +127,7 @@ class Study:
         self.form: dict[str, Any] = {}  # what was typed on the screens; JSON values
         self.suggested: promises.Suggested | None = None
         self.certified: promises.Certified | None = None
+        self.shared: object = None  # what a project was read from, and other studies of the same data hold as well
         self._terms = Terms()
         self._policy: Policy | None = None
         self._before: list[Policy] = []
