@@ -178,6 +178,29 @@ def test_a_certificate_of_a_cascade_covers_its_path_alone():
     assert not covers(certify(CASCADE, predictions, truth, alpha=0.001), CASCADE)
 
 
+@pytest.mark.parametrize(
+    ("policy", "n", "alpha", "risk", "size", "parts", "needed"),
+    [
+        (TRIAGE, 150, 0.2, "selective", 1, (104, 14, None, 0.075, 0.1941, 0.6894, 0.7359), None),
+        (TRIAGE, 900, 0.1, "selective", 1, (122, 6, None, 0.055, 0.0934, 0.9444, 0.9469), None),
+        (TRIAGE, 900, 0.12, "selective", 3, (245, 17, 189, 0.03, 0.1181, 0.8921, 0.9041), None),
+        (TRIAGE, 600, 0.12, SYSTEM, 1, (600, 61, None, 0.1, 0.1193, 0.6991, NEVER), None),
+        (TRIAGE, 600, 0.14, SYSTEM, 2, (600, 67, 300, 0.1, 0.1386, 0.6851, NEVER), None),
+        (CASCADE, 900, 0.12, "selective", 1, (809, 78, None, 0.1 * 0.95 / 3, 0.1177, None, None), None),
+        (CASCADE, 900, 0.1, SYSTEM, 3, (900, 59, 300, 0.1 / 3, 0.0975, None, None), None),
+        (TRIAGE, 60, 0.05, "selective", 1, (), 339),
+        (CASCADE, 80, 0.05, "selective", 1, (), 268),
+        (TRIAGE, 200, 0.06, SYSTEM, 2, (), None),
+    ],
+)
+def test_the_same_rows_give_the_same_certificate_in_every_version(policy, n, alpha, risk, size, parts, needed):
+    predictions, truth = world(strong=0.95).draw(n, np.random.default_rng(5))
+    found = certify(policy, predictions, truth, alpha=alpha, risk=risk, groups=np.arange(n) // size)
+    assert found.rows_needed == needed
+    said = [x for p in found.parts for x in (p.n, p.wrong, p.groups, p.delta, p.bound, p.lowest, p.highest)]
+    assert said == [x if x is None else pytest.approx(x, abs=6e-5) for x in parts]
+
+
 def test_permuting_rows_changes_no_certificate():
     predictions, truth = world(ties=True).draw(800, np.random.default_rng(3))
     order = np.random.default_rng(4).permutation(800)
@@ -233,6 +256,56 @@ def test_where_a_walk_starts_depends_on_no_row_that_it_keeps(name):
             wrong[: found.left] = rng.random(found.left) < often
             again = _along(np.minimum(sure, 1), wrong, np.zeros(400, dtype=bool), "selective", None)[1]
             assert peel(*again.counts(), again.threshold, alpha=0.1, level=PEELED * DELTA) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        ("calibrated", [(81, 25), (200, 70), (396, 138)]),
+        ("all alike", [(141, 129), (376, 345), (1033, 774)]),
+        ("wrong at the top", [(141, 129), (376, 345), (1033, 1033)]),
+    ],
+)
+def test_the_same_rows_are_peeled_in_every_version(name, stops):
+    for n, stop in zip((150, 400, 1100), stops, strict=True):
+        *_, track = track_of(n, "selective", RIGHT[name], seed=3)
+        assert peel(*track.counts(), track.threshold, alpha=0.1, level=PEELED * DELTA) == stop
+
+
+@pytest.mark.parametrize(
+    ("risk", "n", "plan"),
+    [
+        ("selective", 20, [(22, [(20, 1.0)])]),
+        ("selective", 300, [(203, [(31, 0.1), (70, 0.75)]), (218, [(161, 0.1), (216, 0.05)])]),
+        ("selective", 4000, [(503, [(8, 0.1), (18, 0.1), (70, 0.45), (286, 0.3), (501, 0.05)])]),
+        (SYSTEM, 300, [(218, [(0, 0.82), (127, 0.18)])]),
+    ],
+)
+def test_a_walk_starts_in_every_version_where_it_did(risk, n, plan):
+    *_, track = track_of(n, risk, RIGHT["calibrated"], seed=3)
+    found = legs(risk, track, alpha=0.1, delta=DELTA)
+    assert [(leg.end, [s.at for s in leg.starts]) for leg in found] == [(end, [at for at, _ in s]) for end, s in plan]
+    shares = [share for _, starts in plan for _, share in starts]
+    assert [s.share for leg in found for s in leg.starts] == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("risk", ["selective", SYSTEM])
+def test_what_is_tested_at_a_threshold_is_the_groups_with_a_row_there_and_their_shares_of_mistakes(risk, size):
+    rng = np.random.default_rng(0)
+    gauge, groups = rng.choice(11, 60) / 10, rng.permutation(60) // size
+    kept_wrong, passed_wrong = rng.random((2, 60)) < 0.3
+    falling, track = _along(gauge, kept_wrong, passed_wrong, risk, groups if size > 1 else None)
+    errors, trials = track.counts()
+    assert (falling[0], falling[-1]) == (NEVER, 0)
+    for i, threshold in enumerate(falling):
+        kept = gauge >= threshold
+        wrong = np.where(kept, kept_wrong, passed_wrong)
+        tested = np.ones(60, dtype=bool) if risk == SYSTEM else kept
+        shares = [wrong[tested & (groups == g)].mean() for g in np.unique(groups[tested])]
+        assert (trials[i], errors[i]) == (len(shares), pytest.approx(sum(shares), abs=1e-8))
+        assert (track.rows[i], track.wrong[i]) == (tested.sum(), wrong[tested].sum())
+        assert track.share[i] == pytest.approx(kept.mean())
 
 
 def test_what_two_legs_of_a_walk_certify_is_one_range():
@@ -311,6 +384,18 @@ def test_classes_have_a_threshold_of_their_own_where_they_have_the_rows_for_it()
     few, many = (least_class_rows([size] * 77, alpha=0.1, delta=DELTA) for size in (26, 1000))
     assert few < many < 800  # of 77 that share δ, each needs more than the only one would
     assert 100 < least_class_rows([400, 100, 3], alpha=0.1, delta=DELTA) <= 400
+
+
+@pytest.mark.parametrize(
+    ("sizes", "least"), [([26] * 77, 141), ([1000] * 77, 445), ([400, 100, 3], 193), ([50] * 3, 141), ([5], 141)]
+)
+def test_the_rows_that_a_class_needs_are_the_same_in_every_version(sizes, least):
+    assert least_class_rows(sizes, alpha=0.1, delta=DELTA) == least
+
+
+def test_the_grid_of_a_cascade_is_fixed_before_any_row_is_seen():
+    steps = {round(k / 200, 12) for k in range(201)} | {round(1 - 10 ** -(3 + k / 4), 12) for k in range(25)}
+    np.testing.assert_allclose(PATH, sorted(steps | {NEVER}), atol=1e-15)
 
 
 def test_the_rows_that_would_certify_mostly_do():

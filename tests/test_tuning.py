@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
-from hybrid.tuning.choosing import Finalist, Judge
-from hybrid.tuning.explore import RowSet, Try, from_cheap
+from hybrid.tuning.choosing import Finalist, Judge, folds_of, price_of_wrong
+from hybrid.tuning.explore import RowSet, Try, from_cheap, name_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
@@ -661,3 +662,153 @@ def test_with_several_limits_each_is_tried_with_its_own_cap():
     group = Group(np.array([0.2, 0.5, 0.8]), np.vstack([points[:1], np.zeros((1, 3)), points[1:]]))
     found = merge_groups([group], np.array([5.0, 1.0]), exact=True)
     assert (found.picked, found.exact) == ([1], True)
+
+
+def of_three(n, *, seed=0):
+    """Predictions as `made`, in groups of two rows, and of a third tier between them."""
+    side, rng = made(n, seed=seed), np.random.default_rng(seed + 9)
+    p, right = side.predictions, rng.random(n) < 0.84
+    sure = np.clip(np.where(right, rng.beta(6, 2, n), rng.beta(3, 3, n)), 0.01, 1)
+    price = np.full(n, 0.0008)
+    middle = Answers(np.where(right, side.truth, (side.truth + 1) % 4), sure, price, price + 0.1)
+    tiers = (p.tiers[0], Tier("middle", "recorded", price=0.0008), p.tiers[1])
+    together = Predictions.from_answers(tiers, p.classes, [p.answers(0), middle, p.answers(1)])
+    return Labelled(together, side.truth, np.arange(n) // 2)
+
+
+@pytest.mark.parametrize(
+    ("goal", "names", "thresholds", "held_out", "bands"),
+    [
+        (Goal("cheapest", floor=0.9), "cml", (0.65007, 0.18862), (0.22857, 0.89), (0.57161, 0.70413, 0.05268, 0.41737)),
+        (
+            Goal("most_accurate", budget=1.0),
+            "cml",
+            (0.85480, 0.65023),
+            (0.95514, 0.95286),
+            (0.79096, 0.88353, 0.60681, 0.76270),
+        ),
+        (
+            Goal("least_total", wrong=0.02),
+            "mcl",
+            (0.66049, 0.75149),
+            (1.21571, 0.95857),
+            (0.63294, 0.67491, 0.69765, 0.75149),
+        ),
+        (
+            Goal("most_accurate", seconds=0.2),
+            "mcl",
+            (0.60044, 0.56796),
+            (0.66286, 0.91714),
+            (0.51540, 0.67491, 0.35488, 0.70413),
+        ),
+    ],
+)
+def test_the_same_rows_give_the_same_suggestion_in_every_version(goal, names, thresholds, held_out, bands):
+    tune, test = of_three(700), of_three(500, seed=1)
+    found = recommend(tune.predictions, tune.truth, goal, test=test, groups=tune.groups)
+    assert [n[0] for n in found.policy.names] == list(names)
+    assert found.policy.pattern.thresholds == pytest.approx(thresholds, abs=1e-5)
+    assert "47 searched; chosen among the best 32 on 700 held-out tune rows" in found.method
+    said, o = found.selection, replay(found.policy, tune.predictions)
+    assert (said.reference, said.n_rows, said.finalists, found.n_common) == ("llm", 700, 32, 700)
+    assert (said.cost_on_tune, said.accuracy_on_tune) == pytest.approx(
+        (1000 * o.cost.mean(), np.mean(o.label == tune.truth))
+    )
+    assert (said.cost_held_out, said.accuracy_held_out) == pytest.approx(held_out, abs=1e-5)
+    assert said.reference_cost == pytest.approx(3.0)
+    again = stability(found, tune, measured_on=test, n=20)
+    assert [x for line in again.thresholds for x in line[2:]] == pytest.approx(bands, abs=1e-5)
+    assert len(found.candidates) == 12
+    for name in found.fronts:
+        first = next((c.tune for c in found.candidates if c.feasible and name_of(c.policy) == name), None)
+        if first is not None:
+            best = found.best_of(name)
+            assert (best.cost_per_1000, best.accuracy) == (first.cost_per_1000.value, first.accuracy.value)
+
+
+@pytest.mark.parametrize(
+    ("goal", "price"),
+    [
+        (Goal("cheapest", floor=0.95), 0.02),  # out of reach: the slope at the end
+        (Goal("cheapest", floor=0.9), 0.02),
+        (Goal("cheapest", floor=0.8), 0.001 / 0.3),
+        (Goal("cheapest", floor=0.5), 0.0),  # kept by the cheapest: more right answers are worth nothing
+        (Goal("cheapest"), 0.0),
+        (Goal("most_accurate", budget=0.5), 0.001 / 0.3),
+        (Goal("most_accurate", budget=1.0), 0.02),
+        (Goal("most_accurate", budget=9.0), 0.02),
+        (Goal("most_accurate"), 1e6),
+        (Goal("least_total", wrong=0.5), 0.0),
+    ],
+)
+def test_a_wrong_answer_is_priced_by_the_slope_of_the_front_where_the_goal_binds(goal, price):
+    # three corners, and a point that is on the front and not on its hull
+    cost, wrong = np.array([0.0, 0.001, 0.002, 0.003]), np.array([0.5, 0.2, 0.18, 0.1])
+    assert price_of_wrong(goal, cost, wrong) == pytest.approx(price if price != 0.02 else 0.002 / 0.1)
+    alone = price_of_wrong(goal, cost[:1] + 0.002, wrong[:1])
+    nothing = goal.kind == "least_total" or goal.floor == 0.5 or (goal.kind == "cheapest" and goal.floor is None)
+    assert alone == (0.0 if nothing else 1e6)
+
+
+def test_rows_that_are_held_out_come_in_five_parts_of_whole_groups():
+    assert folds_of(99, None, seed=0) is None
+    assert sorted(np.bincount(folds_of(101, None, seed=0))) == [20, 20, 20, 20, 21]
+    groups = np.repeat(np.arange(100), 3)
+    fold = folds_of(300, groups, seed=1)
+    assert (fold.reshape(100, 3) == fold[::3, None]).all()
+    assert np.bincount(fold).tolist() == [60] * 5
+    assert folds_of(300, groups // 2, seed=1) is None  # fifty groups
+
+
+def finalist(cost, wrong, *more, rows=None, pull=None):
+    """Return a finalist with these measures of the rows that it was measured on."""
+    held_out = np.array([cost, wrong, *more], dtype=float)
+    on = SimpleNamespace(rows=np.arange(held_out.shape[1]) if rows is None else np.array(rows))
+    return Finalist(SimpleNamespace(on=on, pattern="p", policy=SimpleNamespace(names=("a",))), pull, held_out)
+
+
+def test_finalists_are_compared_on_the_rows_that_both_were_measured_on():
+    judge = Judge(Goal("cheapest", floor=0.9), 2.0)
+    a = finalist([1, 1, 1, 1], [0, 1, 0, 0])
+    b = finalist([0, 0, 9], [1, 0, 0], rows=[0, 1, 7])  # 2 and 0, where the other is at 1 and 3
+    assert judge.better(b, a)
+    assert not judge.better(a, b)
+    assert judge.better(a, b, np.arange(8) == 0)
+    assert not judge.better(a, finalist([5], [5], rows=[9]))  # no row in common
+    c = finalist([0, 0, np.nan], [1, 0, np.nan], rows=[0, 1, 2])
+    assert judge.better(c, a) == judge.better(b, a)
+    own = Judge(Goal("least_total", wrong=0.5), 2.0)
+    assert own.better(finalist([9, 9], [1, 1], [1, 1]), finalist([0, 0], [0, 0], [2, 2]))
+
+
+def test_a_finalist_is_better_for_sure_by_so_many_standard_errors_of_groups():
+    gain = np.tile([3.0, -1.0, 2.0, 0.0], 16)  # 1 on average, standard deviation √(5/2), of 64 rows: 5.06 of its errors
+    new, old = finalist(-gain, 0 * gain), finalist(0 * gain, 0 * gain)
+    new.tried.on = old.tried.on
+    z = np.sqrt(64) / np.sqrt(2.5)
+    alone, pairs = (Judge(Goal("cheapest"), 0.0, groups) for groups in (None, np.arange(64) // 2))
+    assert alone.better(new, old, sure=z - 0.01)
+    assert not alone.better(new, old, sure=z + 0.01)
+    assert not Judge(Goal("cheapest"), 0.0, np.arange(64) % 4).better(
+        new, old, sure=2.6
+    )  # of four groups: 64 / √(16²·10)
+    assert Judge(Goal("cheapest"), 0.0, np.arange(64) % 4).better(new, old, sure=64 / np.sqrt(16**2 * 10) - 0.01)
+    assert pairs.better(new, old, sure=z + 0.1)  # 3 and −1, 2 and 0: the sums of pairs do not differ
+
+
+def test_what_is_late_beyond_chance_loses_and_a_champion_of_few_tiers_is_as_good():
+    judge = Judge(Goal("most_accurate", seconds=1.0), 1.0)
+    n = 100  # five of a hundred may be late, and 4.4 more by chance
+    late, on_time = (finalist(np.zeros(n), np.zeros(n), np.arange(n) < k) for k in (10, 9))
+    assert judge.slow(late.held_out)
+    assert not judge.slow(on_time.held_out)
+    dear = finalist(np.ones(n), np.ones(n), np.zeros(n))
+    assert judge.better(dear, late)
+    assert judge.better(on_time, dear)
+    plain = Judge(Goal("most_accurate"), 1.0)
+    chosen = finalist(np.ones(n), np.zeros(n))
+    as_cheap, dearer = (finalist(np.full(n, c), np.arange(n) < 2) for c in (1.05, 1.06))
+    worse = finalist(np.ones(n), np.arange(n) < 20)
+    assert plain.as_good(chosen, [dearer, worse]) is None
+    assert plain.as_good(chosen, [dearer, as_cheap, worse]) is as_cheap
+    assert plain.as_good(chosen, [replace(as_cheap, held_out=None)]) is None
