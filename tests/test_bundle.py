@@ -519,7 +519,7 @@ def by_functions(policy, recorded, texts, **more):
 
 
 @given(cases(), st.sampled_from(["best_so_far", "unknown"]))
-@settings(max_examples=12)
+@settings(max_examples=25)
 def test_what_is_written_of_any_policy_is_read_back(case, on_failure):
     policy, recorded, _ = case
     picked = [t for t in policy.tiers if t.picks_from]

@@ -52,7 +52,7 @@ def steps(decision):
     return [(s.tier, s.label, s.confidence, s.cost, s.prompt_tokens, s.completion_tokens) for s in decision.trace]
 
 
-@settings(max_examples=12)
+@settings(max_examples=25)
 @given(cases([name for name, kind in PATTERNS.items() if not kind.picks or kind.min_tiers < 3]), st.data())
 def test_functions_decide_as_the_replay_of_what_they_say(case, data):
     """Any policy: asked all at once, with a tier's answers known before, and beside a tier that answers everything."""
