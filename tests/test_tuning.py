@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.summary import summarize
+from hybrid.metrics.surprise import surprise
 from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
@@ -22,6 +23,7 @@ from hybrid.tuning.explore import RowSet, Try, from_cheap, name_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
+from hybrid.tuning.recommend import contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -789,10 +791,9 @@ def test_a_finalist_is_better_for_sure_by_so_many_standard_errors_of_groups():
     alone, pairs = (Judge(Goal("cheapest"), 0.0, groups) for groups in (None, np.arange(64) // 2))
     assert alone.better(new, old, sure=z - 0.01)
     assert not alone.better(new, old, sure=z + 0.01)
-    assert not Judge(Goal("cheapest"), 0.0, np.arange(64) % 4).better(
-        new, old, sure=2.6
-    )  # of four groups: 64 / √(16²·10)
-    assert Judge(Goal("cheapest"), 0.0, np.arange(64) % 4).better(new, old, sure=64 / np.sqrt(16**2 * 10) - 0.01)
+    four, z_of_four = Judge(Goal("cheapest"), 0.0, np.arange(64) % 4), 64 / np.sqrt(10 * 16**2)
+    assert four.better(new, old, sure=z_of_four - 0.01)
+    assert not four.better(new, old, sure=z_of_four + 0.01)
     assert pairs.better(new, old, sure=z + 0.1)  # 3 and −1, 2 and 0: the sums of pairs do not differ
 
 
@@ -812,3 +813,42 @@ def test_what_is_late_beyond_chance_loses_and_a_champion_of_few_tiers_is_as_good
     assert plain.as_good(chosen, [dearer, worse]) is None
     assert plain.as_good(chosen, [dearer, as_cheap, worse]) is as_cheap
     assert plain.as_good(chosen, [replace(as_cheap, held_out=None)]) is None
+
+
+@pytest.mark.parametrize("tried_on_all", [2, 100])
+def test_of_many_rows_a_sample_tells_which_ways_are_searched_on_all(monkeypatch, tried_on_all):
+    tune, goal = of_three(700), Goal("most_accurate", budget=1.0, by_class=False)
+    whole = recommend(tune.predictions, tune.truth, goal)
+    monkeypatch.setattr("hybrid.tuning.explore.MOST", 400)
+    monkeypatch.setattr("hybrid.tuning.explore.SAMPLE", 300)
+    monkeypatch.setattr("hybrid.tuning.explore.FULL", tried_on_all)
+    found = recommend(tune.predictions, tune.truth, goal)
+    assert found.policy == whole.policy
+    assert found.tune == whole.tune
+    assert found.effort.tried == whole.effort.tried == 47
+    assert (found.effort.sketched > 0) == (tried_on_all == 2)
+    assert ("on a sample of rows only" in found.method) == (tried_on_all == 2)
+    assert found.exact == (whole.exact and tried_on_all == 100)
+    for p in found.front[:: len(found.front) // 5]:
+        o = replay(p.policy, tune.predictions)
+        assert (p.cost_per_1000, p.accuracy) == pytest.approx((1000 * o.cost.mean(), np.mean(o.label == tune.truth)))
+
+
+def test_a_limit_is_contradicted_where_even_the_cautious_end_of_test_breaks_it():
+    tune, test = made(1000), made(1000, seed=1)
+    policy = Policy(Triage(0.8), TIERS)
+    measured = summarize(replay(policy, test.predictions), test.truth)
+    cost, right = measured.cost_per_1000, replay(policy, test.predictions).label == test.truth
+
+    def says(**limits):
+        found = contradiction(policy, Goal("most_accurate", **limits), tune, test, measured)
+        return found and found.what.count("On test")
+
+    assert says(budget=cost.low + 1e-9) is None
+    assert says(budget=cost.low - 1e-9) == 1
+    at = np.linspace(right.mean(), 1, 2000)
+    fits = at[[surprise(right, x) > 0.05 for x in at]].max()
+    assert says(floor=fits) is None
+    assert says(floor=fits + 0.002) == 1
+    assert says(floor=fits + 0.002, budget=cost.low - 1e-9) == 2
+    assert contradiction(policy, Goal("cheapest", floor=1.0), tune, None, None) is None
