@@ -161,7 +161,8 @@ def test_what_is_read_off_the_columns_is_what_two_replays_say(case, data):
 def test_an_answer_that_is_missing_or_out_of_range_is_told_by_the_replay():
     tiers = tiers_of(2)
     policy, truth = Policy(Triage(0.6), tiers), np.zeros(2, dtype=int)
-    for field, bad in (("confidence", 1.5), ("confidence", np.nan), ("cost", -1.0), ("latency", np.inf)):
+    odd = {"confidence": (1.5, -0.5, np.nan), "cost": (-1.0, np.inf, np.nan), "latency": (-0.1, np.inf, np.nan)}
+    for field, bad in ((field, bad) for field, values in odd.items() for bad in values):
         predictions = table(tiers, [[(0, 0.5), (0, 1.0)], [(0, 0.5), (0, 1.0)]])
         getattr(predictions, field)[1, 1] = bad
         assert Chain.of(policy, predictions, truth) is None

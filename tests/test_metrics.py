@@ -9,8 +9,16 @@ from scipy.stats import binom, norm
 from sklearn.metrics import f1_score
 
 from hybrid.errors import TierError
+from hybrid.metrics import audited
+from hybrid.metrics.audited import Checked
+from hybrid.metrics.auroc import auroc
+from hybrid.metrics.confidence import reliability
 from hybrid.metrics.groups import Groups, Steps, worth_over_two
 from hybrid.metrics.intervals import wilson
+from hybrid.metrics.paired import difference
+from hybrid.metrics.ranking import gap_intervals, macro_f1_interval, risk_coverage
+from hybrid.metrics.scope import scope_numbers
+from hybrid.metrics.sequential import asymptotic_sequence, change, evidence_above, evidence_below, mean_sequence
 from hybrid.metrics.summary import (
     baselines,
     expected_calibration_error,
@@ -243,6 +251,39 @@ def test_the_worth_of_groups_of_unequal_size_by_hand():
     assert groups.worth(flags - 0.5) == pytest.approx(14 / (effect * student**2))
 
 
+def test_the_worth_of_groups_whose_large_ones_differ_by_hand():
+    # two groups of 6, one all right and one all wrong, and four of 2, half right: the sums show more than correlation
+    size = np.array([6, 6, 2, 2, 2, 2])
+    flags, groups = (
+        np.r_[np.repeat([True, False], 6), np.tile([True, False], 4)],
+        Groups.of(np.repeat(np.arange(6), size)),
+    )
+    n, squares, typical = 20, 88, 88 / 20
+    by_sums = 2 * 9 / (1 - 2 * (2 * 216 + 4 * 8) / (n * squares) + squares / n**2)
+    between, within = 2 * 9 / 6 / 5, (5 - 2 * 9 / 6) / (n - 6)
+    alike = (between - within) / (between + ((n - typical) / 5 - 1) * within)
+    assert by_sums > 5 * (1 + alike * (typical - 1))
+    student = stdtrit(0.8 * (n / typical - 1), 0.975) / ndtri(0.975)
+    assert groups.effect_on(flags) == pytest.approx((by_sums + 2 * typical) / (5 + 2) * student**2)
+
+
+def test_the_mean_of_dependent_rows_follows_the_skewness_of_their_groups_sums():
+    rng = np.random.default_rng(3)
+    groups, values = np.arange(400) // 4, np.repeat(rng.lognormal(0, 1.2, 100), 4) * rng.uniform(0.9, 1.1, 400)
+    together, found = Groups.of(groups), mean_interval(values, groups=groups)
+    sums = np.bincount(groups, values - values.mean())
+    t, spread = stdtrit(together.freedom, 0.975), np.sqrt(sums @ sums / 99)
+    skewness = np.mean(sums**3) / spread**3 * (1 + 2.5 / 100**0.25)
+    part = np.clip(skewness / 10, -1 / t, 1 / t)
+
+    def back(y):
+        return 3 / part * (np.cbrt(1 + part * (y - part / 6)) - 1)
+
+    assert found.high == pytest.approx(values.mean() - spread * 10 / 400 * back(-t))
+    alone = mean_interval(values[::4], groups=np.arange(100))
+    assert found.half_width > 0.9 * alone.half_width
+
+
 @pytest.mark.parametrize("most", [1, 4, 15])
 def test_what_rows_are_worth_over_two_thresholds_is_what_it_is_at_each_pair(most):
     rng = np.random.default_rng(most)
@@ -316,3 +357,103 @@ def test_where_escalation_gains_nothing_the_test_side_is_seldom_green():
             green[side] += d.told_apart and d.accuracy.value > 0
     assert green["tune"] > 40
     assert green["test"] <= 8  # 2.5 % are expected, and the bound leaves room for chance
+
+
+def ends(*intervals):
+    """Return the numbers of intervals, one behind the other."""
+    return [float(x) for i in intervals for x in (i.value, i.low, i.high)]
+
+
+def numbers(groups, rng):
+    """Return what is said of 233 rows of 90 groups, of two tiers and a policy over them."""
+    n, own = len(GROUPS), rng.random(90)[GROUPS]
+    said, truth = np.round(0.5 * own + 0.5 * rng.random(n), 2), rng.integers(0, 4, n)
+    label = [np.where(rng.random(n) < p, truth, (truth + 1) % 4) for p in (0.35 + 0.5 * said, 0.9, 0.84)]
+    weak, strong, policy = (x == truth for x in label)
+    cost = rng.lognormal(0, 1, n) * own
+    change = policy.view(np.int8) - weak.view(np.int8)
+    counts, together = [int((change == k).sum()) for k in (1, -1)], Groups.of(groups)
+    diagram, ranked = reliability(said, weak, groups=groups), risk_coverage(said, weak, groups=groups)
+    paired = difference(*counts, mean_interval(cost - 1, groups=groups), change, together)
+    scoped = scope_numbers(said < 0.15, weak, truth == 3, groups=groups)
+    sides = None if groups is None else (groups[:120], groups[120:])
+    checked = Checked(truth[:90], np.array([200.0, 300, 400, 500]), None if groups is None else groups[:90])
+    yield "share", ends(share(weak, groups))
+    yield "mean", ends(mean_interval(cost, groups=groups))
+    yield "mean of few values", ends(mean_interval(np.round(cost), groups=groups, least=-1.0, most=20.0))
+    yield "calibration", ends(diagram.ece, diagram.brier, diagram.chance)
+    yield "auroc", ends(auroc(said, weak, group=groups))
+    yield "aurc", ends(ranked.aurc, ranked.e_aurc)
+    yield "gap", ends(*gap_intervals(said, weak, strong, policy, groups=groups))
+    yield "macro-F1", ends(macro_f1_interval(label[0], truth, groups=groups))
+    yield "difference", [*ends(paired.accuracy, paired.cost_per_1000), paired.rows_to_tell, paired.design_effect]
+    yield "scope", [*ends(scoped.rest, scoped.caught), scoped.bound]
+    yield "surprise", [np.log(surprise(weak, 0.7, groups=groups))]
+    yield "shift", [np.log(shift(weak[:120, None], policy[120:, None], groups=sides))]
+    yield "audited", ends(audited.share(weak[:90], checked, predicted=said[:90], mean=0.55))
+    yield "audited difference", ends(audited.difference(change[:90], checked, change[:90] != 0, differ=0.4))
+
+
+GROUPS = np.repeat(np.arange(90), np.random.default_rng(12).integers(1, 5, 90))
+
+SAME = {  # of rows alone, and in their groups
+    "share": [[0.58369, 0.51954, 0.64513], [0.58369, 0.51198, 0.65202]],
+    "mean": [[0.94638, 0.804, 1.43186], [0.94638, 0.76513, 1.38344]],
+    "mean of few values": [[0.87983, 0.72997, 1.22277], [0.87983, 0.68703, 1.35838]],
+    "calibration": [
+        [0.13283, 0.02578, 0.16848, 0.24288, 0.21732, 0.2731, 0.09019, 0.06063, 0.12426],
+        [0.13283, 0.01885, 0.16953, 0.24288, 0.21318, 0.27887, 0.0934, 0.06132, 0.13155],
+    ],
+    "auroc": [[0.63838, 0.56082, 0.70934], [0.63838, 0.54669, 0.72099]],
+    "aurc": [
+        [0.33303, 0.25743, 0.43084, 0.23097, 0.17347, 0.30754],
+        [0.33303, 0.24897, 0.44548, 0.23097, 0.16516, 0.323],
+    ],
+    "gap": [
+        [0.78947, 0.60541, 0.98556, 0.60744, 0.53438, 0.69425],
+        [0.78947, 0.61051, 0.98149, 0.60744, 0.53123, 0.69389],
+    ],
+    "macro-F1": [[0.58343, 0.51925, 0.64979], [0.58343, 0.51385, 0.65564]],
+    "difference": [
+        [0.25751, 0.17767, 0.33297, -53.61706, -195.99594, 431.86257, 49.0, 1.0],
+        [0.25751, 0.17072, 0.33916, -53.61706, -234.87362, 383.44003, 57.0, 1.17496],
+    ],
+    "scope": [
+        [0.59459, 0.52893, 0.65704, 0.07216, 0.03539, 0.14153, 0.06561],
+        [0.59459, 0.5223, 0.66301, 0.07216, 0.02964, 0.16529, 0.11376],
+    ],
+    "surprise": [[-9.13659], [-7.62985]],
+    "shift": [[-12.27843], [-8.21981]],
+    "audited": [[0.64771, 0.53669, 0.74478], [0.64771, 0.53512, 0.74598]],
+    "audited difference": [[0.22542, 0.09444, 0.33046], [0.22542, 0.06299, 0.35114]],
+}
+
+STREAM = [
+    [0.07727, 0.06236, 0.10771, 0.49425, 0.43967, 0.54722, 1.54549, 1.21614, 1.87484],
+    (19.36472, 16.90611),
+    [0.19192, -0.2347, -0.30126, 0.21507, 13.57765],
+    ([5, 12, 14, 14], 23),
+    [-0.0, -0.16409, 3.4999, 0.48871, 4.2449],
+    ([95, 199, 373, 373], 292),
+]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_same_rows_give_the_same_numbers_in_every_version(grouped):
+    for name, found in numbers(GROUPS if grouped else None, np.random.default_rng(12)):
+        assert found == pytest.approx(SAME[name][grouped], abs=2e-5), name
+
+
+def test_the_same_stream_gives_the_same_evidence_in_every_version():
+    rng = np.random.default_rng(12)
+    cost, said, weight = rng.lognormal(0, 1, 240), rng.beta(2, 2, 240), rng.random(240)
+    found = ends(mean_sequence(cost / 20), mean_sequence(said, weights=weight), asymptotic_sequence(cost, best_at=500))
+    assert found == pytest.approx(STREAM[0], abs=2e-5)
+    assert (evidence_above(said, 0.4), evidence_below(said, 0.6, weights=weight)) == pytest.approx(STREAM[1], abs=2e-5)
+    p = np.r_[rng.random(100), rng.random(140) ** 2]
+    daily = change(p, np.arange(240) // 8, n_looks=30)
+    assert daily.wealth[[0, 5, 12, 20, 29]] == pytest.approx(STREAM[2], abs=2e-5)
+    assert (daily.start[[5, 12, 20, 29]].tolist(), daily.crossed(0.05)) == STREAM[3]
+    yearly = change(p, np.arange(240) * 2, n_looks=480, cuts=np.array([0.2, 0.5, 1.0]))  # into a second year
+    assert yearly.wealth[[0, 100, 360, 400, 479]] == pytest.approx(STREAM[4], abs=2e-5)
+    assert (yearly.start[[100, 360, 400, 479]].tolist(), yearly.crossed(0.05)) == STREAM[5]
