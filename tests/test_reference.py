@@ -207,6 +207,8 @@ FIT = {
 }
 ODD = {
     "a share without a count": {"escalation": count([], [0.5, 0.5], [1])},
+    "a count without a share": {"classes": count([], [0.5, 0.5], [1, 1, 1])},
+    "one way to be sent": {"escalation": count([], [1.0], [5])},
     "three ways to be sent": {"escalation": count([], [0.5, 0.25, 0.25], [1, 1, 1])},
     "fewer than none": {"escalation": count([], [0.5, 0.5], [-1, 5])},
     "a share below 0": {"escalation": count([], [-0.1, 1.0], [1, 1])},
@@ -216,6 +218,8 @@ ODD = {
     "ends that are equal": {"confidence": count([0.5, 0.5], [0.5, 0.25, 0.25], [1, 1, 1])},
     "ends that fall": {"confidence": count([0.5, 0.4], [0.5, 0.25, 0.25], [1, 1, 1])},
     "too few ends": {"confidence": count([0.5], [0.5, 0.25, 0.25], [1, 1, 1])},
+    "too many ends": {"confidence": count([0.5, 0.6, 0.7], [0.5, 0.25, 0.25], [1, 1, 1])},
+    "too many ends of texts": {"texts": [count([0.1, 0.2], [0.5, 0.5], [1, 1])] * 10},
     "too few ends of texts": {"texts": [count([], [0.5, 0.5], [1, 1])] * 10},
     "eleven parts": {"texts": [ELEVEN] * 10},
     "odd counts of a text": {"texts": [*([TEN] * 9), TEN | {"counts": [-1] * 10}]},
