@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -279,3 +280,37 @@ def test_rows_are_taken_wherever_batches_end():
     piece = SimpleNamespace(batches=lambda names: iter(batches))
     for rows in ([0], [1], [2], [1, 2], [0, 4], [3, 4], [5], [0, 1, 2, 3, 4, 5]):
         assert streaming._rows_at(piece, ["label"], rows)["label"].to_pylist() == [str(row) for row in rows]
+
+
+def test_what_a_file_says_in_other_ways_is_counted_over_all_pieces_and_tokens_are_paid(tmp_path):
+    rng = np.random.default_rng(4)
+    n, tokens = 400, np.random.default_rng(5).integers(0, 900, (2, 400))
+    label = np.array(CLASSES, dtype=object)[rng.integers(0, 3, n)]
+    fast = np.where(rng.random(n) < 0.1, "refund", np.where(rng.random(n) < 0.1, "", label))
+    llm = np.where(rng.random(n) < 0.1, "", np.where(rng.random(n) < 0.1, "lost", label))
+    sure = [f"{k}%" if k % 3 == 0 else f"{k / 100}" for k in rng.integers(0, 101, n)]
+    frame = pd.DataFrame({"label": label, "fast": fast, "sure": sure, "llm": llm, "in": tokens[0], "out": tokens[1]})
+    frame.to_parquet(tmp_path / "odd.parquet", row_group_size=90, index=False)
+    source = pieces.pieces(tmp_path / "odd.parquet")
+    recorded = (
+        RecordedColumns("fast", "fast", confidence="sure", price=0.25),
+        RecordedColumns(
+            "llm", "llm", prompt_tokens="in", completion_tokens="out", prompt_price=2.0, completion_price=8.0
+        ),
+    )
+    plan = streaming.plan(source, Columns("label", recorded=recorded), ["fast", "llm"])
+    sides = streaming.tally_pieces(source, plan)
+    assert sides.strange == {
+        "fast": Counter(refund=(fast == "refund").sum()),
+        "llm": Counter(lost=(llm == "lost").sum()),
+    }
+    assert sides.blank == {"fast": (fast == "").sum(), "llm": (llm == "").sum()}
+    assert sum(sides.written["fast", "sure"].values()) == sum("%" in s for s in sure)
+    assert [note.what for note in sides.notes()][:2] == [
+        f"{t} has {sides.blank[t]} blank answers." for t in ("fast", "llm")
+    ]
+    both = sides.tune + sides.test
+    assert both.cost[0] == round(0.25e9) * n
+    assert both.cost[1].sum() == (2000 * tokens[0] + 8000 * tokens[1]).sum()  # of nano-dollars
+    assert both.right[[1, 3]].sum() == (fast == label).sum()
+    assert both.right[[2, 3]].sum() == (llm == label).sum()
