@@ -1,5 +1,6 @@
 """Recommendations: exact against brute force over every threshold, for every pattern and goal."""
 
+import sys
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
@@ -19,11 +20,11 @@ from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Route
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
 from hybrid.tuning.choosing import Finalist, Judge, folds_of, price_of_wrong
-from hybrid.tuning.explore import RowSet, Try, from_cheap, name_of
+from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.recommend import contradiction
+from hybrid.tuning.recommend import _finalists, contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -117,6 +118,7 @@ def test_pairs_with_more_values_than_blocks_are_still_exact(seed):
     states = States(Policy(Cascade((0.5, 0.5)), tiers_of(3)), (), (first, second), terms)
     caps = np.array([wrong[2].sum() * 1.15 + 1])
     pair = PairSearch(states, [0, 1, 1], caps)
+    assert pair.n_pairs == 701 * (len(np.unique(second)) + 1)  # and what passes all on
     (a, b), totals, exact = pair.refined()
     assert exact
     # brute force: every pair by cumulative sums of a full table
@@ -139,6 +141,24 @@ def test_pairs_with_more_values_than_blocks_are_still_exact(seed):
     assert beaten[2]
     assert beaten[1][0] >= best
     assert not pair.on_lattice()[2]
+
+
+def test_the_bound_of_a_cell_lets_each_row_end_where_each_measure_is_least():
+    rng = np.random.default_rng(3)
+    n = 60
+    gauges, terms = tuple(np.round(rng.random((2, n)), 1)), rng.normal(size=(3, 2, n))
+    pair = PairSearch(States(Policy(Cascade((0.5, 0.5)), tiers_of(3)), (), gauges, terms), [0, 1, 1], np.zeros(1))
+    starts = pair._cut(4)
+    assert all(s[0] == 0 and s[-1] == len(v) - 1 for s, v in zip(starts, pair.values, strict=True))
+    found = pair._bounds(starts, pair._first_of_cells(starts))
+    for i, j in np.ndindex(*(len(s) for s in starts)):
+        ends = []
+        for a, b in product(
+            *(v[s[k] : [*s, len(v)][k + 1]] for v, s, k in zip(pair.values, starts, (i, j), strict=True))
+        ):
+            at = np.where(gauges[0] >= a, 0, np.where(gauges[1] >= b, 1, 2))
+            ends.append(terms[at, :, np.arange(n)])
+        assert found[:, i, j] == pytest.approx(np.min(ends, axis=0).sum(axis=0))
 
 
 def test_adding_up_many_groups_is_exact_and_pricing_is_near():
@@ -194,7 +214,9 @@ def suggested(policies, tune, goal, **more):
 
 def test_the_recommendation_keeps_its_floor_says_what_binds_and_reports_both_sides():
     tune, test = made(2000), made(2000, seed=1)
-    assert suggested([POLICY], tune, Goal("cheapest", floor=0.9, by_class=False)).exact
+    alone = suggested([POLICY], tune, Goal("cheapest", floor=0.9, by_class=False))
+    values = len(np.unique(tune.predictions.confidence[:, 0])) + 1
+    assert (alone.exact, alone.method) == (True, f"exact over all {values:,} distinct thresholds")
     found = suggested([POLICY], tune, Goal("cheapest", floor=0.9), test=test)
     assert found.feasible
     assert found.binding == ("accuracy at least 90.0%",)
@@ -852,3 +874,18 @@ def test_a_limit_is_contradicted_where_even_the_cautious_end_of_test_breaks_it()
     assert says(floor=fits + 0.002) == 1
     assert says(floor=fits + 0.002, budget=cost.low - 1e-9) == 2
     assert contradiction(policy, Goal("cheapest", floor=1.0), tune, None, None) is None
+
+
+def test_of_many_rows_few_ways_are_held_out_and_the_best_of_each_pattern_is_among_them(monkeypatch):
+    tune, goal = of_three(300), Goal("most_accurate", budget=1.0, by_class=False)
+    monkeypatch.setattr(sys.modules["hybrid.tuning.recommend"], "FINAL_ROWS", 0)
+    explorer = Explorer(tune.predictions, tune.truth, goal, 30.0)
+    explorer.run(every_way(from_cheap(tune.predictions, None)))
+    found = [f.tried for f in _finalists(explorer, goal)]
+    assert [t.key for t in found] == sorted(t.key for t in found)
+    assert [t.key for t in found[:4]] == sorted(t.key for t in explorer.tries)[:4]
+    best = {}
+    for t in sorted(explorer.tries, key=lambda t: t.key):
+        best.setdefault(t.pattern, t)
+    assert {id(t) for t in best.values()} <= {id(t) for t in found}
+    assert 4 < len(found) <= 4 + len(best) - 1
