@@ -1,5 +1,6 @@
 """Certificates: exact bounds, walks that are fixed beforehand, and promises that hold in simulated worlds."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +21,13 @@ from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.intervals import upper_bound, wilson
 from hybrid.routing.engine import Policy, replay
-from hybrid.routing.patterns import Cascade, Ensemble, Triage
-from hybrid.routing.table import NEVER
+from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
+from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
 from hybrid.tuning.certificates import least_trials
-from hybrid.tuning.certify import PATH, _along, _down, _down_two, _ladder
+from hybrid.tuning.certify import PATH, _along, _at, _counts, _down, _ladder
 from hybrid.tuning.peeling import peel
-from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, least_class_rows, legs, run_along
+from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, Track, least_class_rows, legs, run_along
 
 DELTA = 0.1
 
@@ -65,13 +66,39 @@ def test_the_same_floor_by_point_estimate_is_missed_far_more_often():
     assert point_estimates(w, 100, alpha=0.12, runs=100, by_class=False) > 3 * max(broken, 10)
 
 
-def test_walks_of_two_thresholds_count_what_replay_counts():
-    predictions, truth = world(n_classes=3, ties=True).draw(300, np.random.default_rng(0))
-    for risk in ("selective", "system"):
-        for ratio in (0.25, 1.0, 4.0):
-            path = [_ladder(t, ratio, 2) for t in PATH[::-4]]
-            for groups in (None, np.arange(300) // 4):
-                fast, plain = (down(CASCADE, path, predictions, truth, risk, groups) for down in (_down_two, _down))
+def by_replays(policy, path, predictions, truth, risk, groups):
+    """Count along a walk by a replay at each of its points."""
+    before, shares, changes = np.zeros((3, len(truth))), [], []
+    for point, values in enumerate(path):
+        now = _counts(replay(_at(policy, values), predictions), truth, risk)
+        shares.append(now[0].mean())
+        rows = np.flatnonzero((now[1:] != before[1:]).any(axis=0))
+        changes.append((rows, np.full(len(rows), point), *(now - before)[1:, rows]))
+        before = now
+    row, at, tested, wrong = (np.concatenate(columns) for columns in zip(*changes, strict=True))
+    return Track.of(row, at, tested, wrong, share=np.array(shares), groups=groups, n_rows=len(truth))
+
+
+def four(n):
+    """A cascade of three thresholds, a router of two, and answers that fit both."""
+    rng = np.random.default_rng(1)
+    kinds = ("classifier", "recorded", "recorded", "recorded", "gate", "gate")
+    tiers = tuple(Tier(name, kind, price=float(i)) for i, (name, kind) in enumerate(zip("abcdgh", kinds, strict=True)))
+    columns = rng.integers(0, 3, (n, 6)), np.round(rng.random((n, 6)), 1), np.ones((n, 6)), np.ones((n, 6))
+    columns[0][:, 4:] = UNKNOWN
+    cascade, router = Policy(Cascade((0.5,) * 3), tiers[:4]), Policy(Router((0.5, 0.5)), (*tiers[4:], *tiers[:3]))
+    return (cascade, router), Predictions(tiers, ("x", "y", "z"), *columns), rng.integers(0, 3, n)
+
+
+def test_walks_of_several_thresholds_count_what_replay_counts():
+    several, random, theirs = four(120)
+    predictions, truth = world(n_classes=3, ties=True).draw(120, np.random.default_rng(0))
+    for policy, table, right in ((CASCADE, predictions, truth), *((p, random, theirs) for p in several)):
+        table, n = table.select(policy.names), len(policy.thresholds())
+        for risk, groups in itertools.product(("selective", "system"), (None, np.arange(120) // 4)):
+            for ratio in (0.25, 1.0, 4.0):
+                path = [_ladder(t, ratio, n) for t in PATH[::-12]]
+                fast, plain = (how(policy, path, table, right, risk, groups) for how in (_down, by_replays))
                 for one, other in zip(fast.counts(), plain.counts(), strict=True):
                     assert one == pytest.approx(other)
                 assert (fast.rows == plain.rows).all()

@@ -83,8 +83,7 @@ def certify(
     walks = Walks(alpha, delta, risk, of=len(RATIOS))
     paths = [[_ladder(float(t), ratio, len(lines)) for t in PATH[::-1]] for ratio in RATIOS]
     for ratio, path in zip(RATIOS, paths, strict=True):
-        down = _down_two if len(lines) == 2 else _down
-        walks.add(f"ratio {ratio:g}", down(policy, path, predictions, truth, risk, codes))
+        walks.add(f"ratio {ratio:g}", _down(policy, path, predictions, truth, risk, codes))
     chosen = walks.cheapest()
     if chosen is None:
         return walks.certificate(None, None)
@@ -316,48 +315,34 @@ def _down(
     risk: str,
     groups: Labels | None,
 ) -> Track:
-    """Return what is tested where a policy's thresholds go along a path, by a replay of each."""
-    before, shares, changes = np.zeros((3, len(truth))), [], []
-    for point, values in enumerate(path):
-        now = _counts(replay(_at(policy, values), predictions), truth, risk)
-        shares.append(now[0].mean())
-        rows = np.flatnonzero((now[1:] != before[1:]).any(axis=0))
-        _, tested, wrong = (now - before)[:, rows]
-        changes.append((rows, np.full(len(rows), point), tested, wrong))
-        before = now
-    return Track.of(*_both(*changes), share=np.array(shares), groups=groups, n_rows=len(truth))
+    """Return what is tested where a policy's thresholds go down along a path.
 
-
-def _down_two(
-    policy: Policy,
-    path: Sequence[tuple[float, ...]],
-    predictions: Predictions,
-    truth: Labels,
-    risk: str,
-    groups: Labels | None,
-) -> Track:
-    """Return the same of two thresholds, both falling along the path, by four replays."""
-    lines = [x for x in policy.thresholds() if x.value is not None]
+    What is decided about a row hangs on which thresholds it has passed by then: that is read off a replay for each set
+    of them that a row comes through, instead of one for each point.
+    """
     seen = known(predictions.select(policy.names))
-    first, second = (
-        _since(np.array([values[k] for values in path])[::-1], policy.gauge(seen, line.name, line.index))
-        for k, line in enumerate(lines)
+    lines = [x for x in policy.thresholds() if x.value is not None]
+    since = np.stack(
+        [
+            _since(np.array([values[k] for values in path])[::-1], policy.gauge(seen, line.name, line.index))
+            for k, line in enumerate(lines)
+        ]
     )
-
-    def corner(a: float, b: float) -> Floats:
-        return _counts(replay(_at(policy, (a, b)), predictions), truth, risk)
-
-    neither, both = corner(0.0, 0.0), corner(NEVER, NEVER)
-    middle = np.where(first > second, corner(NEVER, 0.0), corner(0.0, NEVER))
-    row = np.arange(len(truth))
-    ends = np.zeros_like(row), np.minimum(first, second), np.maximum(first, second)
-    steps = both, middle - both, neither - middle
-    kept = sum(
-        np.bincount(at, step[0], minlength=len(path) + 1)[: len(path)] for at, step in zip(ends, steps, strict=True)
-    )
-    changes = _both(*((row, at, step[1], step[2]) for at, step in zip(ends, steps, strict=True)))
+    order = np.argsort(since, axis=0, kind="stable")
+    passed = np.cumsum(1 << order, axis=0)  # after each of its thresholds, as bits
+    start = np.zeros((1, len(truth)), dtype=passed.dtype)
+    now, kept, changes = np.zeros((3, len(truth))), np.zeros(len(path)), []
+    for at, some in zip([*start, *np.take_along_axis(since, order, axis=0)], [*start, *passed], strict=True):
+        before, now = now, np.empty_like(now)
+        for code in np.unique(some):
+            values, mine = [0.0 if code >> k & 1 else NEVER for k in range(len(lines))], some == code
+            now[:, mine] = _counts(replay(_at(policy, values), predictions.take(mine)), truth[mine], risk)
+        step = now - before
+        kept += np.bincount(at, step[0], minlength=len(path) + 1)[: len(path)]
+        rows = np.flatnonzero(step[1:].any(axis=0) & (at < len(path)))
+        changes.append((rows, at[rows], step[1, rows], step[2, rows]))
     share = np.round(np.cumsum(kept)) / len(truth)
-    return Track.of(*changes, share=share, groups=groups, n_rows=len(truth))
+    return Track.of(*_both(*changes), share=share, groups=groups, n_rows=len(truth))
 
 
 def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
