@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import re
 import signal
@@ -82,6 +83,9 @@ FAULTS = {
     "no_schema": (400, {}, error("response_format of type json_schema is not supported", None, "response_format")),
     "no_logprobs": (400, {}, error("logprobs are not supported", "unsupported_parameter", "logprobs")),
     "no_max_tokens": (400, {}, error("Use 'max_completion_tokens' instead", "unsupported_parameter", "max_tokens")),
+    "429_year": (429, {"Retry-After": f"Sat, 01 Jan {'9' * 20} 00:00:00 GMT"}, error("slow down")),
+    "bomb": (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * (40 << 20), 1)),
+    "odd": (200, {"Content-Encoding": "gzip, gzip"}, b""),
     "not_json": (200, {}, b"<html>hello</html>"),
     "half_json": (200, {}, b'{"choices": [{"mess'),
     "no_choices": (200, {}, {"choices": []}),

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import httpcore2
+import httpx2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +63,7 @@ def test_a_passing_fault_is_tried_again(server, fault):
         ("429", "rate_limit"),
         ("500", "server"),
         ("503", "server"),
+        ("429_year", "rate_limit"),
         ("reset", "broken_off"),
         ("hang", "timeout"),
         ("drip", "timeout"),
@@ -103,6 +105,16 @@ def test_a_bad_answer_is_an_answer_and_not_asked_again(server, fault, kind):
     answers = tier.answers([reply])
     assert (answers.label[0], answers.confidence[0]) == (UNKNOWN, 0.0)
     assert (answers.cost[0] > 0) == (fault != "context")  # what was answered was paid for
+
+
+@pytest.mark.parametrize(("fault", "says"), [("bomb", "longer than any reply"), ("odd", "was not asked for")])
+def test_a_reply_is_unpacked_no_further_than_a_reply_can_be(server, fault, says):
+    server.control(always=fault)
+    with pytest.raises(CallError, match=says):
+        ask(settings(server, timeout=5, retries=0))
+    waits = servers.connect_blocking(server.url, KEY, timeout=5, retries=0)
+    with pytest.raises(ValueError, match=says):
+        waits.post("/chat/completions", body={"messages": [{"content": ""}]}, cast_to=httpx2.Response)
 
 
 def test_the_server_is_given_the_time_that_it_asks_for(server):

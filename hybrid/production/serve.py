@@ -41,6 +41,7 @@ from hybrid.production.feedback import NONE_OF_THEM, Feedback, Source, new_id
 from hybrid.production.log import SECOND, DecisionLog
 from hybrid.production.runtime import Answer, Decision, Model, Runtime
 from hybrid.routing.table import NONE_LABEL
+from hybrid.tiers.llm.completions import LONGEST_BODY
 from hybrid.tiers.llm.replies import read_label
 
 Mode = Literal["live", "shadow", "canary"]
@@ -615,11 +616,13 @@ async def _pass_on(service: Service, raw: bytes, body: dict[str, Any], question:
         kept["x-hybrid-decision"] = id  # what a correction would name
 
     async def through() -> AsyncIterator[bytes]:
-        parts = []
+        parts: list[bytes] = []
+        left = LONGEST_BODY
         try:
             async for part in answer.aiter_bytes():
-                if question is not None:
+                if question is not None and left >= 0:  # one byte too many says that it is too long
                     parts.append(part)
+                    left -= len(part)
                 yield part
         except httpx2.HTTPError:
             log.warning("the LLM's server broke off in the middle of an answer")
@@ -651,7 +654,8 @@ def _said(raw: bytes, question: chat.Question, served: _Served) -> tuple[str | N
         model = served.runtime.bundle.llms.get(str(served.strong))
         cost = 0.0
         if model is not None and isinstance(used, dict):
-            cost = model.settings.cost(float(used["prompt_tokens"]), float(used["completion_tokens"]))
+            tokens = (foreign.count(used[name]) or 0 for name in ("prompt_tokens", "completion_tokens"))
+            cost = model.settings.cost(*map(float, tokens))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None, 0.0
     return label, cost

@@ -113,6 +113,8 @@ def connect(
     """
     import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
 
+    from hybrid.tiers import bodies
+
     transport = None
     if is_bound(base_url):
         from hybrid.tiers.public import async_transport
@@ -124,7 +126,13 @@ def connect(
         max_retries=0,  # retried by whoever asks, where a timeout covers a whole call and a failed call is counted
         timeout=timeout,
         default_query=dict(query or {}),
-        http_client=openai.DefaultAsyncHttpxClient(verify=_tls(), follow_redirects=False, transport=transport),
+        http_client=openai.DefaultAsyncHttpxClient(
+            verify=_tls(),
+            follow_redirects=False,
+            transport=transport,
+            headers={"Accept-Encoding": bodies.PACKED},
+            event_hooks={"response": [bodies.bound_async]},
+        ),
     )
     _bind(client, base_url, {name: value.replace("{key}", key or "") for name, value in (headers or {}).items()})
     return client
@@ -140,6 +148,8 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
     """
     import openai
 
+    from hybrid.tiers import bodies
+
     transport = None
     if is_bound(base_url):
         from hybrid.tiers.public import transport_that_waits
@@ -150,7 +160,13 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
         base_url=base_url,
         max_retries=retries,
         timeout=timeout,
-        http_client=openai.DefaultHttpxClient(verify=_tls(), follow_redirects=False, transport=transport),
+        http_client=openai.DefaultHttpxClient(
+            verify=_tls(),
+            follow_redirects=False,
+            transport=transport,
+            headers={"Accept-Encoding": bodies.PACKED},
+            event_hooks={"response": [bodies.bound]},
+        ),
     )
     _bind(client, base_url, {})
     return client

@@ -263,7 +263,9 @@ async def _call(client: LLMClient, call: Awaitable[_T]) -> _T:
     """Wait for a call of the client beneath; its errors become `CallError`, without the key."""
     import openai
 
+    from hybrid.tiers.bodies import BodyError
+
     try:
         return await call
-    except openai.OpenAIError as error:
+    except (openai.OpenAIError, BodyError) as error:
         raise client.explained(error) from None

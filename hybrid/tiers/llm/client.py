@@ -217,6 +217,8 @@ class LLMClient:
         import httpx2
         import openai
 
+        from hybrid.tiers.bodies import BodyError
+
         try:
             async with asyncio.timeout(self.settings.timeout):  # the client's own covers each read: a drip never ends
                 # as its chat.completions.create does, less the walk through every message, a quarter of the time
@@ -224,6 +226,8 @@ class LLMClient:
             data = read_body(raw.content)
         except TierError:  # of `hybrid.tiers.public`, before a connection was made
             raise CallError("private") from None
+        except BodyError as error:
+            raise CallError("bad_reply", str(error)) from None
         except ValueError:
             raise CallError("bad_reply") from None
         except openai.APIStatusError as error:
@@ -313,7 +317,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             try:
                 wait = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if wait == wait:
             return max(0.0, wait)

@@ -14,6 +14,7 @@ FILTERED = (  # as finish reasons; the last six are other servers' words for the
     "content_filter", "safety", "prohibited_content", "blocklist", "spii", "recitation", "sensitive", "refusal",
 )  # fmt: skip
 LONGEST_BODY = 20_000_000  # bytes
+KEPT = 200_000  # characters of a reply, from its end: as many as are read
 
 
 def read_body(raw: bytes) -> Any:
@@ -86,7 +87,7 @@ def read_reply(data: Any, body: Mapping[str, Any], check: Callable[[str], str], 
     probability = label_probability(content, list(_tokens(choice))) if kind == OK else None
     return Reply(
         kind,
-        content,
+        content[-KEPT:],
         probability,
         guess_tokens(body) if prompt is None else prompt,
         -(-len(content.encode()) // 3) if completion is None else completion,
