@@ -404,10 +404,11 @@ def test_a_signed_bundle_tells_whose_it_is(content, files, tmp_path, monkeypatch
 
     signed = sign(content, pem(mine))
     public = mine.public_key().public_bytes_raw().hex()
-    (tmp_path / "key.pub").write_bytes(
-        mine.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
-    )
-    for trust in ([public], public, [str(tmp_path / "key.pub")], [other.public_key().public_bytes_raw().hex(), public]):
+    in_pem = mine.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pub").write_bytes(in_pem)
+    (tmp_path / "key.hex").write_text(f"{public}\n")
+    held = [[in_pem.decode()], *([str(tmp_path / name)] for name in ("key.pub", "key.hex"))]
+    for trust in ([public], public, f" {public}\n", *held, [other.public_key().public_bytes_raw().hex(), public]):
         assert load_bundle(signed, trust=trust).golden
     assert load_bundle(signed).golden  # who trusts nobody in particular asks for no signature
     assert load_bundle(sign(signed, pem(other)), trust=[other.public_key().public_bytes_raw().hex()]).golden
