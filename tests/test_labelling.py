@@ -64,6 +64,13 @@ def test_near_a_threshold_is_where_few_tune_rows_lie_between(pattern):
         between = [((seen >= min(ends)) & (seen < max(ends))).sum() for ends in zip(mine, limits, strict=True)]
         expected = np.maximum(expected, 1 - np.array(between) / (0.1 * 80))
     assert found.near == pytest.approx(expected[found.rows])
+    words = (
+        ("the tiers differ", found.differ),
+        ("near a threshold", found.near > 0),
+        ("a class with few rows", found.rare > 0),
+    )
+    for i in range(50):
+        assert found.why(i) == (", ".join(said for said, holds in words if holds[i]) or "one tier may be wrong")
     counts = np.array([(tune.label[:, 0] == c).sum() for c in found.label])
     assert found.rare == pytest.approx(np.where(found.label < 0, 0, np.maximum(0, 1 - counts / MIN_CLASS_ROWS)))
     worth = found.apart * (1 + found.near) + 0.5 * found.at_random * found.rare

@@ -172,6 +172,10 @@ def test_a_value_that_cannot_be_used_is_named(frame, tmp_path):
     source = write(tmp_path, small, llm_cost=hole, llm_label=known)
     with pytest.raises(DatasetError, match="row 4, llm_cost"):
         streaming.tally_pieces(source, plan_of(source))
+    nearly = small["llm_cost"].where(small.index != 3, -1e-9)  # rounding is forgiven confidences alone
+    source = write(tmp_path, small, llm_cost=nearly, llm_label=known)
+    with pytest.raises(DatasetError, match="row 4, llm_cost = -1e-09"):
+        streaming.tally_pieces(source, plan_of(source))
     source = write(tmp_path, small, fast_confidence="sure")
     with pytest.raises(DatasetError, match="row 1, fast_confidence = 'sure': must be in"):
         streaming.tally_pieces(source, plan_of(source))

@@ -143,6 +143,28 @@ def test_pairs_with_more_values_than_blocks_are_still_exact(seed):
     assert not pair.on_lattice()[2]
 
 
+def test_a_search_that_opens_too_few_cells_is_not_proven(monkeypatch):
+    rng = np.random.default_rng(0)
+    terms = rng.random((3, 2, 400))
+    states = States(Policy(Cascade((0.5, 0.5)), tiers_of(3)), (), tuple(rng.random((2, 400))), terms)
+    whole = PairSearch(states, [0, 1], np.zeros(0)).refined()
+    monkeypatch.setattr("hybrid.tuning.pairs.MAX_OPEN", 0)
+    values, totals, exact = PairSearch(states, [0, 1], np.zeros(0)).refined()
+    assert (whole[2], exact) == (True, False)
+    assert totals[0] > whole[1][0]
+    at = np.where(states.gauges[0] >= values[0], 0, np.where(states.gauges[1] >= values[1], 1, 2))
+    assert totals == pytest.approx(terms[at, :, np.arange(400)].sum(axis=0))
+
+
+def test_a_goal_is_said_with_four_digits_that_mean_something():
+    goal = Goal("least_total", floor=0.9, budget=0.123456, seconds=1.5, wrong=0.00002)
+    limits = "accuracy at least 90.0%", "at most $0.1235 per 1,000", "95% of texts within 1.5 s"
+    assert goal.limits == limits
+    assert goal.words == ", ".join(["least total cost at $0.00002 per wrong answer", *limits])
+    assert Goal("least_total", wrong=WRONG).words == "least total cost, by a table"
+    assert Goal("cheapest").words == "cheapest"
+
+
 def test_the_bound_of_a_cell_lets_each_row_end_where_each_measure_is_least():
     rng = np.random.default_rng(3)
     n = 60
