@@ -96,9 +96,9 @@ def test_walks_of_several_thresholds_count_what_replay_counts():
     for policy, table, right in ((CASCADE, predictions, truth), *((p, random, theirs) for p in several)):
         table, n = table.select(policy.names), len(policy.thresholds())
         for risk, groups in itertools.product(("selective", "system"), (None, np.arange(120) // 4)):
-            for ratio in (0.25, 1.0, 4.0):
-                path = [_ladder(t, ratio, n) for t in PATH[::-12]]
-                fast, plain = (how(policy, path, table, right, risk, groups) for how in (_down, by_replays))
+            paths = [[_ladder(t, ratio, n) for t in PATH[::-12]] for ratio in (0.25, 1.0, 4.0)]
+            for path, fast in zip(paths, _down(policy, paths, table, right, risk, groups), strict=True):
+                plain = by_replays(policy, path, table, right, risk, groups)
                 for one, other in zip(fast.counts(), plain.counts(), strict=True):
                     assert one == pytest.approx(other)
                 assert (fast.rows == plain.rows).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -82,8 +82,8 @@ def certify(
         return walks.certificate(found, walks.part(chosen, falling))
     walks = Walks(alpha, delta, risk, of=len(RATIOS))
     paths = [[_ladder(float(t), ratio, len(lines)) for t in PATH[::-1]] for ratio in RATIOS]
-    for ratio, path in zip(RATIOS, paths, strict=True):
-        walks.add(f"ratio {ratio:g}", _down(policy, path, predictions, truth, risk, codes))
+    for ratio, track in zip(RATIOS, _down(policy, paths, predictions, truth, risk, codes), strict=True):
+        walks.add(f"ratio {ratio:g}", track)
     chosen = walks.cheapest()
     if chosen is None:
         return walks.certificate(None, None)
@@ -309,40 +309,46 @@ def _both(*parts: _Changes) -> _Changes:
 
 def _down(
     policy: Policy,
-    path: Sequence[tuple[float, ...]],
+    paths: Sequence[Sequence[tuple[float, ...]]],
     predictions: Predictions,
     truth: Labels,
     risk: str,
     groups: Labels | None,
-) -> Track:
-    """Return what is tested where a policy's thresholds go down along a path.
+) -> Iterator[Track]:
+    """Yield what is tested where a policy's thresholds go down along each of some paths.
 
     What is decided about a row hangs on which thresholds it has passed by then: that is read off a replay for each set
     of them that a row comes through, instead of one for each point.
     """
     seen = known(predictions.select(policy.names))
     lines = [x for x in policy.thresholds() if x.value is not None]
-    since = np.stack(
-        [
-            _since(np.array([values[k] for values in path])[::-1], policy.gauge(seen, line.name, line.index))
-            for k, line in enumerate(lines)
-        ]
-    )
-    order = np.argsort(since, axis=0, kind="stable")
-    passed = np.cumsum(1 << order, axis=0)  # after each of its thresholds, as bits
-    start = np.zeros((1, len(truth)), dtype=passed.dtype)
-    now, kept, changes = np.zeros((3, len(truth))), np.zeros(len(path)), []
-    for at, some in zip([*start, *np.take_along_axis(since, order, axis=0)], [*start, *passed], strict=True):
-        before, now = now, np.empty_like(now)
-        for code in np.unique(some):
-            values, mine = [0.0 if code >> k & 1 else NEVER for k in range(len(lines))], some == code
-            now[:, mine] = _counts(replay(_at(policy, values), predictions.take(mine)), truth[mine], risk)
-        step = now - before
-        kept += np.bincount(at, step[0], minlength=len(path) + 1)[: len(path)]
-        rows = np.flatnonzero(step[1:].any(axis=0) & (at < len(path)))
-        changes.append((rows, at[rows], step[1, rows], step[2, rows]))
-    share = np.round(np.cumsum(kept)) / len(truth)
-    return Track.of(*_both(*changes), share=share, groups=groups, n_rows=len(truth))
+    gauges = [policy.gauge(seen, line.name, line.index) for line in lines]
+
+    def counts(code: int, rows: Bools | None = None) -> Floats:
+        at = _at(policy, [0.0 if code >> k & 1 else NEVER for k in range(len(lines))])
+        if rows is None:
+            return _counts(replay(at, predictions), truth, risk)
+        return _counts(replay(at, predictions.take(rows)), truth[rows], risk)
+
+    none, all_of_them = counts(0), counts((1 << len(lines)) - 1)
+    for path in paths:
+        since = np.stack([_since(np.array([v[k] for v in path])[::-1], gauge) for k, gauge in enumerate(gauges)])
+        order = np.argsort(since, axis=0, kind="stable")
+        passed = np.cumsum(1 << order, axis=0)  # after each of its thresholds, as bits
+        now, kept = none, np.bincount([0], [none[0].sum()], minlength=len(path))
+        rows = np.flatnonzero(now[1:].any(axis=0))
+        changes = [(rows, np.zeros_like(rows), now[1, rows], now[2, rows])]
+        for k, (at, some) in enumerate(zip(np.take_along_axis(since, order, axis=0), passed, strict=True), 1):
+            before, now = now, all_of_them if k == len(lines) else np.empty_like(now)
+            for code in np.unique(some) if k < len(lines) else ():
+                mine = some == code
+                now[:, mine] = counts(int(code), mine)
+            step = now - before
+            kept += np.bincount(at, step[0], minlength=len(path) + 1)[: len(path)]
+            rows = np.flatnonzero(step[1:].any(axis=0) & (at < len(path)))
+            changes.append((rows, at[rows], step[1, rows], step[2, rows]))
+        share = np.round(np.cumsum(kept)) / len(truth)
+        yield Track.of(*_both(*changes), share=share, groups=groups, n_rows=len(truth))
 
 
 def _counts(o: Outcomes, truth: Labels, risk: str) -> Floats:
