@@ -851,9 +851,10 @@ def test_what_is_late_beyond_chance_loses_and_a_champion_of_few_tiers_is_as_good
     assert judge.better(dear, late)
     assert judge.better(on_time, dear)
     plain = Judge(Goal("most_accurate"), 1.0)
-    chosen = finalist(np.ones(n), np.zeros(n))
-    as_cheap, dearer = (finalist(np.full(n, c), np.arange(n) < 2) for c in (1.05, 1.06))
-    worse = finalist(np.ones(n), np.arange(n) < 20)
+    rows = np.arange(n)
+    chosen = finalist(np.ones(n), rows < 20)
+    as_cheap, dearer = (finalist(np.full(n, c), (rows >= 20) & (rows < 40)) for c in (1.05, 1.06))
+    worse = finalist(np.ones(n), rows >= 40)
     assert plain.as_good(chosen, [dearer, worse]) is None
     assert plain.as_good(chosen, [dearer, as_cheap, worse]) is as_cheap
     assert plain.as_good(chosen, [replace(as_cheap, held_out=None)]) is None
