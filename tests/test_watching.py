@@ -3,11 +3,13 @@
 import contextlib
 import datetime
 import json
+import resource
 import shutil
 import socket
 import sqlite3
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +31,7 @@ from hybrid.production.log import CURRENT, SECOND, DecisionLog, Pending, read_lo
 from hybrid.production.reference import FILE, fit_reference
 from hybrid.routing.engine import replay
 from hybrid.routing.patterns import Triage
-from hybrid.study import corrections
+from hybrid.study import corrections, watching, worker
 from hybrid.study.watching import located, observe
 
 START = 1_790_000_000  # of the logs here, seconds since 1970
@@ -131,6 +133,21 @@ def small_log(made, tmp_path_factory):
     folder = tmp_path_factory.mktemp("small #1?")  # a path that is no address
     logged(folder, path, texts, llm, [texts[:5], texts[5:10]])
     return folder
+
+
+def test_what_a_stranger_sends_is_looked_at_in_a_worker_within_its_memory(made, small_log, monkeypatch):
+    work = partial(worker.look, str(small_log), [str(made[0])], alpha=0.05, megabytes=9_999)
+    assert worker.apart(work).plain() == observe(str(small_log), [str(made[0])], alpha=0.05).plain()
+
+    def full(*_, strange, **__):
+        assert (strange, resource.getrlimit(resource.RLIMIT_AS)[0]) == (True, 9_999 << 20)
+        raise MemoryError
+
+    monkeypatch.setattr(watching, "observe", full)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(HybridError, match=r"9,999 MB of memory.*HYBRID_MAX_READ_MB"):
+        worker.apart(work)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_a_log_as_promised_is_steady_and_another_kind_of_texts_is_an_alarm(made, tmp_path, capsys):

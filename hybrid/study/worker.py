@@ -17,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from hybrid.data.apart import NICE, environment
+from hybrid.data.limits import MEMORY
 from hybrid.errors import HybridError, StudyError
 from hybrid.logs import structure
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hybrid.study.evidence import Recording
     from hybrid.study.questions import Questions
     from hybrid.study.study import Study
+    from hybrid.study.watching import Observed
     from hybrid.tiers.embedders import Embedder
     from hybrid.tiers.gate import KeyWords
     from hybrid.tiers.rules import Edits
@@ -277,6 +279,38 @@ def ask(
         return found, found.export(), ""
     except HybridError as error:
         return found, b"", str(error)
+
+
+def look(
+    folder: str, bundles: Sequence[str], report: Report, stopped: Stopped, *, alpha: float, megabytes: int
+) -> Observed:
+    """Read a log and bundles that a stranger sent, see `hybrid.study.watching.observe`, within so much memory."""
+    from hybrid.study.watching import observe
+
+    with _at_most(megabytes << 20):
+        try:
+            return observe(folder, bundles, alpha=alpha, strange=True)
+        except MemoryError:
+            raise StudyError(
+                f"The log and its bundles take more than {megabytes:,} MB of memory: send fewer of its files. Whoever "
+                f"runs this can raise the limit with {MEMORY.variable}."
+            ) from None
+
+
+@contextmanager
+def _at_most(size: int) -> Iterator[None]:
+    """Bound the memory of this process for a while, where the system can."""
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _go_out(public: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -11,10 +14,14 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hybrid.dashboard import state
 from hybrid.dashboard.inert import inert
+from hybrid.dashboard.working import run_cancellable
+from hybrid.data.limits import MEMORY, SECONDS
 from hybrid.errors import HybridError
 from hybrid.production.feedback import FILE as FEEDBACK
 from hybrid.production.log import CURRENT
 from hybrid.production.watching import YEARLY
+from hybrid.study import worker
+from hybrid.study.evidence import Progress
 from hybrid.study.study import Study
 from hybrid.study.traffic import simulated
 from hybrid.study.watching import Observed, observe
@@ -100,7 +107,19 @@ def _uploaded() -> Look | None:
                 path = Path(folder) / f"{'AB'[number]}.zip"
                 path.write_bytes(file.getvalue())
                 bundles.append(str(path))
-            return observe(folder, bundles, alpha=alarm, strange=True)
+            ends = time.monotonic() + SECONDS.value()
+            work = partial(worker.look, folder, bundles, alpha=alarm, megabytes=MEMORY.value())
+
+            def apart(report: Progress) -> Observed:
+                return worker.apart(work, report=report, stopped=lambda: time.monotonic() > ends)
+
+            try:
+                return run_cancellable(apart, flag="looking", key="cancel_look", doing="Reading the log")
+            except CancelledError:
+                raise HybridError(
+                    f"The log and its bundles take more than {SECONDS.value():,} seconds to read: send fewer of its "
+                    f"files. Whoever runs this can raise the limit with {SECONDS.variable}."
+                ) from None
 
     return look
 
