@@ -34,14 +34,19 @@ def is_public(address: str) -> bool:
     (True, False, False)
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        within = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            within.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if not all(inner.is_global for inner in within if inner is not None):
-            return False
-        return ip.ipv4_mapped is not None or (ip.is_global and not ip.is_multicast)
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast and not any(ip in net for net in _OF_THE_CLOUD)
+    held = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if ip.ipv4_mapped is not None or ip in _TRANSLATED:
+        return is_public(str(held))
+    within = [ip.sixtofour, *(ip.teredo or ())]
+    return ip in _UNICAST and ip.is_global and all(is_public(str(inner)) for inner in within if inner is not None)
+
+
+# global to the letter, and asked by machines of a cloud about themselves
+_OF_THE_CLOUD = [ipaddress.ip_network(net) for net in ("192.0.0.0/24", "168.63.129.16/32")]
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses beyond a gateway
+_UNICAST = ipaddress.ip_network("2000::/3")  # all that the internet has of IPv6
 
 
 def resolve(host: str, port: int) -> list[str]:
