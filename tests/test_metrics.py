@@ -15,7 +15,7 @@ from hybrid.metrics.auroc import auroc
 from hybrid.metrics.confidence import reliability
 from hybrid.metrics.groups import Groups, Steps, worth_over_two
 from hybrid.metrics.intervals import wilson
-from hybrid.metrics.paired import difference
+from hybrid.metrics.paired import difference, sign_flip
 from hybrid.metrics.ranking import gap_intervals, macro_f1_interval, risk_coverage
 from hybrid.metrics.scope import scope_numbers
 from hybrid.metrics.sequential import asymptotic_sequence, change, evidence_above, evidence_below, mean_sequence
@@ -206,6 +206,15 @@ def test_groups_are_flipped_whole():
     assert d.rows_to_tell > 2 * alone.rows_to_tell
 
 
+def test_signs_of_many_rows_are_flipped_as_by_the_normal_distribution(monkeypatch):
+    sums = np.random.default_rng(0).integers(-9, 12, 400).astype(float)
+    exact = sign_flip(sums)
+    monkeypatch.setattr("hybrid.metrics.paired.MOST_SUMS", 0)
+    assert 0 < exact < 0.01
+    assert np.log(sign_flip(sums)) == pytest.approx(np.log(exact), rel=0.02)
+    assert sign_flip(np.array([3.0, -3.0])) == 1
+
+
 @pytest.mark.parametrize("icc", [0.0, 0.3, 1.0])
 def test_the_interval_of_a_share_holds_for_dependent_rows(icc):
     rng = np.random.default_rng(2)
@@ -282,6 +291,9 @@ def test_the_mean_of_dependent_rows_follows_the_skewness_of_their_groups_sums():
     assert found.high == pytest.approx(values.mean() - spread * 10 / 400 * back(-t))
     alone = mean_interval(values[::4], groups=np.arange(100))
     assert found.half_width > 0.9 * alone.half_width
+    # of two groups the sums are 4 above and 4 below: no skewness, and the one degree of freedom that there is
+    two = mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 4.0, 4.0, 5.0, 5.0]), groups=np.repeat([0, 1], 4))
+    assert two.high == pytest.approx(3.5 + stdtrit(1, 0.975) * np.sqrt(2 * 4**2) * np.sqrt(2) / 8)
 
 
 @pytest.mark.parametrize("most", [1, 4, 15])
