@@ -39,6 +39,7 @@ def shared(app, browser, sample_fitted):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     sent = count_messages(page)
+    page.heard = count_messages(page, "framereceived")
     tune(page, app, f"project={name}")
     yield page, sent
     context.close()
@@ -66,10 +67,10 @@ def drag(page, by, *, let_go=True):
         settle(page)
 
 
-def count_messages(page):
-    """Count what the page sends to the server from now on."""
+def count_messages(page, way="framesent"):
+    """Count what the page sends to the server, or hears from it, from now on."""
     sent = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
+    page.on("websocket", lambda socket: socket.on(way, lambda payload: sent.append(payload)))
     return sent
 
 
@@ -85,11 +86,13 @@ def test_dragging_the_line_shows_what_python_says_after_it(shared):
         slider = page.get_by_test_id("stSliderThumbValue").inner_text()
         assert during != before
         assert len(sent) == n_sent  # nothing is sent while the line moves
+        n_heard = len(page.heard)
         assert float(slider) == pytest.approx(float(flag), abs=0.0006)
         page.mouse.up()
         settle(page)
         assert shown(page) == during, axis
         assert len(sent) == n_sent + 1  # one rerun
+        assert len(page.heard) - n_heard < 45  # of what moved alone; the whole page is 70 messages
         assert page.locator(f"{OVERLAYS} .flag").inner_text() == flag
         assert "set=" in page.url
 

@@ -133,9 +133,21 @@ def statistics_switch() -> bool:
 
 def draw_header(place: DeltaGenerator, study: Study) -> None:
     """Draw the policy at hand in one line: what it is, what it does, and buttons to pin, undo and share it."""
+    if study.policy is not None:
+        bar = open_header(place)
+        say_policy(bar, study)
+        draw_header_buttons(bar, study)
+
+
+def open_header(place: DeltaGenerator) -> DeltaGenerator:
+    """Return the line of the header, for what it says and then its buttons."""
+    return place.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar")
+
+
+def say_policy(bar: DeltaGenerator, study: Study) -> None:
+    """Say in the header what the policy at hand is, and what it does."""
     policy = study.policy
-    if policy is None:
-        return
+    assert policy is not None
     on = study.headline(policy)
     said = f"**{policy.pattern.title}** · {' → '.join(map(inert, policy.names))}"
     if on.n_rows:
@@ -148,8 +160,12 @@ def draw_header(place: DeltaGenerator, study: Study) -> None:
     model = study.dataset.agreement_with
     if model is not None:
         said = f"{named(said, inert(model))} :orange-badge[agreement with {inert(model)}, not accuracy]"
-    with place, st.container(horizontal=True, vertical_alignment="center", gap="small", key="policy_bar"):
-        st.markdown(said, width="content", help=inert(wording.describe(policy)))
+    bar.markdown(said, width="content", help=inert(wording.describe(policy)))
+
+
+def draw_header_buttons(bar: DeltaGenerator, study: Study) -> None:
+    """Draw the header's buttons."""
+    with bar:
         st.button(
             "Pin",
             icon=":material/push_pin:",
@@ -268,11 +284,16 @@ def say_missing(study: Study) -> None:
         st.rerun()
 
 
-def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | None:
-    """Draw the controls of a pattern, its tiers first; returns the policy, or None where it cannot be built."""
-    tiers = _pick_tiers(pattern, kind, study)
-    if tiers is None:
-        return None
+def pick_policy(
+    pattern: str, kind: type[Pattern], tiers: tuple[Tier, ...], study: Study, *, drawn: bool = True
+) -> Policy | None:
+    """Draw the controls of a pattern's parameters; returns the policy, or None where it cannot be built.
+
+    Parameters
+    ----------
+    drawn
+        Whether they are drawn; else the policy is what they are set to.
+    """
     chosen: dict[str, Any] = {}
     for p in kind.params():
         if p.per_class:  # drawn below the charts: see class_table
@@ -286,14 +307,18 @@ def pick_policy(pattern: str, kind: type[Pattern], study: Study) -> Policy | Non
                 values.append(p.default)  # only the cost-aware vote reads a price
             elif p.threshold and all(c in class_table.own(pattern, study.classes) for c in study.classes):
                 values.append(st.session_state.get(key, p.default))
-                st.caption("Each predicted class has a threshold of its own; drag them one by one.")
+                if drawn:
+                    st.caption("Each predicted class has a threshold of its own; drag them one by one.")
             else:
-                values.append(_draw(p, key, p.label.format(tier=inert(tier))))
+                values.append(_set(p, key))
+                if drawn:
+                    _draw(p, key, p.label.format(tier=inert(tier)))
         chosen[p.name] = tuple(values) if p.per_tier else values[0]
     try:
         return Policy(defaults(kind, tiers, **chosen), tiers)
     except HybridError as error:
-        st.error(inert(error), icon=":material/error:")
+        if drawn:
+            st.error(inert(error), icon=":material/error:")
         return None
 
 
@@ -327,24 +352,28 @@ def show(policy: Policy, classes: Sequence[str]) -> None:
             session[key] = value
 
 
-def _draw(p: Param, key: str, label: str) -> Any:
-    """Draw one control from a parameter's metadata; what it shows stands in the session under its key."""
+def _set(p: Param, key: str) -> Any:
+    """Return what a parameter's control is set to, which stands in the session under its key."""
     session = st.session_state
+    if p.optional and not session.setdefault(f"{key}.on", p.default is not None):
+        return None
+    return session.setdefault(key, 0.6 if p.optional and p.default is None else p.default)
+
+
+def _draw(p: Param, key: str, label: str) -> None:
+    """Draw one control from a parameter's metadata; what it shows stands in the session."""
     if p.choices:
-        session.setdefault(key, p.default)
-        return st.selectbox(label, p.choices, key=key, format_func=words, help=p.help)
-    default = p.default
+        st.selectbox(label, p.choices, key=key, format_func=words, help=p.help)
+        return
     if p.optional:
-        session.setdefault(f"{key}.on", p.default is not None)
         if not st.toggle(label, key=f"{key}.on", help=p.help):
-            return None
-        label, default = f"{label}: share", 0.6 if p.default is None else p.default
-    session.setdefault(key, default)
+            return
+        label = f"{label}: share"
     if p.unit:
-        label = f"{label}, {p.unit}"
-        return st.number_input(label, p.low, p.high, step=0.0001, format="%.4f", key=key, help=p.help)
+        st.number_input(f"{label}, {p.unit}", p.low, p.high, step=0.0001, format="%.4f", key=key, help=p.help)
+        return
     said = f"{p.help} {NEVER:g} means never, not even at a confidence of 1." if p.high == NEVER else p.help
-    return st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=said)
+    st.slider(label, p.low, p.high, step=0.001, format="%.3f", key=key, help=said)
 
 
 def slider_key(pattern: str, line: Threshold) -> str:
@@ -352,7 +381,7 @@ def slider_key(pattern: str, line: Threshold) -> str:
     return f"{pattern}.{line.name}" + ("" if line.index is None else f".{line.index}")
 
 
-def _pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, ...] | None:
+def pick_tiers(pattern: str, kind: type[Pattern], study: Study) -> tuple[Tier, ...] | None:
     """Draw the choice of tiers; they stand from cheap to dear, or in the order of the policy at hand that has them."""
     by_name = {t.name: t for t in study.tiers}
     able = [t.name for t in answering(study.tiers)]

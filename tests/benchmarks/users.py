@@ -37,6 +37,7 @@ from hybrid.routing.patterns import Cascade
 from hybrid.study.study import Study
 
 DRAGGED, MANY, TEXTS = ("0" * 31 + i for i in "123")  # names of projects
+DONE = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 THINK = (1.0, 3.0)  # seconds between two releases of a person
 BUSY = 2  # sessions that work beside those who drag
 SETTLE = 3.0  # seconds after the last session was closed, before others come
@@ -94,6 +95,7 @@ class Person:
     def __init__(self, socket, project, page):
         self.socket, self.project, self.page = socket, project, page
         self.ids, self.drawn, self.cached, self.bytes = {}, set(), {}, 0
+        self.fragments, self.script = {}, ""  # what runs alone when a widget changes, by its id; and the page's own
 
     @classmethod
     async def come(cls, port, project=DRAGGED, page="Tune"):
@@ -115,10 +117,12 @@ class Person:
         message = BackMsg()
         state = message.rerun_script
         state.query_string, state.page_name = f"project={self.project}", self.page
+        state.page_script_hash = self.script
         state.cached_message_hashes.extend(self.cached)
         for name, value in values.items():
             widget = state.widget_states.widgets.add()
             widget.id = self.ids[name]
+            state.fragment_id = self.fragments.get(widget.id, "")
             if value is None:
                 widget.trigger_value = True
             elif isinstance(value, bool):
@@ -147,16 +151,19 @@ class Person:
         if said.metadata.cacheable:
             self.cached[said.hash] = True
         kind = said.WhichOneof("type")
+        if kind == "navigation":
+            self.script = said.navigation.page_script_hash
         if kind == "delta" and (what := said.delta.new_element.WhichOneof("type")):
             element = getattr(said.delta.new_element, what)
             if getattr(element, "id", ""):
                 key = element.id.split("-", 2)[-1]
                 name = getattr(element, "label", "") if key == "None" else name_of(key)
                 self.ids[name] = element.id
+                self.fragments[element.id] = said.delta.fragment_id
                 self.drawn.add(name)
         if kind == "delta" and said.delta.add_block.HasField("popover") and said.delta.add_block.popover.id:
             self.ids[name_of(said.delta.add_block.popover.id.split("-", 2)[-1])] = said.delta.add_block.popover.id
-        return kind == "script_finished" and said.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        return kind == "script_finished" and said.script_finished in DONE
 
     async def drag(self, releases, rng):
         """Let the threshold go so many times; returns the seconds of each."""

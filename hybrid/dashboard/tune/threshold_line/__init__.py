@@ -128,14 +128,20 @@ def _star(value: float | None, axis: Axis) -> dict[str, float] | None:
     return None if value is None else {"value": value, "x": float(axis.position([value])[0])}
 
 
+def send(parts: Mapping[str, Part]) -> None:
+    """Put on the page what the script needs of each figure, which a release leaves as it is: ``line`` and ``map``."""
+    for kind, part in parts.items():
+        _component("threshold_line")(key=f"{KEY}_{kind}", data=part.packed, height=1)
+
+
 def mount(
     values: Mapping[str, float | None],
     targets: Mapping[str, str],
+    parts: Mapping[str, Part],
     *,
     put: Callable[[str, float], None],
-    **parts: Part,
 ) -> None:
-    """Put the scripts on the page: what a release leaves as it is stands apart from what it changes.
+    """Put on the page what a release changes.
 
     Parameters
     ----------
@@ -143,10 +149,10 @@ def mount(
         The thresholds as they are set, by the key of their slider.
     targets
         For each live text the CSS selector of its element.
+    parts
+        What was sent.
     put
         Called with a key and its new value, before the page is drawn anew.
-    **parts
-        ``line`` and ``map``, as described above.
     """
 
     def moved() -> None:
@@ -154,8 +160,6 @@ def mount(
             if key in values and isinstance(value, int | float):  # what a browser sends is not trusted
                 put(key, min(max(float(value), 0.0), NEVER))
 
-    for kind, part in parts.items():
-        _component("threshold_line")(key=f"{KEY}_{kind}", data=part.packed, height=1)
     data = {
         "values": dict(values),
         "targets": dict(targets),
