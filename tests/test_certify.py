@@ -20,9 +20,9 @@ from scipy.stats import binom, binomtest
 from hybrid.errors import TierError
 from hybrid.metrics.curve import with_threshold
 from hybrid.metrics.intervals import upper_bound, wilson
-from hybrid.routing.engine import Policy, replay
+from hybrid.routing.engine import Policy, Scope, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
-from hybrid.routing.table import NEVER, UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NEVER, SCOPE, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _along, _at, _counts, _down, _ladder
@@ -386,6 +386,25 @@ def test_copies_of_a_row_add_nothing(policy, risk):
     assert "600 groups" in copied.words
     with pytest.raises(TierError, match="one for each row"):
         certify(policy, predictions, truth, alpha=0.15, groups=rows)
+
+
+def test_copies_of_a_row_add_nothing_to_classes_nor_behind_a_scope():
+    predictions, truth = world(n_classes=3, seed=1).draw(2400, np.random.default_rng(2))
+    rows = np.repeat(np.arange(2400), 2)
+    once = certify_by_class(TRIAGE, predictions, truth, alpha=0.11, min_rows=500)
+    twice = certify_by_class(TRIAGE, predictions.take(rows), truth[rows], alpha=0.11, min_rows=1000, groups=rows)
+    assert once.parts
+    assert (twice.policy, twice.n_rows, twice.n_groups) == (once.policy, 4800, 2400)
+    assert [p.groups for p in twice.parts] == [p.n for p in once.parts]
+    inside, free = np.arange(2400) >= 600, np.zeros(2400)
+    scope, far = Tier("scope", SCOPE), Answers(np.full(2400, UNKNOWN), 1.0 * ~inside, free, free)
+    answers = [far, *(predictions.answers(j) for j in range(len(predictions.tiers)))]
+    wider = Predictions.from_answers((scope, *predictions.tiers), predictions.classes, answers)
+    policy = TRIAGE.within(scope, Scope(0.5))
+    within = certify(policy, wider.take(rows), truth[rows], alpha=0.11, groups=rows)
+    alone = certify(TRIAGE, predictions.take(inside), truth[inside], alpha=0.11)
+    assert alone.lowest is not None
+    assert (within.lowest, within.n_groups, within.policy.scope) == (alone.lowest, 1800, policy.scope)
 
 
 def test_a_class_that_nothing_certifies_keeps_no_row_at_a_confidence_of_1_neither():
