@@ -4,8 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import charts, controls, views, wording
-from hybrid.dashboard.inert import inert
-from hybrid.dashboard.inert import table as table_of
+from hybrid.dashboard.inert import downloaded, inert
 from hybrid.dashboard.inspect import calibration_panel, to_label
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.metrics.rows import KINDS, confusion, per_class
@@ -107,7 +106,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(f"**{inert(said)}**")
     st.download_button(
         "Download these rows",
-        lambda: table_of(frame).to_csv(index=False).encode(),
+        lambda: downloaded(frame),
         f"{kind.lower().replace(' ', '_')}_{side}.csv",
         "text/csv",
         icon=":material/download:",

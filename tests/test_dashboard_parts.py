@@ -20,11 +20,13 @@ from streamlit.testing.v1 import AppTest
 
 from hybrid.dashboard import admission, charts, controls, lessons, tiles, wording, working
 from hybrid.dashboard.data import asking
+from hybrid.dashboard.inert import downloaded
 from hybrid.dashboard.inspect.rows import Filters, frame_of, matching
 from hybrid.dashboard.tiles import Alone, Saying, of_points, of_summary
 from hybrid.dashboard.tune import axes, class_sliders, flow, threshold_line
 from hybrid.dashboard.tune.axes import Axis
 from hybrid.data.columns import Columns
+from hybrid.data.read import read
 from hybrid.errors import StudyError
 from hybrid.metrics.curve import latency_quantiles, surface, sweep, with_threshold
 from hybrid.metrics.rows import BY_CONFIDENCE, KINDS, confusion, inspect, per_class, per_predicted_class
@@ -584,3 +586,19 @@ def wait_for(what):
     while not what():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_no_download_holds_a_formula_wherever_its_lines_are_split():
+    frame = pd.DataFrame(
+        {"=1+1": ["a;=1+1", "b\t@x", "=1", None], "n": [0.5, -1.0, float("nan"), 2.0], "k": [True] * 4}
+    )
+    lines = downloaded(frame).decode("utf-8-sig").splitlines()
+    assert lines == [
+        '"\'=1+1","n","k"',
+        '"a;=1+1",0.5,True',
+        '"b\t@x",-1.0,True',
+        '"\'=1","",True',
+        '"",2.0,True',
+    ]
+    again = read("rows.csv", downloaded(frame)).table
+    assert again["'=1+1"].tolist() == ["a;=1+1", "b\t@x", "'=1", ""]

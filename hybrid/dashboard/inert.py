@@ -2,20 +2,20 @@
 
 Streamlit reads Markdown in labels, captions, alerts and tooltips: an image in a class name would be fetched by the
 browser of whoever opens the file. Each place has its own helper: `inert` for Markdown, `in_figure` for Plotly, `quoted`
-for lines of Python, `cell` and `table` for a spreadsheet.
+for lines of Python, `downloaded` for a spreadsheet.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 import pandas as pd
 
+from hybrid.data.spreadsheet import to_csv
 from hybrid.production.snippet import quoted
 
-__all__ = ["cell", "in_figure", "inert", "quoted", "table"]
+__all__ = ["downloaded", "in_figure", "in_table", "inert", "quoted"]
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~$&]|:(?=\S))")
 _START = re.compile(r"^(\d*)([#+\-=.)])")  # of a line: a heading, a list
@@ -23,8 +23,6 @@ _START = re.compile(r"^(\d*)([#+\-=.)])")  # of a line: a heading, a list
 _AFTER = re.compile(r":(?=//|[\w+-]+[:\[{/])|\bwww(?=\.)", re.IGNORECASE)
 _JOINER = "\u2060"  # has no width, and breaks no line
 _HIDDEN = re.compile("[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_FORMULA = re.compile(r"^\s*[=+\-@\uff0b\uff0d\uff1d\uff20\t\r]")
-_NUMBER = re.compile(r"[+\-]?(\d[\d,.]*|\.\d+)(e[+\-]?\d+)?%?", re.IGNORECASE)
 
 
 def inert(text: object) -> str:
@@ -56,26 +54,11 @@ def in_figure(text: object) -> str:
     return html.escape(_HIDDEN.sub("\ufffd", str(text)), quote=False)
 
 
-def cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet reads as a formula: an apostrophe is put before text that looks like one.
-
-    Examples
-    --------
-    >>> cell("=HYPERLINK(1)"), cell("-5.2"), cell("refund")
-    ("'=HYPERLINK(1)", '-5.2', 'refund')
-    """
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
-
-
 def in_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table of texts for `st.table`, which reads Markdown in cells, names of columns and names of rows."""
     return frame.map(inert).rename(columns=inert, index=inert)
 
 
-def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table for download, its texts and its column names as `cell` leaves them."""
-    safe = frame.map(cell)
-    safe.columns = [cell(str(c)) for c in frame.columns]
-    return safe
+def downloaded(frame: pd.DataFrame) -> bytes:
+    """Return a table as a CSV file of which no cell is a formula; what is missing is blank."""
+    return to_csv([str(c) for c in frame.columns], frame.astype(object).where(frame.notna(), "").to_numpy().tolist())

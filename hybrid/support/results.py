@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hybrid.data import spreadsheet
 from hybrid.support.pipeline import TicketAnalysis
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +37,19 @@ def total_by(analyses: Sequence[TicketAnalysis], attribute: str) -> list[Total]:
 
 
 def to_csv(analyses: Sequence[TicketAnalysis]) -> bytes:
-    """Return a row for each ticket; a cell that a spreadsheet could take for a formula starts with an apostrophe."""
+    """Return a row for each ticket, as `hybrid.data.spreadsheet.to_csv` writes it."""
     names = sorted({f.name for a in analyses for f in a.fields})
     head = ["id", "text", "category", "confidence", "routing_tier", *names, "urgency", "sentiment", "key_issues"]
     head += ["requires_human", "action", "rule", "to_human", "cost", "latency", "problem"]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([inert(h) for h in head])
+    rows = []
     for a in analyses:
         found, i = a.extracted, a.insight
         row: list[object] = [a.ticket_id, a.text, a.category, a.confidence, a.routing_tier]
         row += ["; ".join(found.get(n, ())) for n in names]
         row += ["", "", "", ""] if i is None else [i.urgency, i.sentiment, "; ".join(i.key_issues), i.requires_human]
         row += [a.action, a.rule, a.to_human, a.cost, a.latency, a.problem]
-        writer.writerow([inert(v) if isinstance(v, str) else v for v in row])
-    return out.getvalue().encode("utf-8-sig")  # the mark tells spreadsheets that it is UTF-8
-
-
-def inert(text: str) -> str:
-    """Return a text that no spreadsheet runs.
-
-    Examples
-    --------
-    >>> inert("=cmd|' /C calc'!A0"), inert("  +1"), inert("refund")
-    ("'=cmd|' /C calc'!A0", "'  +1", 'refund')
-    """
-    return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
+        rows.append(row)
+    return spreadsheet.to_csv(head, rows)
 
 
 def to_jsonl(analyses: Sequence[TicketAnalysis]) -> bytes:

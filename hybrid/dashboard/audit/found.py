@@ -8,8 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from hybrid.dashboard import wording
-from hybrid.dashboard.inert import inert
-from hybrid.dashboard.inert import table as table_of
+from hybrid.dashboard.inert import downloaded, inert
 from hybrid.metrics.intervals import Interval
 from hybrid.routing.engine import Policy
 from hybrid.study.audit import Audit, Audited, Findings, bound, findings, laid_out, policies_of
@@ -52,7 +51,7 @@ def draw_rows(study: Study, audit: Audit) -> None:
         st.dataframe(table, hide_index=True, height=320, column_config={"probability": numbers})
         st.download_button(
             "Download them",
-            lambda: table_of(table).to_csv(index=False).encode(),
+            lambda: downloaded(table),
             "audited_rows.csv",
             "text/csv",
             icon=":material/download:",

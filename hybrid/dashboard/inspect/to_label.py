@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from hybrid.dashboard import controls, state, wording
-from hybrid.dashboard.inert import table as table_of
+from hybrid.dashboard.inert import downloaded
 from hybrid.routing.engine import Policy
 from hybrid.study.study import Study
 from hybrid.study.unlabelled import NextLabels, with_labels
@@ -42,7 +42,7 @@ def draw(study: Study, policy: Policy) -> None:
         _label_in_place(study, policy, found)
         st.download_button(
             "Download these rows",
-            lambda: table_of(found.table).to_csv(index=False).encode(),
+            lambda: downloaded(found.table),
             "rows_to_label.csv",
             "text/csv",
             icon=":material/download:",
