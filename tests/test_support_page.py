@@ -21,6 +21,9 @@ from hybrid.dashboard.support import view as support_view
 from hybrid.dashboard.support.page import EXAMPLES
 from hybrid.dashboard.support.quality import GOLD, gold_of, gold_texts, llm_scores, rule_scores
 from hybrid.errors import SupportError
+from hybrid.routing.engine import Policy
+from hybrid.routing.patterns import Triage
+from hybrid.routing.table import NEVER
 from hybrid.study.study import Study
 from hybrid.support import (
     FIELDS,
@@ -106,9 +109,20 @@ def test_simple_categories_and_thresholds_act_at_once(support):
 
 
 def test_both_thresholds_are_on_the_page(support):
-    own = f"{support.session_state['study'].policy.pattern.threshold:.3f}"
+    own = wording.threshold(support.session_state["study"].policy.pattern.threshold)
     assert any("The policy's own, set on Tune: " in c.value and own in c.value for c in support.caption)
     assert any(s.label == "Least confidence for rules to read" for s in support.slider)
+
+
+def test_where_recorded_tiers_alone_decide_the_tickets_are_of_the_data_and_never_is_a_word(sample_fitted):
+    study = again(sample_fitted)
+    study.use(Policy(Triage(NEVER), tuple(t for t in study.tiers if t.name in ("minilm", "llm"))))
+    at = open_page("pages/5_Support.py", study)
+    typed = at.text_area(key="support_typed").value.splitlines()
+    assert len(typed) == 3
+    assert set(typed) <= {" ".join(t.split()) for t in study.dataset.texts}
+    assert not any("have no category" in c.value for c in at.caption)
+    assert any("confidence threshold never" in c.value for c in at.caption)
 
 
 def test_the_default_action_is_edited_in_place(support):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from hybrid.dashboard.inert import in_figure
 from hybrid.dashboard.tune.axes import KEPT, PLAIN, Axis
-from hybrid.dashboard.wording import dollars
+from hybrid.dashboard.wording import dollars, threshold
 from hybrid.metrics.curve import Curve, Surface
 from hybrid.metrics.summary import Baselines, Summary
 from hybrid.routing.table import NONE_LABEL, Bools, Floats
@@ -102,9 +103,9 @@ def threshold_figure(
     figure.add_trace(band, row=1, col=1)
     for row, (y, tint, form) in enumerate(panels(thin, dark=dark), 1):
         hover = {
-            "customdata": at,
+            "customdata": thresholds(at),
             "hoverinfo": None,
-            "hovertemplate": f"threshold %{{customdata:.4f}}<br>%{{y:{form}}}<extra></extra>",
+            "hovertemplate": f"threshold %{{customdata}}<br>%{{y:{form}}}<extra></extra>",
         }
         figure.add_trace(_line(x, drawn(y), tint) | hover, row=row, col=1)
     if by_share:
@@ -176,12 +177,23 @@ def panels(curve: Curve, *, dark: bool = False) -> tuple[tuple[Floats, str, str]
     )
 
 
+def thresholds(values: Floats) -> npt.NDArray[np.object_]:
+    """Return thresholds as they are read, for what a figure shows of a point; shape ``(n_points,)``.
+
+    Examples
+    --------
+    >>> thresholds(np.array([0.85, 1.001])).tolist()
+    ['0.85', 'never']
+    """
+    return np.array([threshold(v) for v in values.tolist()], dtype=object)
+
+
 def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, str]) -> go.Figure:
     """Draw accuracy over two thresholds as a map, with lines of equal cost."""
     x, y = (axis.position(at) for axis, at in zip(axes, (surface.first, surface.second), strict=True))
     low = float(np.quantile(surface.accuracy, 0.05))
     titles = (in_figure(titles[0]), in_figure(titles[1]))
-    names = [f"{title.lower()} %{{customdata[{i}]:.3f}}<br>" for i, title in enumerate(titles)]
+    names = [f"{title.lower()} %{{customdata[{i}]}}<br>" for i, title in enumerate(titles)]
     figure = go.Figure(
         go.Heatmap(
             x=x,
@@ -195,7 +207,9 @@ def map_figure(surface: Surface, *, axes: tuple[Axis, Axis], titles: tuple[str, 
                 "title": {"text": "accuracy", "side": "right"},
                 "thickness": 12,
             },
-            customdata=np.dstack([*np.meshgrid(surface.first, surface.second), surface.cost_per_1000]),
+            customdata=np.dstack(
+                [*np.meshgrid(*map(thresholds, (surface.first, surface.second))), surface.cost_per_1000]
+            ),
             hovertemplate=f"{''.join(names)}%{{z:.1%}} at $%{{customdata[2]:,.3r}}<extra></extra>",
         )
     )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from hybrid.dashboard import wording
-from hybrid.dashboard.charts import BLUE, GREY, ORANGE
+from hybrid.dashboard.charts import BLUE, GREY, ORANGE, thresholds
 from hybrid.dashboard.inert import inert
 from hybrid.metrics.confidence import Reliability, reliability
 from hybrid.metrics.curve import sweep
@@ -309,10 +309,10 @@ def risk_figure(found: RiskCoverage) -> go.Figure:
         go.Scatter(
             x=found.coverage[points],
             y=found.risk[points],
-            customdata=found.threshold[points],
+            customdata=thresholds(found.threshold[points]),
             mode="lines",
             line={"color": BLUE, "width": 2.5},
-            hovertemplate="keeps %{x:.1%}<br>wrong %{y:.1%}<br>threshold %{customdata:.4f}<extra></extra>",
+            hovertemplate="keeps %{x:.1%}<br>wrong %{y:.1%}<br>threshold %{customdata}<extra></extra>",
         )
     )
     figure.add_hline(y=float(found.risk[-1]), line={"color": GREY, "dash": "dash", "width": 1})

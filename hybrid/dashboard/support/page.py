@@ -52,9 +52,11 @@ def pick_tickets(study: Study, policy: Policy) -> Batch:
                 return Batch(())
             n = st.number_input(f"The first, of {most:,}", 1, most, min(most, 1_000), key=f"support_n.{side}.{most}")
             return support_run.from_data(study, policy, side, int(n))
+    # recorded tiers alone say nothing of a text that is not in the data
+    any_text = trying.is_english(study) and len(study.external(policy)) < len(policy.names)
     typed = st.text_area(
         "Tickets, one per line; for longer ones, put a line of --- between them",
-        EXAMPLES if trying.is_english(study) else "\n".join(trying.examples(study, 3)),
+        EXAMPLES if any_text else "\n".join(trying.examples(study, 3)),
         height=130,
         key="support_typed",
     )

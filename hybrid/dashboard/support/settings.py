@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from hybrid.dashboard import state
+from hybrid.dashboard import state, wording
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.support import llm as support_llm
 from hybrid.errors import SupportError
@@ -83,7 +83,7 @@ def _kept_valid(
 
 
 def _edit_depth(config: SupportConfig, study: Study, policy: Policy) -> SupportConfig:
-    set_on_tune = ", ".join(f"{t.title} {t.value:.3f}" for t in policy.thresholds() if t.value is not None)
+    set_on_tune = ", ".join(f"{title.lower()} {value}" for _, title, value in wording.settings(policy))
     st.caption(
         "Rules read a ticket where the policy kept the answer of an easy tier, at or above both thresholds, and the "
         f"category is simple; an LLM reads the others. The policy's own, set on Tune: {inert(set_on_tune) or 'none'}."

@@ -219,7 +219,7 @@ def _parts(found: Certificate) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "For": p.name,
-            "Holds at thresholds": f"{p.lowest:.4g} to {wording.threshold(p.highest or 0.0)}",
+            "Holds at thresholds": f"{wording.threshold(p.lowest or 0.0)} to {wording.threshold(p.highest or 0.0)}",
             "Rows tested": f"{p.n:,}",
             "Mistakes": f"{p.wrong:,}",
             "Risk seen": f"{p.wrong / max(p.n, 1):.1%}",

@@ -170,11 +170,11 @@ def figure(study: Study, policy: Policy) -> go.Figure:
                 go.Scatter(
                     x=curve.aside[drawn],
                     y=values[drawn],
-                    customdata=curve.threshold[drawn],
+                    customdata=charts.thresholds(curve.threshold[drawn]),
                     mode="lines",
                     name=in_figure(name),
                     line={"color": tint, "dash": dash, "width": 2, "shape": "vh"},
-                    hovertemplate="threshold %{customdata:.4f}<br>%{x:.2%} set aside<br>%{y:.1%}<extra></extra>",
+                    hovertemplate="threshold %{customdata}<br>%{x:.2%} set aside<br>%{y:.1%}<extra></extra>",
                 )
             )
     now = study.scope_numbers(policy, "tune").aside.value

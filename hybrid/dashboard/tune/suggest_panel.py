@@ -259,8 +259,8 @@ def _draw_band(band: Stability) -> None:
     rows = [("Accuracy", f"{band.accuracy[0]:.1%} to {band.accuracy[1]:.1%}")]
     rows.append(("Sent to the last tier", f"{band.escalation_rate[0]:.1%} to {band.escalation_rate[1]:.1%}"))
     rows.append(("Per 1,000", f"{wording.dollars(band.cost_per_1000[0])} to {wording.dollars(band.cost_per_1000[1])}"))
-    shown = band.thresholds[:8]
-    rows += [(f"{name} (set: {value:.3f})", f"{low:.3f} to {high:.3f}") for name, value, low, high in shown]
+    shown, said = band.thresholds[:8], wording.threshold
+    rows += [(f"{name} (set: {said(value)})", f"{said(low)} to {said(high)}") for name, value, low, high in shown]
     lands = f"90% of {band.n} resamples"
     st.table(in_table(pd.DataFrame(rows, columns=["Where it lands", lands]).set_index("Where it lands")))
     if len(band.thresholds) > len(shown):
@@ -296,11 +296,11 @@ def _gain(key: str, policy: str, found: str, _study: Study, _policy: Policy) -> 
     suggested = promises.suggestion_for(_study, _policy)
     if suggested is not None:
         found_now = per_class_thresholds(_policy, tune, suggested.goal, report_on=test)
-        value = found_now.one.thresholds()[0].value
-        return found_now.gain, f"the best single threshold for the same goal ({value:.3f})"
+        best = wording.threshold(found_now.one.thresholds()[0].value or 0.0)
+        return found_now.gain, f"the best single threshold for the same goal ({best})"
     a, b = (replay(p, test.predictions) for p in (with_classes(_policy, ()), _policy))
-    common = _policy.thresholds()[0].value
-    return paired_difference(a, b, test.truth, groups=test.groups), f"one threshold of {common:.3f} for all classes"
+    common = wording.threshold(_policy.thresholds()[0].value or 0.0)
+    return paired_difference(a, b, test.truth, groups=test.groups), f"one threshold of {common} for all classes"
 
 
 def _labelled(study: Study, policy: Policy, side: str) -> Labelled:
