@@ -81,3 +81,9 @@ def test_rows_and_values_of_json_count_though_they_hold_nothing(monkeypatch):
     monkeypatch.setenv("HYBRID_MAX_CELLS", "1000")
     with pytest.raises(DatasetError, match="HYBRID_MAX_CELLS"):
         read("a.json", b'{"data": [' + b"{}," * 1_000 + b"{}]}")
+
+
+def test_a_label_is_a_name_and_no_text():
+    content = b"text,label\n" + b"".join(b"word%d a,%s\n" % (i, (b"a" if i % 2 else b"b" * 2_001)) for i in range(40))
+    assert "2,001 characters in one label, the limit is 2,000" in fuzz_files.load("a.csv", content)
+    assert fuzz_files.load("a.csv", content.replace(b"b" * 2_001, b"b" * 2_000)) == ""

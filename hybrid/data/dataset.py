@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from hybrid.data.columns import TEST_NAMES, TUNE_NAMES, Columns, named_apart
 from hybrid.data.labels import Folding, clean, fold, keep_apart
 from hybrid.data.leaks import leaks, perfect_tiers
-from hybrid.data.limits import CLASSES
+from hybrid.data.limits import CLASSES, NAME
 from hybrid.data.notes import Note, listed, plural
 from hybrid.data.recorded import names_noted, read_recorded
 from hybrid.data.several import joined_labels
@@ -121,6 +121,7 @@ def build(table: pd.DataFrame, columns: Columns) -> Dataset:
     table, row = _drop_unusable(table, columns, notes)
     spelt = table[columns.label].str.strip()
     counts = Counter(spelt)
+    NAME.check(f"The column {columns.label!r}", max(map(len, counts)))  # every page and message would carry it
     found = fold(counts) if columns.fold_labels else keep_apart(counts)
     if len(found.classes) < 2:
         raise DatasetError(

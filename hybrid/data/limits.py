@@ -75,6 +75,7 @@ COLUMNS = Limit("HYBRID_MAX_COLUMNS", 2_000, "columns", "leave out columns that 
 FIELD = Limit("HYBRID_MAX_FIELD_KB", 1_024, "KB in one field", "shorten it, or mend the quote that never closes", 1024)
 DEPTH = Limit("HYBRID_MAX_DEPTH", 100, "levels of brackets", "write values, not nested lists")
 CLASSES = Limit("HYBRID_MAX_CLASSES", 2_000, "classes", "pick the column that holds the labels, or merge rare classes")
+NAME = Limit("HYBRID_MAX_LABEL", 2_000, "characters in one label", "pick the column that holds the labels")
 SECONDS = Limit("HYBRID_MAX_READ_SECONDS", 120, "seconds of one core's time", _SAMPLE)
 MEMORY = Limit("HYBRID_MAX_READ_MB", 6_000, "MB of memory", _SAMPLE)
 SEARCH = Limit("HYBRID_MAX_SEARCH_SECONDS", 10, "seconds of searching for the best policy unasked", "search on Tune")
