@@ -127,6 +127,7 @@ beside = views.saying(study, policy, statistics=statistics)
 bar_here = controls.open_header(place)
 with stage:
     suggest_panel.progress(study)
+    certify_panel.progress()
     strip = st.container(key="strip")
     chart_here = st.container()
     axes_here = st.container(horizontal=True, vertical_alignment="bottom")  # below what takes the first screen

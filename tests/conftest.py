@@ -164,7 +164,7 @@ def own_cache_folder(tmp_path_factory):
 apart = worker.apart
 
 
-def here(work, *, report=None, stopped=lambda: False):
+def here(work, *, report=None, stopped=lambda: False, grace=0.0):
     """Do work as its process would, but in this one, which has the processor to itself and has loaded what it takes."""
     found = pickle.loads(pickle.dumps(work))(report or (lambda *_: None), stopped)
     return pickle.loads(pickle.dumps(found))

@@ -138,7 +138,7 @@ def test_what_a_search_left_untried_is_said():
 
 
 def test_a_search_is_stopped_by_cancel(monkeypatch):
-    monkeypatch.setattr("hybrid.study.worker.apart", lambda work, *, report, stopped: work(report, stopped))
+    monkeypatch.setattr("hybrid.study.worker.apart", lambda work, *, report, stopped, grace: work(report, stopped))
 
     def recommend(goal, *, policies, progress, cancel, seconds):
         while not cancel():

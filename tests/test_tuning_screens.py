@@ -1,6 +1,8 @@
 """Suggest, certify and thresholds per class on the Tune page: what a user clicks, and what then stands there."""
 
 import json
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +14,13 @@ from test_dashboard import open_page, press
 from hybrid.dashboard import class_table
 from hybrid.dashboard.compare import telling_apart
 from hybrid.dashboard.export import shift_panel
-from hybrid.dashboard.tune import suggest_panel
+from hybrid.dashboard.tune import certify_panel, suggest_panel
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.metrics.summary import Interval, PairedDifference, summarize
 from hybrid.production.reference import watched
 from hybrid.routing.engine import Policy, replay
 from hybrid.routing.patterns import PATTERNS, Triage
-from hybrid.study import promises
+from hybrid.study import promises, worker
 from hybrid.study.study import Study
 from hybrid.study.terms import Terms
 from hybrid.tiers.human import Assist
@@ -230,6 +232,36 @@ def test_classes_are_certified_by_themselves_and_a_cascade_on_its_map(tune):
     click(at, "certify_use")
     assert policy_of(at).pattern.thresholds == found.path[-1]
     assert "the policy as set has this promise" in said(at)
+
+
+def test_a_certificate_that_takes_long_is_looked_for_beside_the_page_and_can_be_stopped(tune, monkeypatch):
+    looked = threading.Event()
+
+    def slow(work, *, report, stopped, grace):
+        while not looked.wait(0.01):
+            if stopped() and grace == 0.0:  # there is no best so far
+                raise CancelledError
+        return work(report, stopped)
+
+    def job(at):
+        return at.session_state[certify_panel.JOB][1]
+
+    monkeypatch.setattr(worker, "apart", slow)
+    monkeypatch.setattr(certify_panel, "MANY", 0)
+    monkeypatch.setattr(certify_panel, "AT_ONCE", 0.0)
+    tune.session_state["certify_alpha"] = 20.0
+    at = tune.toggle(key="certify_on").set_value(True).run()
+    assert "With probability" not in said(at)
+    at = click(at, "certify_search_cancel")
+    job(at).wait()
+    assert "was stopped before it had found anything" in said(at.run())
+    looked.set()
+    at = at.number_input(key="certify_alpha").set_value(21.0).run()
+    job(at).wait()
+    assert "With probability at least 90%" in said(at.run())
+    assert promised_of(at).alpha == 0.21
+    at = at.slider(key="triage.threshold").set_value(0.5).run()
+    assert promised_of(at) is job(at).found  # a drag asks for no other
 
 
 def promised_of(at):

@@ -18,7 +18,7 @@ from hybrid.dashboard.tune import gates_panel
 from hybrid.dashboard.tune import start as start_of
 from hybrid.dashboard.tune.gates_panel import EACH
 from hybrid.dashboard.wording import points, words
-from hybrid.dashboard.working import run_cancellable, stop_searches
+from hybrid.dashboard.working import run_cancellable, stop_all
 from hybrid.data.columns import Columns
 from hybrid.errors import HybridError
 from hybrid.logs import structure
@@ -206,7 +206,7 @@ def _undo() -> None:
 
 def load_with_progress(work: Callable[[Progress], Study]) -> bool:
     """Run a load under a progress bar with a button that cancels it; returns whether it went through."""
-    stop_searches()
+    stop_all()
     try:
         state.keep(run_cancellable(work, flag="loading", key="cancel_load", doing="Reading"))
     except HybridError as error:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit import runtime
@@ -120,7 +120,8 @@ class Tab:
     @property
     def gone(self) -> bool:
         """Whether it has not been connected for a while."""
-        if self.session is None or runtime.get_instance().is_active_session(self.session):
+        here = self.session is None or not runtime.exists()  # without a server nobody leaves
+        if here or runtime.get_instance().is_active_session(str(self.session)):
             self._seen = time.monotonic()
         return time.monotonic() - self._seen > GONE_AFTER
 
@@ -195,15 +196,89 @@ def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doin
     return job.result()
 
 
-def stop_searches() -> None:
-    """Let this session's searches end with what they have: it loads other data, and would wait for them."""
+def stop_all() -> None:
+    """Let what goes on beside this session's page end with what it has: it loads other data, and would wait for it."""
     here = Tab().session
-    for search in list(_SEARCHES):
-        if search.tab.session == here:
-            search.cancelled.set()
+    for one in list(_BESIDE):
+        if one.tab.session == here:
+            one.cancelled.set()
 
 
-class Search:
+class Beside(Generic[_T]):
+    """Work that goes on beside the page, in a process of its own, when its turn has come.
+
+    Parameters
+    ----------
+    work
+        See `hybrid.study.worker`; None: what is found is known already.
+    what
+        What it is called where it is stopped or fails.
+    grace
+        Seconds that it has for its best so far once it is stopped.
+    """
+
+    def __init__(
+        self, work: worker.Work[_T] | None, *, what: str, grace: float = worker.GRACE, found: _T | None = None
+    ) -> None:
+        self.tab, self.cancelled = Tab(), threading.Event()
+        self.before = 0  # jobs that have to end first
+        self.problem: str | None = None
+        self.found = found
+        self._what, self._grace = what, grace
+        self._thread: threading.Thread | None = None
+        if work is not None:
+            _BESIDE.add(self)
+            self._thread = threading.Thread(target=self._run, args=(work, whose()), daemon=True)
+            self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return when it is over, or after so many seconds."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def draw(self, doing: str, key: str) -> None:
+        """Draw how far it is, anew twice a second, with a button that stops it."""
+        st.fragment(self._draw, run_every=5 * POLL)(doing, key)
+
+    def _draw(self, doing: str, key: str) -> None:
+        if not self.running:
+            st.rerun()
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key=key):
+            done, said = self._far(f"{doing} …")
+            st.progress(done, f"{said_of(self.before)} …" if self.before else said)
+            st.button("Cancel", icon=":material/close:", key=f"{key}_cancel", on_click=self.cancelled.set)
+
+    def _far(self, said: str) -> tuple[float, str]:
+        """Return the share that is done, and what is said of it."""
+        return 0.0, said
+
+    def _run(self, work: worker.Work[_T], user: str) -> None:
+        def stopped() -> bool:
+            return self.cancelled.is_set() or self.tab.gone
+
+        try:
+            with TURNS.turn(user, self._wait, stopped):
+                self.before = 0
+                self.found = worker.apart(work, report=self._report, stopped=stopped, grace=self._grace)
+        except HybridError as error:
+            self.problem = str(error)
+        except CancelledError:
+            self.problem = f"The {self._what} was stopped before it had found anything."
+        except Exception as error:  # a thread's error would be seen by nobody
+            self.problem = f"The {self._what} failed: {error!r}."
+
+    def _wait(self, before: int) -> None:
+        self.before = before
+
+    def _report(self, *news: Any) -> None:
+        """Take what the work says of itself."""
+
+
+class Search(Beside[Recommendation]):
     """A search for the best policy, which works on a copy; stopped, it keeps its best.
 
     Parameters
@@ -227,66 +302,22 @@ class Search:
     ) -> None:
         self.token, self.terms = study.token, study.terms
         self.seconds = seconds
-        self.tab, self.cancelled = Tab(), threading.Event()
         self.progress: Searching | None = None
-        self.before = 0  # jobs that have to end first
-        self.problem: str | None = None
-        self.found = found
-        self._thread: threading.Thread | None = None
-        if found is None:
-            _SEARCHES.add(self)
-            work = worker.searching(study, goal, policies=policies, seconds=seconds)
-            self._thread = threading.Thread(target=self._run, args=(work, whose()), daemon=True)
-            self._thread.start()
+        work = None if found is not None else worker.searching(study, goal, policies=policies, seconds=seconds)
+        super().__init__(work, what="search", found=found)
 
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+    def _far(self, said: str) -> tuple[float, str]:
+        p = self.progress
+        if p is None:
+            return 0.0, said
+        said = f"{said} {p.done:,} ways of routing tried"
+        if p.best is not None and p.cost_per_1000 < float("inf"):
+            cost = inert(wording.dollars(p.cost_per_1000))
+            said = f"{said}; best so far {wording.percent(p.accuracy)} right at {cost} per 1,000"
+        return min(1.0, p.seconds / self.seconds), said
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Return when the search is over, or after so many seconds."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-
-    def draw(self, doing: str, key: str) -> None:
-        """Draw how far it is, anew twice a second, with a button that takes the best so far."""
-        st.fragment(self._draw, run_every=5 * POLL)(doing, key)
-
-    def _draw(self, doing: str, key: str) -> None:
-        if not self.running:
-            st.rerun()
-        with st.container(border=True, horizontal=True, vertical_alignment="center", key=key):
-            p, said = self.progress, f"{doing} …"
-            if self.before:
-                said = f"{said_of(self.before)} …"
-            elif p is not None:
-                said = f"{said} {p.done:,} ways of routing tried"
-                if p.best is not None and p.cost_per_1000 < float("inf"):
-                    cost = inert(wording.dollars(p.cost_per_1000))
-                    said = f"{said}; best so far {wording.percent(p.accuracy)} right at {cost} per 1,000"
-            st.progress(0.0 if p is None else min(1.0, p.seconds / self.seconds), said)
-            st.button("Cancel", icon=":material/close:", key=f"{key}_cancel", on_click=self.cancelled.set)
-
-    def _run(self, work: worker.Work[Recommendation], user: str) -> None:
-        def stopped() -> bool:
-            return self.cancelled.is_set() or self.tab.gone
-
-        try:
-            with TURNS.turn(user, self._wait, stopped):
-                self.before = 0
-                self.found = worker.apart(work, report=self._report, stopped=stopped)
-        except HybridError as error:
-            self.problem = str(error)
-        except CancelledError:
-            self.problem = "The search was stopped before it had found anything."
-        except Exception as error:  # a thread's error would be seen by nobody
-            self.problem = f"The search failed: {error!r}."
-
-    def _wait(self, before: int) -> None:
-        self.before = before
-
-    def _report(self, progress: Searching) -> None:
-        self.progress = progress
+    def _report(self, *news: Any) -> None:
+        (self.progress,) = news
 
 
-_SEARCHES: weakref.WeakSet[Search] = weakref.WeakSet()  # of all sessions
+_BESIDE: weakref.WeakSet[Beside[Any]] = weakref.WeakSet()  # of all sessions

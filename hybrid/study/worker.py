@@ -51,7 +51,9 @@ _DONE, _REFUSED, _FAILED, _SAID = range(4)
 _LOG = logging.getLogger(__name__)
 
 
-def apart(work: Work[_T], *, report: Report | None = None, stopped: Stopped = lambda: False) -> _T:
+def apart(
+    work: Work[_T], *, report: Report | None = None, stopped: Stopped = lambda: False, grace: float = GRACE
+) -> _T:
     """Do work in a process of its own.
 
     Parameters
@@ -62,7 +64,9 @@ def apart(work: Work[_T], *, report: Report | None = None, stopped: Stopped = la
     report
         Called here with what the work reported last, time and again; what it raises ends the process.
     stopped
-        Whether the work should come to an end with what it has; where it does not within `GRACE`, its process is ended.
+        Whether the work should come to an end with what it has.
+    grace
+        Seconds that it has for that before its process is ended; 0 for work that has nothing to show until it is done.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def apart(work: Work[_T], *, report: Report | None = None, stopped: Stopped = la
     """
     worker = _taken()
     try:
-        kind, found = worker.do(work, report or (lambda *_: None), stopped)
+        kind, found = worker.do(work, report or (lambda *_: None), stopped, grace)
     except BaseException:
         worker.end()
         raise
@@ -116,7 +120,7 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def do(self, work: Work[_T], report: Report, stopped: Stopped) -> tuple[int, Any]:
+    def do(self, work: Work[_T], report: Report, stopped: Stopped, grace: float) -> tuple[int, Any]:
         """Have work done; returns how it ended, and what came of it."""
         heard: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
@@ -143,7 +147,7 @@ class _Worker:
             if asked is None and stopped():
                 asked = time.monotonic()
                 self._say(None)
-            if asked is not None and time.monotonic() - asked > GRACE:
+            if asked is not None and time.monotonic() - asked > grace:
                 raise CancelledError
 
     def end(self) -> None:
@@ -257,6 +261,15 @@ def _search(
     seconds: float,
 ) -> Recommendation:
     return study.recommend(goal, policies=policies, progress=report, cancel=stopped, seconds=seconds)
+
+
+def whole(call: Callable[[], _T]) -> Work[_T]:
+    """Return a call as work: it says nothing of itself, and has nothing to show until it is done."""
+    return partial(_whole, call)
+
+
+def _whole(call: Callable[[], _T], report: Report, stopped: Stopped) -> _T:
+    return call()
 
 
 def ask(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,17 +14,21 @@ from hybrid.dashboard import state, wording
 from hybrid.dashboard.charts import GREEN
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune.axes import Axis
+from hybrid.dashboard.working import Beside
 from hybrid.errors import HybridError
 from hybrid.metrics.curve import with_threshold
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
-from hybrid.study import promises
+from hybrid.study import promises, worker
 from hybrid.study.study import Study
 from hybrid.tuning import SELECTIVE, SYSTEM, Certificate, certify, certify_by_class
 from hybrid.tuning.search import with_classes
 
 RISKS = {SELECTIVE: "what the cheap tier answers", SYSTEM: "the whole system"}
 WIDTH = 340  # pixels of the popover
+MANY = 400_000  # rows, times thresholds that go down together: about a second; more is tested beside the page
+AT_ONCE = 1.0  # seconds that a page waits for that
+JOB = "certify.job"  # in the session: what is tested beside the page, and the tests
 ASKED = "certify.asked"  # in the session: of which data, and what the popover was set to by the keys of its controls
 
 
@@ -38,14 +43,15 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
             asked = _draw(policy, asked)
         st.session_state[ASKED] = (study.dataset.fingerprint, asked)
     if not asked["certify_on"]:
+        _stop()
         st.session_state.pop("certify_problem", None)
         _remember(study, None)
         return None
     held, alpha, delta, risk = _held(policy), asked["certify_alpha"], asked["certify_delta"], asked["certify_risk"]
     per_class = asked["certify_classes"] and _may_split(policy, risk)
-    found = _certify(
-        study.token, repr((held, alpha, delta, risk, per_class)), study, held, alpha, delta, risk, per_class
-    )
+    found = _find(study, held, alpha, delta, risk, per_class)
+    if found is None:  # what was promised before stays until then
+        return None
     if isinstance(found, str):
         _remember(study, None)
         st.session_state["certify_problem"] = found
@@ -53,6 +59,38 @@ def controls(study: Study, policy: Policy) -> Certificate | None:
     st.session_state.pop("certify_problem", None)
     _remember(study, promises.Certified(study.terms, found))
     return found
+
+
+def progress() -> None:
+    """Draw that thresholds are being tested, where that takes its time."""
+    _, job = st.session_state.get(JOB, ("", None))
+    if job is not None and job.running:
+        job.draw("Testing thresholds", "certify_search")
+
+
+def _find(
+    study: Study, held: Policy, alpha: float, delta: float, risk: str, per_class: bool
+) -> Certificate | str | None:
+    """Return the certificate, why there is none, or None while a process beside the page looks for it."""
+    wanted = study.token, repr((held, alpha, delta, risk, per_class))
+    lines = 1 if isinstance(held.pattern, Triage) else len(held.thresholds())
+    if lines * study.measure(held, "tune").n_rows < MANY:
+        _stop()
+        return _certify(*wanted, study, held, alpha, delta, risk, per_class)
+    of, job = st.session_state.get(JOB, (None, None))
+    if of != wanted:
+        _stop()
+        call = _asking(study, held, alpha, delta, risk, per_class)
+        job = Beside(worker.whole(call), what="test of thresholds", grace=0.0)
+        st.session_state[JOB] = wanted, job
+        job.wait(AT_ONCE)
+    return None if job.running else job.found or job.problem
+
+
+def _stop() -> None:
+    _, job = st.session_state.pop(JOB, (None, None))
+    if job is not None:
+        job.cancelled.set()
 
 
 def _may_split(policy: Policy, risk: str) -> bool:
@@ -125,20 +163,20 @@ def _held(policy: Policy) -> Policy:
 def _certify(
     key: str, rest: str, _study: Study, _policy: Policy, alpha: float, delta: float, risk: str, per_class: bool
 ) -> Certificate | str:
-    on = _study.measure(_policy, "tune").graded
-    find = certify_by_class if per_class else certify
     try:
-        return find(
-            _policy,
-            on.predictions,
-            on.truth,
-            alpha=alpha / 100,
-            delta=delta / 100,
-            risk=risk,
-            groups=on.groups,
-        )
+        return _asking(_study, _policy, alpha, delta, risk, per_class)()
     except HybridError as error:
         return str(error)
+
+
+def _asking(
+    study: Study, policy: Policy, alpha: float, delta: float, risk: str, per_class: bool
+) -> Callable[[], Certificate]:
+    on = study.measure(policy, "tune").graded
+    find = certify_by_class if per_class else certify
+    return partial(
+        find, policy, on.predictions, on.truth, alpha=alpha / 100, delta=delta / 100, risk=risk, groups=on.groups
+    )
 
 
 def result(study: Study, policy: Policy, found: Certificate | None) -> None:
