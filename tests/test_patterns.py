@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hybrid.errors import TierError
 from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
-from hybrid.routing.table import UNKNOWN, Predictions, Tier
+from hybrid.routing.table import NONE, UNKNOWN, Predictions, Tier
 from hybrid.routing.voting import STRATEGIES, vote
 
 A, B, C = 0, 1, 2
@@ -232,11 +232,12 @@ def test_triage_takes_the_threshold_of_the_predicted_class():
         [(C, 0.95), (A, 1.0)],
         [(C, 0.85), (A, 1.0)],  # above the common threshold, below its own
         [(UNKNOWN, 0.0), (C, 1.0)],
+        [(NONE, 0.85), (C, 1.0)],  # no class has a say in it
     ]
     o = replay(Policy(Triage(0.8, by_class=(None, 0.5, 0.9)), tiers), table(tiers, rows))
-    assert o.tier.tolist() == [1, 0, 1, 0, 1, 1]
+    assert o.tier.tolist() == [1, 0, 1, 0, 1, 1, 0]
     short = replay(Policy(Triage(0.8, by_class=(None, 0.5)), tiers), table(tiers, rows))
-    assert short.tier.tolist() == [1, 0, 1, 0, 0, 1]  # a class beyond the end has none of its own
+    assert short.tier.tolist() == [1, 0, 1, 0, 0, 1, 0]  # a class beyond the end has none of its own
 
 
 def test_a_threshold_of_a_class_must_be_a_share():
