@@ -13,7 +13,7 @@ from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.metrics.flips import known
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade, Ensemble, Triage
-from hybrid.routing.table import Predictions, Tier
+from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.study.study import Study
 from hybrid.study.unlabelled import with_labels
 from hybrid.tuning.labelling import rows_to_label
@@ -64,6 +64,16 @@ def test_near_a_threshold_is_where_few_tune_rows_lie_between(pattern):
         between = [((seen >= min(ends)) & (seen < max(ends))).sum() for ends in zip(mine, limits, strict=True)]
         expected = np.maximum(expected, 1 - np.array(between) / (0.1 * 80))
     assert found.near == pytest.approx(expected[found.rows])
+    weak, strong = (tune.label[:, tune.index(n)] for n in ("t0", policy.names[-1]))
+    one, apart = (weak == truth) != (strong == truth), weak != strong
+    ends = np.unique(np.quantile(tune.confidence[:, 0], np.arange(1, 10) / 10))
+    places = [(ends <= c).sum() for c in tune.confidence[:, 0]]
+    for row, chance, differ in zip(found.rows, found.apart, found.differ, strict=True):
+        asked = pool.label[row, pool.index(policy.names[-1])] != UNKNOWN
+        like = (apart if asked else np.ones(80, dtype=bool)) & (places == (ends <= pool.confidence[row, 0]).sum())
+        mean = one[apart].mean() if asked else one.mean()
+        expected = (one[like].sum() + 5 * mean) / (like.sum() + 5)
+        assert chance == pytest.approx(expected if differ or not asked else 0)
     words = (
         ("the tiers differ", found.differ),
         ("near a threshold", found.near > 0),

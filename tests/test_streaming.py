@@ -261,6 +261,8 @@ def test_a_column_that_is_blank_at_first_is_read_where_it_is_filled(tmp_path):
     late.loc[: first - 1, "llm_cost"] = None
     late.to_parquet(tmp_path / "late.parquet", row_group_size=250, index=False)
     assert streaming.guess(pieces.pieces(tmp_path / "late.parquet")).columns.recorded[1].cost == "llm_cost"
+    (filled,) = streaming._filling(pieces.pieces(tmp_path / "late.parquet"), ["llm_cost"], ["llm_cost"])
+    assert filled["llm_cost"].to_pylist() == [str(x) for x in late["llm_cost"][first:]]
 
 
 def test_rows_without_a_side_are_tuned_on(tmp_path):

@@ -24,7 +24,7 @@ from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.recommend import _finalists, contradiction
+from hybrid.tuning.recommend import Selection, _finalists, contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -912,3 +912,30 @@ def test_of_many_rows_few_ways_are_held_out_and_the_best_of_each_pattern_is_amon
         best.setdefault(t.pattern, t)
     assert {id(t) for t in best.values()} <= {id(t) for t in found}
     assert 4 < len(found) <= 4 + len(best) - 1
+
+
+def test_what_bounds_rest_on_is_counted_on_the_rows_that_were_answered():
+    predictions, truth = small(5)
+    on = RowSet.of(np.arange(30), predictions, truth, 0)
+    right = predictions.label == truth[:, None]
+    assert on.mean == pytest.approx(predictions.cost.mean(axis=0))
+    assert on.least == pytest.approx(predictions.cost.min(axis=0))
+    for columns in ([0], [1, 2], [0, 2], [0, 1, 2]):
+        assert on.right(columns) == pytest.approx(right[:, columns].any(axis=1).mean())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "end"),
+    [
+        ((0.5, 0.951, 0.6, 0.94, 2.0), "So 5.0 points of the saving and 1.1 of the accuracy are the luck of choosing."),
+        ((0.5, 0.9, 0.6, 0.92, 2.0), "So there it saves 5.0 points less, and is 2.0 points more accurate."),
+        ((0.6, 0.92, 0.5, 0.9, 2.0), "So there it saves 5.0 points more, and is 2.0 points less accurate."),
+        ((0.0, 0.92, 0.0, 0.9, 0.0), "when choosing is repeated without the rows that are measured: 2.0 points are"),
+        ((0.0, 0.9, 0.0, 0.9, 0.0), "0.0 points are the luck of choosing."),
+        ((0.0, 0.9, 0.0, 0.92, 0.0), "nothing of it is the luck of choosing."),
+    ],
+)
+def test_how_much_is_the_luck_of_choosing_is_said_in_points(numbers, end):
+    said = Selection("llm", 100, 3, *numbers).words
+    assert end in said
+    assert ("it saves 75.0% of what llm for all costs, at 95.1% right" in said) == (numbers[1] == 0.951)

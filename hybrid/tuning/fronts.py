@@ -180,7 +180,7 @@ class Front:
         slack = TOLERANCE * np.maximum(1e-9, np.abs(cost))  # sums in another order are the same point
         costs = np.concatenate([self.cost, cost + slack])
         wrongs = np.concatenate([self.wrong, wrong])
-        kept = pareto(costs, wrongs + 0.0)
+        kept = pareto(costs, wrongs)
         who = np.concatenate([self._owner, np.full(len(cost), len(self._owners), dtype=np.intp)])
         at = np.concatenate([self._point, np.arange(len(cost), dtype=np.intp)])
         costs[len(self.cost) :] = cost
