@@ -212,6 +212,9 @@ class Warm:
             names = {t for tests in near for t in tests}
             named = {name.removeprefix(FIXTURE) for name in names}
             tests = [t for t in self.good if t in names or not named.isdisjoint(items[t].fixturenames)]
+            if outside:  # a constant may be read by a test that runs no line beside it
+                files = {t.split("::")[0] for t in tests}
+                tests = [t for t in self.good if t.split("::")[0] in files]
             tests.sort(key=lambda t: (self.took[t], t))
             total = 0.0
             chosen = [t for t in tests if (total := total + self.took[t]) <= SECONDS or t == tests[0]]

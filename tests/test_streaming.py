@@ -318,5 +318,11 @@ def test_what_a_file_says_in_other_ways_is_counted_over_all_pieces_and_tokens_ar
     both = sides.tune + sides.test
     assert both.cost[0] == round(0.25e9) * n
     assert both.cost[1].sum() == (2000 * tokens[0] + 8000 * tokens[1]).sum()  # of nano-dollars
+    unpaid = frame.assign(llm_cost=np.where(llm == "", np.nan, 0.5))  # an answer that never came has no cost
+    unpaid.to_parquet(tmp_path / "unpaid.parquet", index=False)
+    source = pieces.pieces(tmp_path / "unpaid.parquet")
+    paid = recorded[0], RecordedColumns("llm", "llm", cost="llm_cost")
+    sums = streaming.tally_pieces(source, streaming.plan(source, Columns("label", recorded=paid), ["fast", "llm"]))
+    assert (sums.tune + sums.test).cost[1].sum() == round(0.5e9) * (llm != "").sum()
     assert both.right[[1, 3]].sum() == (fast == label).sum()
     assert both.right[[2, 3]].sum() == (llm == label).sum()

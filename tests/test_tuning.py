@@ -24,7 +24,7 @@ from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.recommend import Selection, _finalists, contradiction
+from hybrid.tuning.recommend import Selection, _finalists, _trimmed, contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -708,6 +708,10 @@ def test_with_several_limits_each_is_tried_with_its_own_cap():
     group = Group(np.array([0.2, 0.5, 0.8]), np.vstack([points[:1], np.zeros((1, 3)), points[1:]]))
     found = merge_groups([group], np.array([5.0, 1.0]), exact=True)
     assert (found.picked, found.exact) == ([1], True)
+    # and the other way round: the cheapest that keeps the second keeps the first, and not that of the first the second
+    swapped = Group(group.thresholds, group.totals[[0, 1, 3, 2]])
+    again = merge_groups([swapped], np.array([1.0, 5.0]), exact=True)
+    assert (again.picked, again.exact) == ([1], True)
 
 
 def of_three(n, *, seed=0):
@@ -939,3 +943,26 @@ def test_how_much_is_the_luck_of_choosing_is_said_in_points(numbers, end):
     said = Selection("llm", 100, 3, *numbers).words
     assert end in said
     assert ("it saves 75.0% of what llm for all costs, at 95.1% right" in said) == (numbers[1] == 0.951)
+
+
+def test_a_way_of_fewer_tiers_that_does_as_well_takes_the_place_of_the_champion():
+    rows = SimpleNamespace()
+
+    def way(names, key, *, on=rows, whole=True):
+        return SimpleNamespace(policy=SimpleNamespace(names=tuple(names)), key=key, on=on, whole=whole)
+
+    best, fewer = way("abc", (0.0, 2.0, 0.1)), way("ac", (0.0, 2.0, 0.1))
+    others = [
+        way("ab", (0.0, 2.1, 0.1)),
+        way("ab", (0.0, 2.0, 0.2)),
+        way("ab", (0.1, 2.0, 0.1)),
+        way("ad", (0.0, 2.0, 0.1)),  # another tier
+        way("acb", (0.0, 2.0, 0.1)),  # as many
+        way("ab", (0.0, 2.0, 0.1), on=SimpleNamespace()),
+        way("ab", (0.0, 2.0, 0.1), whole=False),
+    ]
+    champion = SimpleNamespace(tried=best, pull=20.0)
+    assert _trimmed(SimpleNamespace(tries=[*others, best]), champion) is best
+    assert champion.pull == 20
+    assert _trimmed(SimpleNamespace(tries=[*others, fewer, best]), champion) is fewer
+    assert champion.pull is None
