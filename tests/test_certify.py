@@ -325,6 +325,7 @@ def test_what_is_tested_at_a_threshold_is_the_groups_with_a_row_there_and_their_
     falling, track = _along(gauge, kept_wrong, passed_wrong, risk, groups if size > 1 else None)
     errors, trials = track.counts()
     assert (falling[0], falling[-1]) == (NEVER, 0)
+    assert _along(gauge[:1], kept_wrong[:1], passed_wrong[:1], risk, None)[1].share[-1] == 1
     for i, threshold in enumerate(falling):
         kept = gauge >= threshold
         wrong = np.where(kept, kept_wrong, passed_wrong)

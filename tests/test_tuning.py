@@ -922,6 +922,9 @@ def test_what_bounds_rest_on_is_counted_on_the_rows_that_were_answered():
     predictions, truth = small(5)
     on = RowSet.of(np.arange(30), predictions, truth, 0)
     right = predictions.label == truth[:, None]
+    few, many = (RowSet.of(np.arange(n) % 30, predictions, truth, 0) for n in (4_000, 4_001))
+    assert (few.sampled, len(few.sample), many.sampled, len(many.sample)) == (False, 4_000, True, 2_000)
+    assert (np.diff(many.sample) > 0).all()
     assert on.mean == pytest.approx(predictions.cost.mean(axis=0))
     assert on.least == pytest.approx(predictions.cost.min(axis=0))
     for columns in ([0], [1, 2], [0, 2], [0, 1, 2]):
