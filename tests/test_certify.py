@@ -518,7 +518,14 @@ def test_the_rows_that_would_tell_do_tell_four_times_in_five():
 
 @pytest.mark.parametrize(
     ("changed", "says"),
-    [({"alpha": 5}, "Percentages"), ({"delta": 0.0}, "between 0 and 1"), ({"risk": "mine"}, "one of selective")],
+    [
+        ({"alpha": 5}, "Percentages"),
+        ({"alpha": 1.0}, "between 0 and 1"),
+        ({"alpha": 0.0}, "between 0 and 1"),
+        ({"delta": 0.0}, "between 0 and 1"),
+        ({"delta": 1.0}, "between 0 and 1"),
+        ({"risk": "mine"}, "one of selective"),
+    ],
 )
 def test_promises_that_make_no_sense_are_refused(changed, says):
     predictions, truth = world().draw(20, np.random.default_rng(0))

@@ -247,6 +247,8 @@ def test_rows_of_a_group_stand_on_one_side_and_count_once(frame, tmp_path):
     is_named = np.isin(found.key, [streaming._hash(n) for n in grouped["customer"].dropna().unique()])
     named = found.size[is_named]
     assert set(found.size[~is_named]) == {1}
+    alone = np.flatnonzero(grouped["customer"].isna() & frame["label"].notna())  # on a side by their number
+    assert (~is_named).sum() == ((alone % 700 + 1) * 2654435761 % 2**32 < 0.3 * 2**32).sum()
     assert named.sum() == test.sum()
     assert len(named) == grouped.loc[test, "customer"].nunique()
     right = (kept == frame["label"])[test].to_numpy()
