@@ -935,8 +935,8 @@ def test_what_bounds_rest_on_is_counted_on_the_rows_that_were_answered():
     ("numbers", "end"),
     [
         ((0.5, 0.951, 0.6, 0.94, 2.0), "So 5.0 points of the saving and 1.1 of the accuracy are the luck of choosing."),
-        ((0.5, 0.9, 0.6, 0.92, 2.0), "So there it saves 5.0 points less, and is 2.0 points more accurate."),
-        ((0.6, 0.92, 0.5, 0.9, 2.0), "So there it saves 5.0 points more, and is 2.0 points less accurate."),
+        ((0.5, 0.9, 0.6, 0.905, 2.0), "So there it saves 5.0 points less, and is 0.5 points more accurate."),
+        ((0.61, 0.92, 0.6, 0.9, 2.0), "So there it saves 0.5 points more, and is 2.0 points less accurate."),
         ((0.0, 0.92, 0.0, 0.9, 0.0), "when choosing is repeated without the rows that are measured: 2.0 points are"),
         ((0.0, 0.9, 0.0, 0.9, 0.0), "0.0 points are the luck of choosing."),
         ((0.0, 0.9, 0.0, 0.92, 0.0), "nothing of it is the luck of choosing."),
