@@ -296,8 +296,9 @@ def place(request, tmp_path):
 def browser():
     if driving.CHROMIUM is None:
         pytest.fail(f"CI=true and no Chromium: {driving.HOW}")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # on a busy machine a browser takes seconds to draw what it was sent
     with sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=driving.CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium

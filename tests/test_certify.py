@@ -168,6 +168,8 @@ def test_classes_share_delta_and_those_that_do_not_certify_go_to_the_strong_tier
 def test_a_certificate_of_classes_covers_stricter_thresholds_of_each_and_no_other_way_of_sharing():
     predictions, truth = world(n_classes=3, seed=1).draw(4000, np.random.default_rng(2))
     rare = predictions.label[:, 0] == 2
+    just = certify_by_class(TRIAGE, predictions, truth, alpha=0.11, min_rows=int(rare.sum()))
+    assert just.policy.pattern.by_class[2] is not None  # just as many rows are enough
     found = certify_by_class(TRIAGE, predictions, truth, alpha=0.11, min_rows=int(rare.sum()) + 1)
     own = found.policy.pattern.by_class
     assert own[2] is None

@@ -20,7 +20,7 @@ from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Route
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
 from hybrid.tuning.choosing import Finalist, Judge, folds_of, price_of_wrong
-from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of
+from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of, way_of
 from hybrid.tuning.fronts import Group, merge_groups
 from hybrid.tuning.goals import TOLERANCE
 from hybrid.tuning.pairs import PairSearch
@@ -946,6 +946,19 @@ def test_how_much_is_the_luck_of_choosing_is_said_in_points(numbers, end):
     said = Selection("llm", 100, 3, *numbers).words
     assert end in said
     assert ("it saves 75.0% of what llm for all costs, at 95.1% right" in said) == (numbers[1] == 0.951)
+
+
+def test_a_way_keeps_what_is_chosen_and_no_threshold_that_was_found():
+    three = (*TIERS, Tier("small", "recorded", price=0.0001))
+    found = {
+        Triage(0.2, (0.1, None)): Triage(),
+        Cascade((0.2, 0.3)): Cascade((0.85, 0.85)),
+        Ensemble("majority", agreement=0.7, cheap_below=0.5): Ensemble("majority", agreement=0.7),
+        TriageEnsemble(0.2, strategy="majority"): TriageEnsemble(strategy="majority"),
+    }
+    for pattern, way in found.items():
+        tiers = TIERS if isinstance(pattern, Triage) else three
+        assert way_of(Policy(pattern, tiers)) == Policy(way, tiers)
 
 
 def test_a_way_of_fewer_tiers_that_does_as_well_takes_the_place_of_the_champion():
