@@ -59,8 +59,9 @@ class Limit:
         """
         most = self.value()
         if n > most * self.scale:
+            # reading ends where it is too much: there may be more
             raise DatasetError(
-                f"{what} has {-(-n // self.scale):,} {self.unit}, the limit is {most:,}: {self.mend}. "
+                f"{what} has at least {-(-n // self.scale):,} {self.unit}, the limit is {most:,}: {self.mend}. "
                 f"Whoever runs this can raise it with {self.variable}."
             )
 
