@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hybrid.errors import TierError
@@ -113,8 +113,6 @@ def connect(
     """
     import openai  # takes a second or more: not for whoever only loads a bundle without an LLM
 
-    from hybrid.tiers import bodies
-
     transport = None
     if is_bound(base_url):
         from hybrid.tiers.public import async_transport
@@ -126,13 +124,7 @@ def connect(
         max_retries=0,  # retried by whoever asks, where a timeout covers a whole call and a failed call is counted
         timeout=timeout,
         default_query=dict(query or {}),
-        http_client=openai.DefaultAsyncHttpxClient(
-            verify=_tls(),
-            follow_redirects=False,
-            transport=transport,
-            headers={"Accept-Encoding": bodies.PACKED},
-            event_hooks={"response": [bodies.bound_async]},
-        ),
+        http_client=openai.DefaultAsyncHttpxClient(transport=transport, **_guarded(waits=False)),
     )
     _bind(client, base_url, {name: value.replace("{key}", key or "") for name, value in (headers or {}).items()})
     return client
@@ -148,8 +140,6 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
     """
     import openai
 
-    from hybrid.tiers import bodies
-
     transport = None
     if is_bound(base_url):
         from hybrid.tiers.public import transport_that_waits
@@ -160,16 +150,22 @@ def connect_blocking(base_url: str, key: str | None, *, timeout: float, retries:
         base_url=base_url,
         max_retries=retries,
         timeout=timeout,
-        http_client=openai.DefaultHttpxClient(
-            verify=_tls(),
-            follow_redirects=False,
-            transport=transport,
-            headers={"Accept-Encoding": bodies.PACKED},
-            event_hooks={"response": [bodies.bound]},
-        ),
+        http_client=openai.DefaultHttpxClient(transport=transport, **_guarded(waits=True)),
     )
     _bind(client, base_url, {})
     return client
+
+
+def _guarded(*, waits: bool) -> dict[str, Any]:
+    """Return what every connection is made with: no redirect is followed, and each body is bounded."""
+    from hybrid.tiers import bodies
+
+    return {
+        "verify": _tls(),
+        "follow_redirects": False,
+        "headers": {"Accept-Encoding": bodies.PACKED},
+        "event_hooks": {"response": [bodies.bound if waits else bodies.bound_async]},
+    }
 
 
 def _bind(client: OpenAI | AsyncOpenAI, base_url: str, headers: Mapping[str, str]) -> None:
