@@ -101,9 +101,10 @@ def threshold_figure(
         "fillcolor": "rgba(86,180,233,0.25)" if dark else "rgba(0,114,178,0.18)",
     }
     figure.add_trace(band, row=1, col=1)
+    read = thresholds(at)
     for row, (y, tint, form) in enumerate(panels(thin, dark=dark), 1):
         hover = {
-            "customdata": thresholds(at),
+            "customdata": read,
             "hoverinfo": None,
             "hovertemplate": f"threshold %{{customdata}}<br>%{{y:{form}}}<extra></extra>",
         }
