@@ -6,11 +6,15 @@ import logging
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import labelled
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from hybrid import Policy, Study, Triage, logs
 
@@ -31,6 +35,29 @@ def test_the_house_rules_hold(command):
     tool = Path(sys.executable).with_name(command[0])
     done = subprocess.run([str(tool), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+def test_all_that_the_code_and_its_tests_import_is_installed_by_the_two_commands():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert Requirement(extras["test"][0]).extras == extras.keys() - {"test", "bench"}
+    left = [Requirement(r) for r in sum(extras.values(), project["dependencies"]) if r not in extras["bench"]]
+    installed = {project["name"]}
+    while left:
+        wanted = left.pop()
+        if str(wanted) not in installed:
+            installed |= {str(wanted), canonicalize_name(wanted.name)}
+            needs = map(Requirement, requires(wanted.name) or [])
+            extras = ["", *wanted.extras]
+            left += [n for n in needs if not n.marker or any(n.marker.evaluate({"extra": e}) for e in extras)]
+    made_by = {module: {canonicalize_name(n) for n in names} for module, names in packages_distributions().items()}
+    files = [path for folder in ("hybrid", "pages") for path in (ROOT / folder).rglob("*.py")]
+    for path in (ROOT / "app.py", *files, *(ROOT / "tests").glob("*.py")):
+        for line in ast.parse(path.read_text()).body:  # what is imported in a function may be missing, and says so
+            names = [a.name for a in line.names] if isinstance(line, ast.Import) else []
+            names += [line.module] if isinstance(line, ast.ImportFrom) and line.module and not line.level else []
+            for makers in (made_by.get(name.split(".")[0], set()) for name in names):
+                assert not makers or makers & installed, f"{path.name} imports {makers}"
 
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

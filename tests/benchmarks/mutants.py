@@ -1,9 +1,9 @@
 """Mutants, always the same ones: do the tests notice when a place of the code says something else?
 
-``python tests/mutants.py metrics 40 1`` draws 40 places of hybrid/metrics (with seed 1), makes one of Cosmic Ray's
-mutants of each, and runs the tests that run the changed line, the quick ones first, in a fork of one process that has
-collected them once. A place outside functions is changed in its file for as long as its tests run, so run it in a
-clone. Linux and macOS; needs ``pip install cosmic-ray``.
+``python tests/benchmarks/mutants.py metrics 40 1`` draws 40 places of hybrid/metrics (with seed 1), makes one of Cosmic
+Ray's mutants of each, and runs the tests that run the changed line, the quick ones first, in a fork of one process that
+has collected them once. A place outside functions is changed in its file for as long as its tests run, so run it in a
+clone. Linux and macOS; needs ``pip install -e ".[test,bench]"``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 
 import coverage
 import pytest
-from cosmic_ray.ast import ast_nodes, get_ast  # pip install cosmic-ray
+from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 from hypothesis import Phase, settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WATCHED = ["hybrid/routing/**", "hybrid/metrics/**", "hybrid/tuning/**", "hybrid/production/**"]
 ENDS = "tests/test_tuning.py::test_where_rows_end_is_where_the_replay_ends_them"
 TESTS = {  # those whose subject a room is; the others would find more, in hours
