@@ -224,7 +224,7 @@ def test_what_was_learned_comes_back_with_a_project_and_is_not_learned_again(ove
 
     before = everything(study)
     with monkeypatch.context() as without:
-        for learns in ("fit_confidence", "fit_gate"):
+        for learns in ("fit_confidence", "fit_gates"):
             without.setattr(evidence, learns, lambda *_, **__: pytest.fail("learned again"))
         assert everything(Study.open(tmp_path)) == before
     (data,) = tmp_path.glob("data-*")

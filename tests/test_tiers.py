@@ -24,7 +24,7 @@ from hybrid.study.evidence import gate_auroc, record
 from hybrid.tiers import classifier
 from hybrid.tiers.calibration import fit_calibrator
 from hybrid.tiers.classifier import FastClassifier, fit_classifier
-from hybrid.tiers.gate import HeuristicGate, KeyWords, fit_gate
+from hybrid.tiers.gate import HeuristicGate, KeyWords, check_enough, fit_gates
 from hybrid.tiers.rules import Edits, Rules, check_phrase, fit_rules
 from hybrid.tiers.softmax import StoppedError, fit_softmax, passes
 from hybrid.tiers.whatif import WhatIf
@@ -113,7 +113,7 @@ def test_a_folds_models_say_of_a_test_row_what_they_said_of_its_copy_on_tune(dat
     for fitted in (
         fit_classifier(texts[rows], truth[rows], where, n_classes=k),
         fit_rules(texts[rows], truth[rows], where, n_classes=k),
-        fit_gate(texts[rows], right[rows], where),
+        fit_gates(texts[rows], right[rows, None], where)[0],
     ):
         assert len(fitted.again) == 3
         for f, again in enumerate(fitted.again):
@@ -217,17 +217,30 @@ def test_a_rule_is_one_or_two_words():
 def test_a_gate_needs_rows_of_both_kinds(data):
     texts, _, fold, _ = data
     with pytest.raises(TierError, match="cannot be trained"):
-        fit_gate(texts, np.ones(len(texts), dtype=bool), fold)
+        check_enough(np.ones(len(texts), dtype=bool), fold, "the cheap tier")
 
 
 def test_a_gate_learns_what_the_cheap_tier_gets_right(data):
     texts, truth, fold, _ = data
-    gate = fit_gate(texts, truth == 0, fold)
+    gate = fit_gates(texts, (truth == 0)[:, None], fold)[0]
     score = gate.answers.confidence
     assert score[truth == 0].mean() > score[truth != 0].mean() + 0.3
     assert (gate.answers.label == UNKNOWN).all()
     test = fold < 0
     np.testing.assert_array_equal(gate.model.answer(list(texts[test])).confidence, score[test])
+
+
+def test_gates_that_are_fitted_together_are_those_that_are_fitted_alone(data):
+    texts, truth, fold, _ = data
+    rare = (fold != 2) | (np.arange(len(texts)) % 3 > 0)  # all that is wrong stands in one fold: its model saw none
+    right = np.column_stack([truth == 0, rare, np.arange(len(texts)) % 5 > 0])
+    for j, one in enumerate(fit_gates(texts, right, fold)):
+        alone = fit_gates(texts, right[:, [j]], fold)[0]
+        assert one.answers.confidence.tobytes() == alone.answers.confidence.tobytes()
+        assert [a.confidence.tobytes() for a in one.again] == [a.confidence.tobytes() for a in alone.again]
+        for numbers in ("weights", "bias"):
+            ours, theirs = getattr(one.model.model, numbers), getattr(alone.model.model, numbers)
+            assert ours.tobytes() == theirs.tobytes()
 
 
 def test_the_heuristic_gate_finds_long_and_tangled_texts_harder():

@@ -24,7 +24,7 @@ from hybrid.tiers.confidence import EPSILON, Chances, FittedConfidence, Reader, 
 from hybrid.tiers.embedders import Embedder, MiniLM
 from hybrid.tiers.embedding import EmbeddingClassifier, FittedEmbedding, fit_embedding
 from hybrid.tiers.embedding_cache import EmbeddingCache
-from hybrid.tiers.gate import NO_WORDS, FittedGate, HeuristicGate, KeyWords, TrainedGate, fit_gate
+from hybrid.tiers.gate import NO_WORDS, FittedGate, HeuristicGate, KeyWords, TrainedGate, check_enough, fit_gates
 from hybrid.tiers.rules import NO_EDITS, Edits, fit_rules
 from hybrid.tiers.scope import FittedScope, fit_scope
 
@@ -153,7 +153,9 @@ class Recording:
         TierError
             If there is too little to learn from, or what was learned is no better than chance.
         """
-        found = _train_gate(self.dataset, self.split, tier, answers)
+        found = _train_gates(self.dataset, self.split, {tier: answers})[tier]
+        if isinstance(found, TierError):
+            raise found
         _check_gate(self.dataset, self.split, tier, found.answers, answers)
         return found.model, found.answers
 
@@ -274,10 +276,17 @@ def record(
     gates: list[tuple[Tier, Answers]] = []
     left_out = []
     guarded = [(t, a) for t, a in (*local, *columns) if t.kind != "rules" and t.name != dataset.teacher]
-    for k, (tier, said) in enumerate(guarded):
-        report(0.8 + 0.14 * k / len(guarded), f"Training the gate for {tier.name}")
+    every_gate = _train_gates(
+        dataset,
+        split,
+        {tier.name: said for tier, said in guarded},
+        lambda share, _: report(0.8 + 0.14 * share, "Training the gates"),
+    )
+    for tier, said in guarded:
         try:
-            name, trained = gate_for(tier.name), _train_gate(dataset, split, tier.name, said)
+            name, trained = gate_for(tier.name), every_gate[tier.name]
+            if isinstance(trained, TierError):
+                raise trained
             if tier.name != CLASSIFIER:  # that one stays whatever it is worth: the router needs a gate to start with
                 _check_gate(dataset, split, tier.name, trained.answers, said)
             models[name], again[name] = trained.model, trained.again
@@ -317,19 +326,44 @@ def record(
     return found
 
 
-def _train_gate(dataset: Dataset, split: Split, tier: str, answers: Answers) -> FittedGate:
-    """Return a gate with its scores about all rows, nan where the tier was not asked."""
-    asked = np.flatnonzero(~np.isnan(answers.confidence))
+def _train_gates(
+    dataset: Dataset, split: Split, said: Mapping[str, Answers], progress: Progress | None = None
+) -> dict[str, FittedGate | TierError]:
+    """Return the gate of each tier with its scores about all rows, nan where it was not asked; or why there is none."""
     if dataset.texts is None:
         raise TierError("A gate reads texts, and there are none.")
-    said = answers.take(asked)
-    fitted = fit_gate(dataset.texts[asked], said.label == dataset.truth[asked], split.fold[asked], tier=tier)
-    at, again = np.searchsorted(split.test, asked[split.fold[asked] < 0]), []
-    for said_again in fitted.again:
-        score = np.full(len(split.test), np.nan)
-        score[at] = said_again.confidence
-        again.append(Again(np.full(len(score), UNKNOWN), score))
-    return FittedGate(fitted.model, spread(fitted.answers, asked, dataset.n_rows), tuple(again))
+    report = progress or (lambda share, doing: None)
+    found: dict[str, FittedGate | TierError] = {}
+    alike: dict[bytes, list[str]] = {}  # tiers that were asked about the same rows learn together
+    for name, answers in said.items():
+        asked = ~np.isnan(answers.confidence)
+        try:
+            check_enough((answers.label == dataset.truth)[asked], split.fold[asked], name)
+            alike.setdefault(asked.tobytes(), []).append(name)
+        except TierError as error:
+            found[name] = error
+    for k, (rows, names) in enumerate(alike.items()):
+        at = np.flatnonzero(np.frombuffer(rows, dtype=bool))
+        fold, truth = split.fold[at], dataset.truth[at]
+        right = np.column_stack([said[name].label[at] == truth for name in names])
+
+        def report_part(share: float, doing: str, before: int = k) -> None:
+            report((before + share) / len(alike), doing)
+
+        try:
+            gates = fit_gates(dataset.texts[at], right, fold, progress=report_part)
+        except TierError as error:
+            found |= dict.fromkeys(names, error)
+            continue
+        tested = np.searchsorted(split.test, at[fold < 0])
+        for name, gate in zip(names, gates, strict=True):
+            again = []
+            for said_again in gate.again:
+                score = np.full(len(split.test), np.nan)
+                score[tested] = said_again.confidence
+                again.append(Again(np.full(len(score), UNKNOWN), score))
+            found[name] = FittedGate(gate.model, spread(gate.answers, at, dataset.n_rows), tuple(again))
+    return found
 
 
 def _check_gate(dataset: Dataset, split: Split, tier: str, scores: Answers, answers: Answers) -> None:

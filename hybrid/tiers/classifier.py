@@ -179,12 +179,26 @@ def fit_classifier(
     n_classes: int,
     progress: Progress | None = None,
 ) -> FittedClassifier:
-    """Fit the classifier, and answer every row by a model that has not seen it.
+    """Fit the classifier, and answer every row by a model that has not seen it; see `fit_classifiers`."""
+    return fit_classifiers(texts, truth[:, None], fold, n_classes=n_classes, progress=progress)[0]
+
+
+def fit_classifiers(
+    texts: NDArray[np.object_],
+    truth: Labels,
+    fold: Labels,
+    *,
+    n_classes: int,
+    progress: Progress | None = None,
+) -> list[FittedClassifier]:
+    """Fit a classifier for each question, and answer every row by models that have not seen it.
 
     Parameters
     ----------
-    texts, truth
+    texts
         Shape ``(n_rows,)``.
+    truth
+        The right class of each row in each question, shape ``(n_rows, n_questions)``.
     fold
         Number of the fold a row is held out in, -1 for test rows, which are never fitted on.
     n_classes
@@ -200,7 +214,8 @@ def fit_classifier(
     Notes
     -----
     Words are counted once; terms and idf are chosen from the fitted rows of each fold, as a pipeline inside a
-    cross-validation would. The temperature that a fold's rows are calibrated with comes from the other folds.
+    cross-validation would. Each question gets the model that it would get alone, to the bit; what all read of the
+    words is made once. The temperature that a fold's rows are calibrated with comes from the other folds.
     """
     tune, test = np.flatnonzero(fold >= 0), np.flatnonzero(fold < 0)
     folds = np.unique(fold[tune])
@@ -212,12 +227,12 @@ def fit_classifier(
 
     jobs = {int(f): tune[fold[tune] != f] for f in folds} | {-1: tune}
     report(1 / (2 * len(jobs)), f"Fitting {len(jobs)} models")
-    models: dict[int, FastClassifier] = {}
+    models: dict[int, list[FastClassifier]] = {}
     columns: dict[int, Rows] = {}
     stop = threading.Event()
     # one BLAS thread each: its own threads spin against the pool's, at more than twice the time
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
-        running: dict[Future[tuple[FastClassifier, Rows]], int] = {
+        running: dict[Future[tuple[list[FastClassifier], Rows]], int] = {
             pool.submit(_fit, counts, terms, truth, rows, n_classes, stop.is_set): f for f, rows in jobs.items()
         }
         try:
@@ -229,24 +244,41 @@ def fit_classifier(
             pool.shutdown(wait=False, cancel_futures=True)  # `report` raises when nobody waits for the rest
             raise
 
-    logits = np.full((len(texts), n_classes), -np.inf)
+    def scores(f: int, rows: Rows) -> list[Floats]:
+        features = tf_idf(counts[rows][:, columns[f]], models[f][0].idf)
+        return [model._scores(features) for model in models[f]]
+
+    logits = np.full((truth.shape[1], len(texts), n_classes), -np.inf)
     for f in (*(int(f) for f in folds), -1):
-        rows = np.flatnonzero(fold == f)
-        model = models[f]
-        logits[rows] = model._scores(tf_idf(counts[rows][:, columns[f]], model.idf))
+        logits[:, fold == f] = scores(f, np.flatnonzero(fold == f))
+    graded = {f: scores(f, test) for f in map(int, folds[:GRADERS])}
+    fitted = [
+        _calibrated(texts, truth[:, q], fold, logits[q], models[-1][q], {f: said[q] for f, said in graded.items()})
+        for q in range(truth.shape[1])
+    ]
+    report(1.0, "Fitted")
+    return fitted
+
+
+def _calibrated(
+    texts: NDArray[np.object_],
+    truth: Labels,
+    fold: Labels,
+    logits: Floats,
+    model: FastClassifier,
+    graded: Mapping[int, Floats],
+) -> FittedClassifier:
+    """Return the model as it ships, and its answers: by the logits of all rows, and of the test rows by folds."""
+    test = np.flatnonzero(fold < 0)
     calibrator, probabilities, confidence, by_fold = cross_calibrated(logits, truth, fold)
-    again = tuple(
-        Again.of(models[f]._scores(tf_idf(counts[test][:, columns[f]], models[f].idf)), by_fold[f])
-        for f in list(by_fold)[:GRADERS]
-    )
-    shipped = replace(models[-1], calibrator=calibrator)
+    again = tuple(Again.of(said, by_fold[f]) for f, said in graded.items())
+    shipped = replace(model, calibrator=calibrator)
     shipped = replace(shipped, latency=_seconds_per_text(shipped, texts))
     raw = Calibrator().probabilities(logits).max(axis=1)
     answers = replace(shipped.decide(probabilities), confidence=np.round(confidence, DECIMALS))
     if len(test):  # the words of a text are cut alike in a corpus and alone; say so loudly should that ever change
         sample = test[:: max(1, len(test) // 20)]
         assert (shipped.answer(list(texts[sample])).label == answers.label[sample]).all()
-    report(1.0, "Fitted")
     return FittedClassifier(shipped, answers, probabilities, raw, again)
 
 
@@ -257,8 +289,8 @@ def _fit(
     rows: Rows,
     n_classes: int,
     stopped: Callable[[], bool],
-) -> tuple[FastClassifier, Rows]:
-    """Fit on these rows; returns the model and the columns of `counts` that it reads."""
+) -> tuple[list[FastClassifier], Rows]:
+    """Fit on these rows; returns the model of each question, and the columns of `counts` that they read."""
     if stopped():
         raise StoppedError
     counts, truth = counts[rows], truth[rows]
@@ -268,10 +300,16 @@ def _fit(
     counts = counts[:, columns]
     idf = inverse_document_frequency(counts)
     present, code = np.unique(truth, return_inverse=True)
-    weights = np.zeros((len(columns), n_classes), dtype=np.float32)
-    bias = np.full(n_classes, -np.inf, dtype=np.float32)
-    weights[:, present], bias[present] = fit_softmax(tf_idf(counts, idf), code, len(present), stopped=stopped)
-    return FastClassifier(tuple(terms[columns]), idf, weights, bias), columns
+    code = code.reshape(truth.shape)
+    found, found_bias = fit_softmax(tf_idf(counts, idf), code, len(present), stopped=stopped)
+    models = []
+    for q in range(truth.shape[1]):
+        own = slice(q * len(present), (q + 1) * len(present))
+        weights = np.zeros((len(columns), n_classes), dtype=np.float32)
+        bias = np.full(n_classes, -np.inf, dtype=np.float32)
+        weights[:, present], bias[present] = found[:, own], found_bias[own]
+        models.append(FastClassifier(tuple(terms[columns]), idf, weights, bias))
+    return models, columns
 
 
 def _seconds_per_text(model: FastClassifier, texts: NDArray[np.object_]) -> float:

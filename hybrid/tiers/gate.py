@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hybrid.errors import TierError
 from hybrid.routing.table import UNKNOWN, Answers, Bools, Floats, Labels
 from hybrid.tiers.calibration import DECIMALS, Again
-from hybrid.tiers.classifier import FastClassifier, fit_classifier
+from hybrid.tiers.classifier import FastClassifier, Progress, fit_classifiers
 from hybrid.tiers.rules import check_phrase
 from hybrid.tiers.words import terms
 
@@ -167,25 +167,8 @@ class FittedGate:
     again: tuple[Again, ...] = ()
 
 
-def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels, *, tier: str = "the cheap tier") -> FittedGate:
-    """Learn from the words whether a tier is right.
-
-    Parameters
-    ----------
-    texts
-        Shape ``(n_rows,)``.
-    right
-        Whether the tier's answer, out of fold where it was fitted here, is right, shape ``(n_rows,)``.
-    fold
-        Fold in which a row is held out, -1 for test rows, which are never fitted on.
-    tier
-        What it is called in messages.
-
-    Raises
-    ------
-    TierError
-        If the tier got too few tune rows right or wrong to learn the difference.
-    """
+def check_enough(right: Bools, fold: Labels, tier: str) -> None:
+    """Raise `TierError` if a tier got too few tune rows right, or wrong, to learn the difference."""
     tune = fold >= 0
     fewest = min(int(right[tune].sum()), int((~right[tune]).sum()))
     if fewest < MIN_EACH:
@@ -193,13 +176,40 @@ def fit_gate(texts: NDArray[np.object_], right: Bools, fold: Labels, *, tier: st
             f"A gate cannot be trained: it needs {MIN_EACH} tune rows that {tier} gets right and {MIN_EACH} "
             f"that it gets wrong, and there are only {fewest} of one kind. Use the heuristic gate or add rows."
         )
-    fitted = fit_classifier(texts, right.astype(np.int64), fold, n_classes=2)
-    answers, *again = (
-        _chance_of_right(p, fitted.model.latency)
-        for p in (fitted.probabilities, *(a.probabilities for a in fitted.again))
-        if p is not None
-    )
-    return FittedGate(TrainedGate(fitted.model), answers, tuple(Again(a.label, a.confidence) for a in again))
+
+
+def fit_gates(
+    texts: NDArray[np.object_], right: Bools, fold: Labels, *, progress: Progress | None = None
+) -> list[FittedGate]:
+    """Learn from the words whether tiers are right; of several that were asked about the same rows in less time.
+
+    Parameters
+    ----------
+    texts
+        Shape ``(n_rows,)``.
+    right
+        Whether each tier's answer, out of fold where it was fitted here, is right, shape ``(n_rows, n_tiers)``; see
+        `check_enough`.
+    fold
+        Fold in which a row is held out, -1 for test rows, which are never fitted on.
+    progress
+        Called with the share done and what was done.
+
+    Raises
+    ------
+    TierError
+        If the tune rows hold no words at all.
+    """
+    gates = []
+    for fitted in fit_classifiers(texts, right.astype(np.int64), fold, n_classes=2, progress=progress):
+        answers, *again = (
+            _chance_of_right(p, fitted.model.latency)
+            for p in (fitted.probabilities, *(a.probabilities for a in fitted.again))
+            if p is not None
+        )
+        said_again = tuple(Again(a.label, a.confidence) for a in again)
+        gates.append(FittedGate(TrainedGate(fitted.model), answers, said_again))
+    return gates
 
 
 def _chance_of_right(probabilities: Floats, latency: float) -> Answers:

@@ -39,7 +39,8 @@ def fit_softmax(
     features
         Shape ``(n_rows, n_features)``; rows of about unit length.
     truth
-        Codes below `n_classes`, shape ``(n_rows,)``.
+        Codes below `n_classes`, shape ``(n_rows,)``; or ``(n_rows, n_questions)``: models that learn other things from
+        the same rows are fitted together, each as it would be alone, in much less than the sum of their times.
     seed
         Of the order in which rows are visited.
     stopped
@@ -48,9 +49,9 @@ def fit_softmax(
     Returns
     -------
     weights
-        Shape ``(n_features, n_classes)``.
+        Shape ``(n_features, n_classes)``; of several questions side by side, ``(n_features, n_questions * n_classes)``.
     bias
-        Shape ``(n_classes,)``.
+        Shape ``(n_classes,)``, or ``(n_questions * n_classes,)``; -inf for what no row is.
 
     Notes
     -----
@@ -70,9 +71,13 @@ def fit_softmax(
     [0, 1, 0, 1]
     """
     rng = np.random.default_rng(seed)
-    weights = np.zeros((features.shape[1], n_classes), dtype=np.float32)
+    truth = truth.reshape(len(truth), -1)
+    n_questions = truth.shape[1]
+    truth = truth + n_classes * np.arange(n_questions)  # the column of the right class
+    weights = np.zeros((features.shape[1], n_questions * n_classes), dtype=np.float32)
     squares = np.full_like(weights, START)
-    bias = np.zeros(n_classes, dtype=np.float32)
+    bias = np.zeros(n_questions * n_classes, dtype=np.float32)
+    bias[np.bincount(truth.ravel(), minlength=len(bias)) == 0] = -np.inf  # what is never right has no chance
     bias_squares = np.full_like(bias, START)
     rate = np.float32(RATE)
     batches = _deal(features, truth, rng)
@@ -82,8 +87,8 @@ def fit_softmax(
         for number in rng.permutation(len(batches)):
             columns, rows, rows_by_column, right = batches[number]
             own = weights.take(columns, axis=0)
-            error = _probabilities(rows @ own + bias)
-            error[np.arange(len(right)), right] -= 1
+            error = _probabilities(rows @ own + bias, n_questions)
+            error[np.arange(len(right))[:, None], right] -= 1
             step = rows_by_column @ error
             seen = squares.take(columns, axis=0)
             seen += step * step
@@ -127,8 +132,9 @@ def _whole(matrix: Weights) -> NDArray[np.void]:
     return matrix.view(np.dtype((np.void, matrix.strides[0])))[:, 0]
 
 
-def _probabilities(scores: Weights) -> Weights:
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
+def _probabilities(scores: Weights, n_questions: int) -> Weights:
+    each = scores.reshape(len(scores), n_questions, -1)
+    each -= each.max(axis=-1, keepdims=True)
+    np.exp(each, out=each)
+    each /= each.sum(axis=-1, keepdims=True)
     return scores
