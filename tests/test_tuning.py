@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +22,7 @@ from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_threshol
 from hybrid.tuning.choosing import Finalist, Judge, folds_of, price_of_wrong
 from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of, way_of
 from hybrid.tuning.fronts import Group, merge_groups
-from hybrid.tuning.goals import TOLERANCE
+from hybrid.tuning.goals import TOLERANCE, best
 from hybrid.tuning.pairs import PairSearch
 from hybrid.tuning.recommend import Selection, _finalists, _trimmed, contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
@@ -536,15 +536,31 @@ def test_over_everything_brute_force_finds_nothing_better(seed):
         assert (p.cost_per_1000, p.accuracy) == pytest.approx((1000 * o.cost.mean(), np.mean(o.label == truth)))
 
 
-@pytest.mark.parametrize("seed", [6, 11, 21])
-def test_three_thresholds_that_no_bound_settles_are_searched_from_several_starts(seed):
-    """From the point of its front alone each of these ends at two to six more mistakes than there need be."""
-    predictions, truth = small(seed, n_tiers=4)
+@pytest.mark.parametrize(("seed", "n", "proven"), [(6, 30, False), (11, 30, False), (21, 30, False), (7, 20, True)])
+def test_three_thresholds_that_no_bound_settles_are_searched_from_several_starts(seed, n, proven):
+    """From the point of its front alone the first three end at two to six more mistakes than there need be."""
+    predictions, truth = small(seed, n_tiers=4, n=n)
     goal = Goal("most_accurate", budget=2.0, by_class=False)
     way = Policy(Cascade((0.5,) * 3), tuple(answering(from_cheap(predictions, None))))
     found = recommend(predictions, truth, goal, ways=[way])
+    assert (found.exact, found.method.startswith("exact: a bound")) == (proven, proven)
     brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(way, predictions)]
     assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_what_is_called_proven_is_the_best_of_its_way_though_the_best_way_was_not_beaten(seed):
+    tune, goal = of_three(60, seed=seed), Goal("cheapest", floor=0.85, by_class=False)
+    ways = [Policy(Cascade((0.5, 0.5)), tiers) for tiers in permutations(tune.predictions.tiers)]
+    found = recommend(tune.predictions, tune.truth, goal, ways=ways)
+    assert found.exact
+    assert "exact over all" in found.method
+    assert found.candidates[0].exact
+    assert not all(c.exact for c in found.candidates)
+    for c in found.candidates:
+        proven = search(c.policy, tune.predictions, tune.truth, goal)
+        mine = goal.terms(replay(c.policy, tune.predictions), tune.truth).sum(axis=1)
+        assert not c.exact or best(np.stack([mine, proven.totals], axis=1), goal.caps(60)) == 0
 
 
 def test_no_way_ends_at_rules_or_at_a_gate_and_no_tier_stands_in_one_that_is_never_asked():

@@ -366,20 +366,24 @@ class Explorer:
         states = states_of(t.policy, on.predictions, on.truth, goal)
         if states is None:
             return
+        how = "exact: a bound shows that no other thresholds are better"
         if len(states.lines) == 2:
             found = best_of(states, goal, caps, beat=rival)
-            t.settled = found.exact
+            t.settled, how = found.exact, found.method
             self._improve(t, found)
-            return
-        # after two thresholds a row ends where each measure by itself is least: none of the rest can beat that
-        rest = states.terms[2:].min(axis=0)
-        relaxed = replace(
-            states, lines=states.lines[:2], gauges=states.gauges[:2], terms=np.stack([*states.terms[:2], rest])
-        )
-        _, sums, proven = PairSearch(relaxed, goal.rows, caps).refined(beat=rival)
-        t.settled = proven and not key_of(sums[goal.rows], caps) < key_of(rival, caps)
-        if not t.settled:
-            self._improve(t, best_of(states, goal, caps))
+        else:
+            # after two thresholds a row ends where each measure by itself is least: none of the rest can beat that
+            rest = states.terms[2:].min(axis=0)
+            relaxed = replace(
+                states, lines=states.lines[:2], gauges=states.gauges[:2], terms=np.stack([*states.terms[:2], rest])
+            )
+            _, sums, proven = PairSearch(relaxed, goal.rows, caps).refined(beat=rival)
+            t.settled = proven and not key_of(sums[goal.rows], caps) < key_of(rival, caps)
+            if not t.settled:
+                self._improve(t, best_of(states, goal, caps))
+        if t.settled:  # what does not beat the best way may still have better thresholds of its own
+            best = t.key <= key_of(rival / len(on), caps / len(on))
+            t.found = replace(t.found, exact=best, method=how if best else "no thresholds beat the best way")
 
     def _improve(self, t: Try, found: Found) -> None:
         """Take thresholds that were found where they are better."""
