@@ -162,6 +162,9 @@ WIDE = csv(",".join(f"c{i}" for i in range(60)) + "\n" + "1," * 59 + "1\n")
         ("HYBRID_MAX_CELLS", 150, "a.jsonl", csv("\n".join(json.dumps({f"c{i}": i}) for i in range(50)))),
         ("HYBRID_MAX_COLUMNS", 50, "a.csv", WIDE),
         ("HYBRID_MAX_COLUMNS", 50, "a.jsonl", csv("\n".join(json.dumps({f"c{i}": i}) for i in range(60)))),
+        ("HYBRID_MAX_LABEL", 50, "a.jsonl", csv((json.dumps({"text": 1}) + "\n") * 2000 + json.dumps({"l" * 60: 1}))),
+        ("HYBRID_MAX_LABEL", 50, "a.parquet", as_parquet(pa.table({"l" * 60: ["a"]}))),
+        ("HYBRID_MAX_LABEL", 20, "a.xlsx", workbook(("s" * 30, [["text"], ["a"]]))),
         ("HYBRID_MAX_FIELD_KB", 1, "a.csv", csv("text,label\n" + "a" * 2000 + ",b\n")),
         ("HYBRID_MAX_FIELD_KB", 1, "a.jsonl", csv(json.dumps({"text": "a" * 2000}))),
         ("HYBRID_MAX_FIELD_KB", 1, "a.parquet", as_parquet(pa.table({"text": ["a" * 2000]}))),
@@ -179,6 +182,17 @@ def test_a_limit_refuses_with_its_name_and_the_variable_that_raises_it(monkeypat
     monkeypatch.setenv(variable, "none")
     with pytest.raises(DatasetError, match="whole number"):
         read(name, content)
+
+
+def test_what_no_page_could_carry_is_no_name_and_is_counted_before_it_is_compared(monkeypatch):
+    found = read("a.csv", csv("a " * 1_001 + ",x\nb,y\n"))
+    assert (found.headed, len(found.table)) == (False, 2)
+    with pytest.raises(DatasetError, match="first row is longer than 256 KB"):
+        read("a.csv", csv("a" * 270_000 + ",x\nb,y\n"))
+    monkeypatch.setenv("HYBRID_MAX_COLUMNS", "2")
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["n"] * 3)
+    with pytest.raises(DatasetError, match="3 columns, the limit is 2"):
+        read("a.parquet", as_parquet(twice))
 
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused_unread(monkeypatch):

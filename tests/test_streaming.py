@@ -181,7 +181,7 @@ def test_a_value_that_cannot_be_used_is_named(frame, tmp_path):
         streaming.tally_pieces(source, plan_of(source))
 
 
-def test_what_cannot_be_planned_is_said(frame, tmp_path):
+def test_what_cannot_be_planned_is_said(frame, tmp_path, monkeypatch):
     small = frame.head(300)
     source = write(tmp_path, small)
     columns = streaming.guess(source).columns
@@ -189,6 +189,10 @@ def test_what_cannot_be_planned_is_said(frame, tmp_path):
         streaming.plan(source, columns, ["fast", "gpt"])
     with pytest.raises(DatasetError, match="lie between tiers"):
         streaming.plan(source, columns, ["fast"])
+    with monkeypatch.context() as patch:
+        patch.setenv("HYBRID_MAX_LABEL", "4")
+        with pytest.raises(DatasetError, match="the limit is 4: pick the column"):
+            streaming.plan(source, columns, ["fast", "llm"])
     without = write(tmp_path, small.drop(columns="fast_confidence"))
     with pytest.raises(DatasetError, match="needs a column fast_confidence"):
         streaming.plan(without, streaming.guess(without).columns, ["fast", "llm"])

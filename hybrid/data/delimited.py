@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
 from hybrid.data.found import Found
-from hybrid.data.limits import COLUMNS, FIELD
+from hybrid.data.limits import FIELD, TITLE, check_columns
 from hybrid.data.notes import Note
 from hybrid.data.scalars import strings
 from hybrid.data.stream import Coding, Source, coding_of, lines_of
@@ -97,7 +98,7 @@ class Delimited:
         self, source: Source, columns: list[str], coded: frozenset[str], numbers: frozenset[str]
     ) -> Iterator[pa.RecordBatch]:
         types = {c: CODED if c in coded else pa.float64() if c in numbers else pa.string() for c in columns}
-        with self.coding.open(source) as file:
+        with self._opened(source) as file:
             try:
                 reader = pc.open_csv(
                     file,
@@ -113,6 +114,12 @@ class Delimited:
                 raise
             with reader:
                 yield from reader
+
+    def _opened(self, source: Source) -> BinaryIO | pa.NativeFile:
+        """Open it, by Arrow where it is plain: its threads abort a process that ends while they use a file of Python's."""
+        if self.coding.packed or self.coding.encoding != "utf-8":
+            return self.coding.open(source)
+        return pa.BufferReader(source.content) if source.path is None else pa.OSFile(source.path)
 
     def _exact(self, source: Source, columns: list[str], found: Found) -> Iterator[pa.RecordBatch]:
         places = [self.names.index(c) for c in columns]
@@ -220,6 +227,10 @@ def delimited(source: Source, *, separator: str | None = None, header: bool | No
         raise DatasetError(f"{source.name} is blank: it has neither header nor rows.")
     separator = _separator(text, separator, cut)
     rows, ends = _sampled(text, separator, cut)
+    if cut and len(rows) == 1:
+        raise DatasetError(
+            f"{source.name}: its first row is longer than {HEAD >> 10} KB. Begin with a line of the columns' names."
+        )
     names, first, headed, said = found_header(source.name, rows, header)
     skipped += ends[first - 1] if first else 0
     return Delimited(coding, separator, names, skipped, headed, (*notes, *said))
@@ -254,7 +265,7 @@ def found_header(
             done = "Its columns are called “column 1”, “column 2” …; no row is lost. Say so if it holds names."
             notes.append(Note(f"The first line looks like a row, not like names: {example}.", done, "warning"))
         names = [""] * max(len(row) for row in rows[first:])
-    COLUMNS.check(file, len(names))
+    check_columns(file, names)
     return _named(file, names, headed), first + headed, headed, tuple(notes)
 
 
@@ -333,6 +344,8 @@ def _is_usual(field: str) -> bool:
 def _is_header(row: list[str], below: list[list[str]]) -> bool:
     """Whether a row holds names; not if one of its values comes again below, or is a number among numbers."""
     fields = [f.strip() for f in row]
+    if any(len(f) > TITLE.value() for f in fields):
+        return False
     numbered = [str(i) for i in range(len(fields))]  # what pandas writes for columns without names
     if not below or any(map(_is_usual, fields)) or fields in (numbered, ["", *numbered[:-1]]):
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hybrid.errors import DatasetError
@@ -77,9 +78,22 @@ FIELD = Limit("HYBRID_MAX_FIELD_KB", 1_024, "KB in one field", "shorten it, or m
 DEPTH = Limit("HYBRID_MAX_DEPTH", 100, "levels of brackets", "write values, not nested lists")
 CLASSES = Limit("HYBRID_MAX_CLASSES", 2_000, "classes", "pick the column that holds the labels, or merge rare classes")
 NAME = Limit("HYBRID_MAX_LABEL", 2_000, "characters in one label", "pick the column that holds the labels")
+TITLE = Limit(NAME.variable, NAME.usual, "characters in the name of a column or sheet", "rename it")
 SECONDS = Limit("HYBRID_MAX_READ_SECONDS", 120, "seconds of one core's time", _SAMPLE)
 MEMORY = Limit("HYBRID_MAX_READ_MB", 6_000, "MB of memory", _SAMPLE)
 SEARCH = Limit("HYBRID_MAX_SEARCH_SECONDS", 10, "seconds of searching for the best policy unasked", "search on Tune")
 JOBS = Limit("HYBRID_MAX_JOBS", os.cpu_count() or 2, "fits and searches at once", "wait for those of others")
 SESSIONS = Limit("HYBRID_MAX_SESSIONS", 200, "sessions at once", "come back later")
 SERVER_MEMORY = Limit("HYBRID_MAX_SERVER_MB", 16_000, "MB of memory before newcomers wait", "come back later", MB)
+
+
+def check_columns(file: str, names: Collection[str]) -> None:
+    """Refuse more columns than are read, and names of them that every page and message would have to carry.
+
+    Raises
+    ------
+    DatasetError
+        As `Limit.check` does.
+    """
+    COLUMNS.check(file, len(names))
+    TITLE.check(file, max(map(len, names), default=0))

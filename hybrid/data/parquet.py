@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hybrid.data.found import Found, nested_error
-from hybrid.data.limits import CELLS, COLUMNS, ROWS, UNPACKED
+from hybrid.data.limits import CELLS, ROWS, UNPACKED, check_columns
 from hybrid.data.notes import Note, listed
 from hybrid.data.scalars import text_of
 from hybrid.data.stream import Source
@@ -120,7 +120,7 @@ def parquet(source: Source) -> Parquet:
         about = pq.read_metadata(file)
         schema = about.schema.to_arrow_schema()
     names = [str(n) for n in schema.names]
-    COLUMNS.check(source.name, len(names))
+    check_columns(source.name, names)
     twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise DatasetError(f"{source.name} names {listed(twice)} more than once. Rename the columns.")

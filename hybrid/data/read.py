@@ -19,7 +19,7 @@ from hybrid.data.columns import Columns
 from hybrid.data.delimited import Delimited
 from hybrid.data.found import Found
 from hybrid.data.json_rows import JSONRows
-from hybrid.data.limits import CELLS, COLUMNS, FIELD, ROWS, UNPACKED
+from hybrid.data.limits import CELLS, FIELD, ROWS, UNPACKED, check_columns
 from hybrid.data.notes import Note
 from hybrid.data.opening import Form, form_of, mended_errors
 from hybrid.data.sheet import Sheet
@@ -118,7 +118,7 @@ def collected(source: Source, *, header: bool | None = None, sheet: str | None =
             raise DatasetError(f"{source.name} has a header and no rows: export it again with its rows.")
         if not names:
             raise DatasetError(f"{source.name} holds no column of single values: give each field a column of its own.")
-        COLUMNS.check(source.name, len(names))
+        check_columns(source.name, names)
         CELLS.check(source.name, n_rows * len(names))
         tables = [
             pa.Table.from_batches([b]).drop_columns([n for n in b.schema.names if n in left_out]) for b in batches

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from hybrid.data.delimited import found_header
 from hybrid.data.found import Found
-from hybrid.data.limits import CELLS, COLUMNS, FIELD, ROWS
+from hybrid.data.limits import CELLS, COLUMNS, FIELD, ROWS, TITLE
 from hybrid.data.notes import Note, listed
 from hybrid.data.scalars import strings, text_of
 from hybrid.data.stream import Source, check_zip
@@ -103,6 +103,7 @@ def sheet(source: Source, *, name: str | None = None, header: bool | None = None
         sheets = tuple(ws.title for ws in book.worksheets)
     if not sheets:
         raise DatasetError(f"{source.name} has no sheet with cells.")
+    TITLE.check(source.name, max(map(len, sheets)))
     if name is not None and name not in sheets:
         raise DatasetError(f"{source.name} has no sheet {name!r}: it has {listed(sheets)}.")
     chosen = sheets[0] if name is None else name

@@ -19,7 +19,7 @@ from hybrid.data.found import Found
 from hybrid.data.guess import Guess
 from hybrid.data.guess import guess as guess_columns
 from hybrid.data.labels import clean, coded, fold, keep_apart, matcher
-from hybrid.data.limits import CLASSES
+from hybrid.data.limits import CLASSES, NAME
 from hybrid.data.notes import Note, plural
 from hybrid.data.numbers import Kind, Said, clipped, numbers_of, refused
 from hybrid.data.pieces import Piece, Progress, Run, on_threads
@@ -489,6 +489,7 @@ def _labels(piece: Piece, *, column: str) -> tuple[Counter[str], Found]:
         for one in pc.value_counts(batch.column(column)).to_pylist():
             if one["values"] is not None and clean(str(one["values"])):
                 found[str(one["values"]).strip()] += one["counts"]
+        NAME.check(f"The column {column!r}", max(map(len, found), default=0))
         CLASSES.check(f"{piece.path}, column {column!r}", len(found) // 8)  # folded, they may still be few enough
     return found, met
 
