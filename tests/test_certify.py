@@ -26,7 +26,7 @@ from hybrid.routing.table import NEVER, SCOPE, UNKNOWN, Answers, Predictions, Ti
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
 from hybrid.tuning.certificates import least_trials
 from hybrid.tuning.certify import PATH, _along, _at, _counts, _down, _ladder
-from hybrid.tuning.peeling import peel
+from hybrid.tuning.peeling import _learned, _power_of_rank, peel
 from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, Track, least_class_rows, legs, run_along
 
 DELTA = 0.1
@@ -445,6 +445,46 @@ def test_the_rows_that_a_class_needs_are_the_same_in_every_version(sizes, least)
 def test_the_grid_of_a_cascade_is_fixed_before_any_row_is_seen():
     steps = {round(k / 200, 12) for k in range(201)} | {round(1 - 10 ** -(3 + k / 4), 12) for k in range(25)}
     np.testing.assert_allclose(PATH, sorted(steps | {NEVER}), atol=1e-15)
+
+
+def test_peeling_stops_where_the_start_keeps_three_tenths_of_the_rows_above_and_not_before():
+    """30 rows can certify here, and no deeper start is promising: three tenths of the rows above where 100 are left."""
+    wrong = np.arange(125) >= 100
+    assert least_trials(0.1, 0.043) == 30
+    found = peel(np.cumsum(wrong), np.arange(1, 126), np.linspace(1, 0.5, 125), alpha=0.1, level=0.043)
+    assert found == (100, 30)
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0, 4.0])
+def test_the_power_of_the_rank_is_read_off_the_rows_below_and_drawn_to_one_by_five_rows(power):
+    rank = np.arange(10) + 0.5
+    found = _power_of_rank(np.ones(10), (rank / 10) ** power, np.arange(1.0, 11), np.array([8, 7, 4, 0]))
+    assert found == pytest.approx([1, (1 * power + 5) / 6, (4 * power + 5) / 9, (8 * power + 5) / 13])
+
+
+def test_what_the_rows_below_tell_of_the_risk_is_their_weighted_regression_on_unsureness():
+    rng = np.random.default_rng(0)
+    n, look, alpha = 40, np.array([29, 9]), 0.1
+    wrong, unsure, at = rng.random(n) < 0.3, np.sort(rng.random(n)), np.arange(1.0, n + 1)
+    found = _learned(np.ones(n), wrong * 1.0, unsure, at, look, alpha)
+    for k, first in enumerate(look):
+        below = slice(first + 1, n)
+        weight = np.exp(-(at[below] - at[first]) / (0.3 * n + 20)) / 0.15
+        x = np.stack([np.ones(n - 1 - first), unsure[below]])
+        precision = (x * weight) @ x.T + np.diag([1 / alpha**2, 1 / 0.8**2])
+        mean = np.linalg.solve(precision, (x * weight) @ wrong[below] + [0.0, 1 / 0.8**2])
+        cov = np.linalg.inv(precision)
+        assert [found[0][k], found[1][k]] == pytest.approx(mean)
+        assert [c[k] for c in found[2]] == pytest.approx([cov[0, 0], cov[0, 1], cov[1, 1]])
+
+
+def test_a_class_that_has_just_the_rows_it_needs_has_a_threshold_of_its_own():
+    label = np.repeat([0, 1, 2], [60, 59, 58])
+    n = len(label)
+    columns = [np.column_stack([of, of]) for of in (label, np.ones(n), np.zeros(n), np.zeros(n))]
+    predictions = Predictions(TRIAGE.tiers, ("a", "b", "c"), *columns)
+    found = certify_by_class(TRIAGE, predictions, label, alpha=0.1, min_rows=59)
+    assert {p.name for p in found.parts} | set(found.left_out) == {"a", "b", "1 classes with few rows"}
 
 
 def test_the_rows_that_would_certify_mostly_do():

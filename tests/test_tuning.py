@@ -19,12 +19,12 @@ from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
-from hybrid.tuning.choosing import Finalist, Judge, folds_of, price_of_wrong
-from hybrid.tuning.explore import Explorer, RowSet, Try, from_cheap, name_of, way_of
-from hybrid.tuning.fronts import Group, merge_groups
-from hybrid.tuning.goals import TOLERANCE, best
+from hybrid.tuning.choosing import Finalist, Judge, folds_of, hold_out, price_of_wrong
+from hybrid.tuning.explore import Explorer, RowSet, Try, _key_of, from_cheap, name_of, way_of
+from hybrid.tuning.fronts import Front, Group, merge_groups
+from hybrid.tuning.goals import TOLERANCE, best, violation
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.recommend import Selection, _finalists, _trimmed, contradiction
+from hybrid.tuning.recommend import Selection, _finalists, _main_front, _trimmed, contradiction
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -548,6 +548,17 @@ def test_three_thresholds_that_no_bound_settles_are_searched_from_several_starts
     assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
 
 
+@pytest.mark.parametrize("seed", [6, 21, 18, 180])
+def test_three_thresholds_are_searched_from_starts_of_which_each_is_needed_somewhere(seed):
+    """Without its first, second, third, last start the search ends above what brute force finds, in this order."""
+    predictions, truth = small(seed, n_tiers=4, n=20)
+    goal = Goal("most_accurate", budget=2.0)
+    way = Policy(Cascade((0.5,) * 3), tuple(answering(from_cheap(predictions, None))))
+    found = search(way, predictions, truth, goal)
+    brute = [aim_and_violation(p, predictions, truth, goal) for p in every_threshold(way, predictions)]
+    assert no_better(aim_and_violation(found.policy, predictions, truth, goal), brute)
+
+
 @pytest.mark.parametrize("seed", [2, 5])
 def test_what_is_called_proven_is_the_best_of_its_way_though_the_best_way_was_not_beaten(seed):
     tune, goal = of_three(60, seed=seed), Goal("cheapest", floor=0.85, by_class=False)
@@ -833,6 +844,22 @@ def finalist(cost, wrong, *more, rows=None, pull=None):
     return Finalist(SimpleNamespace(on=on, pattern="p", policy=SimpleNamespace(names=("a",))), pull, held_out)
 
 
+def test_a_finalist_is_held_out_of_each_fold_that_it_has_rows_in():
+    tune, goal = made(150), Goal("cheapest", floor=0.85)
+    on = RowSet.of(np.arange(30, 150), tune.predictions, tune.truth, 0)
+    fold = np.resize([0, 2, 3], 150)  # none of its rows is in the second and the last
+    fold[:30] = 1
+    found, nothing = (Finalist(Try(POLICY, "triage", on, None, (0.0, 0.0, 0.0), 120, True)) for _ in range(2))
+    hold_out(found, fold, goal)
+    for f in (0, 2, 3):
+        held = fold[30:] == f
+        policy = search(POLICY, on.predictions.take(~held), on.truth[~held], goal).policy
+        expected = of_replay(policy, on.predictions.take(held), on.truth[held], goal)
+        np.testing.assert_allclose(found.held_out[:, held], expected)
+    hold_out(nothing, np.where(np.arange(150) < 30, 1, 2), goal)
+    assert nothing.held_out is None
+
+
 def test_finalists_are_compared_on_the_rows_that_both_were_measured_on():
     judge = Judge(Goal("cheapest", floor=0.9), 2.0)
     a = finalist([1, 1, 1, 1], [0, 1, 0, 0])
@@ -962,6 +989,107 @@ def test_how_much_is_the_luck_of_choosing_is_said_in_points(numbers, end):
     said = Selection("llm", 100, 3, *numbers).words
     assert end in said
     assert ("it saves 75.0% of what llm for all costs, at 95.1% right" in said) == (numbers[1] == 0.951)
+
+
+FIVE = tuple(Tier(name, "recorded", price=0.001) for name in "abcde")
+
+
+def way_over(names, kind=Cascade):
+    tiers = tuple(t for t in FIVE if t.name in names)
+    return Policy(kind((0.5,) * (len(tiers) - 1)) if kind is Cascade else kind(), tiers)
+
+
+def tried(names, aim, kind=Cascade):
+    way = way_over(names, kind)
+    return SimpleNamespace(policy=way, key=(0.0, aim, 0.0), pattern=name_of(way), whole=True)
+
+
+def test_of_many_ways_those_come_first_that_the_best_of_fewer_tiers_are_in_and_no_pattern_goes_without(monkeypatch):
+    monkeypatch.setattr("hybrid.tuning.explore.MANY", 7)
+    monkeypatch.setattr("hybrid.tuning.explore.BEAM", 1)
+    done = []
+    monkeypatch.setattr(Explorer, "_sketch", lambda self, way, name: done.append((name, "".join(way.names))))
+    predictions, truth = small(0)
+    pairs = [tried("ab", 7), *(tried(n, k) for n, k in (("ab", 1), ("ac", 4), ("bc", 5), ("bd", 6), ("cd", 3)))]
+    triples = ["bcd", "acd", "abd", "abc"]
+    ways = {(name, 3): [way_over(n, k) for n in triples] for name, k in (("cascade", Cascade), ("ensemble", Ensemble))}
+    Explorer(predictions, truth, Goal("cheapest"), 30.0, tries=pairs)._try_all(ways)
+    ranked = ["abc", "abd", "acd", "bcd"]  # 1 4 5, then 1 6 and none of a and d, 3 4 and none, 3 5 6
+    both = [(name, n) for n in ranked for name in ("cascade", "ensemble")]
+    assert done == both
+    monkeypatch.setattr("hybrid.tuning.explore.MANY", 8)
+    Explorer(predictions, truth, Goal("cheapest"), 30.0, tries=pairs)._try_all(ways)
+    assert done[8:] == [(name, n) for name in ("cascade", "ensemble") for n in triples]
+
+
+def test_larger_ways_are_made_from_the_best_of_their_pattern_with_one_tier_less(monkeypatch):
+    monkeypatch.setattr("hybrid.tuning.explore.MANY", 4)
+    monkeypatch.setattr("hybrid.tuning.explore.BEAM", 1)
+    predictions, truth = small(0)
+    before = [tried("ade", 3), tried("abc", 2), tried("bde", 1, Ensemble), tried("ab", 0)]
+    explorer = Explorer(predictions, truth, Goal("cheapest"), 30.0, tries=before)
+    ways = [way_over(n) for n in ("abcd", "abce", "abde", "acde", "bcde")]
+    assert explorer._beam("cascade", 4, ways) == ways[:2]
+    assert explorer.left == 3
+    assert explorer._beam("cascade", 4, ways[1:]) == ways[1:]  # these are few
+    assert explorer._beam("cascade", 3, ways) == ways  # and of three tiers all are tried
+    assert explorer.left == 3
+
+
+def test_what_is_the_same_of_a_way_whatever_its_thresholds_are():
+    same = [Policy(p, FIVE[:3]) for p in (Ensemble("majority"), Ensemble("majority", cheap_below=0.1))]
+    others = [Policy(p, FIVE[:3]) for p in (Ensemble("majority", agreement=0.7), Ensemble(), Cascade((0.5, 0.5)))]
+    others += [Policy(Ensemble("majority"), FIVE[1:4])]
+    assert _key_of(same[0]) == _key_of(same[1])
+    assert len({_key_of(w) for w in (same[0], *others)}) == 5
+    assert _key_of(others[0]) == _key_of(Policy(Ensemble("majority", agreement=0.9), FIVE[:3]))
+    by_class = [Policy(Triage(0.5, own), FIVE[:2]) for own in ((), (0.1, None))]
+    assert _key_of(by_class[0]) == _key_of(by_class[1])
+
+
+def test_a_wrong_answer_is_priced_on_the_front_over_the_rows_of_the_best_way():
+    fronts, rows = {}, [SimpleNamespace() for _ in range(9)]
+    on = sorted(rows, key=id)[4]
+    for k, other in enumerate(rows):
+        fronts["triage", id(other)] = Front()
+        points = (np.array([1.0, 3.0]), np.array([0.3, 0.1])) if other is on else (np.zeros(1), np.full(1, k / 100))
+        fronts["triage", id(other)].add(*points, None, np.zeros((2, 1)))
+    fronts["cascade", id(on)] = Front()
+    fronts["cascade", id(on)].add(np.array([2.0, 4.0]), np.array([0.2, 0.1]), None, np.zeros((2, 2)))
+    cost, wrong = _main_front(SimpleNamespace(fronts=fronts, best=lambda: SimpleNamespace(on=on)))
+    assert (cost.tolist(), wrong.tolist()) == ([1, 2, 3], [0.3, 0.2, 0.1])
+
+
+def test_a_limit_is_exceeded_by_shares_of_it_which_add_up():
+    totals = np.array([[0.0, 0, 0], [0, 0, 0], [2, 3, 6], [5, 9, 8]])
+    assert violation(totals, np.array([4.0, 8.0])).tolist() == [0, 0.125, 0.5]
+    assert violation(totals[:3], np.array([0.0])) == pytest.approx([2e6, 3e6, 6e6])
+    with pytest.raises(ValueError, match="zip"):
+        violation(totals, np.array([4.0]))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_stability_band_is_that_of_searches_over_rows_or_groups_that_were_drawn_again(size):
+    tune, other = made(120), made(90, seed=1)
+    tune = replace(tune, groups=None if size == 1 else np.arange(120)[::-1] // size)
+    goal = Goal("cheapest", floor=0.85, by_class=False)
+    chosen = suggested([POLICY], tune, goal)
+    band = stability(chosen, tune, measured_on=other, n=11, seed=3)
+    rng, units, found = np.random.default_rng(3), 120 // size, []
+    for _ in range(11):
+        drawn = rng.multinomial(units, np.full(units, 1 / units))
+        counts = drawn if size == 1 else np.repeat(drawn, 2)[::-1]
+        policy = search(POLICY, tune.predictions, tune.truth, goal, weights=counts.astype(float)).policy
+        o = replay(policy, other.predictions)
+        shares = np.mean(o.label == other.truth), np.mean(o.asked[:, 1]), 1000 * np.mean(o.cost)
+        found.append((policy.pattern.threshold, *shares))
+    low, high = np.quantile(found, [0.05, 0.95], axis=0)
+    ((_, value, *ends),) = band.thresholds
+    assert value == chosen.policy.pattern.threshold
+    measured = (tuple(ends), band.accuracy, band.escalation_rate, band.cost_per_1000)
+    for k, pair in enumerate(measured):
+        assert pair == pytest.approx((low[k], high[k]))
+        assert low[k] < high[k]
 
 
 def test_a_way_keeps_what_is_chosen_and_no_threshold_that_was_found():

@@ -103,12 +103,12 @@ def _learned(
     rows: Floats, mistakes: Floats, unsure: Floats, trials: Floats, look: Rows, alpha: float
 ) -> tuple[Floats, Floats, tuple[Floats, Floats, Floats]]:
     """Return the risk's two numbers as of each look, and their variances and covariance."""
-    n, scale = trials[-1], NEAR * trials[-1] + LEAST_NEAR
-    weight = np.exp((n - trials) / scale)
+    scale = NEAR * trials[-1] + LEAST_NEAR
+    weight = np.exp(-trials / scale)
 
     def below(x: Floats) -> Floats:
         sums = np.cumsum((weight * x)[::-1])[::-1]
-        found: Floats = sums[look + 1] * np.exp((trials[look] - n) / scale) / SPREAD
+        found: Floats = sums[look + 1] * np.exp(trials[look] / scale) / SPREAD
         return found
 
     a = below(rows) + 1 / (BIAS * alpha) ** 2
