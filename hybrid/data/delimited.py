@@ -116,7 +116,7 @@ class Delimited:
                 yield from reader
 
     def _opened(self, source: Source) -> BinaryIO | pa.NativeFile:
-        """Open it, by Arrow where it is plain: its threads abort a process that ends while they use a file of Python's."""
+        """Open it, by Arrow where it is plain: threads of Arrow that use a file of Python's may abort it as it ends."""
         if self.coding.packed or self.coding.encoding != "utf-8":
             return self.coding.open(source)
         return pa.BufferReader(source.content) if source.path is None else pa.OSFile(source.path)
