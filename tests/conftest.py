@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import replace
+from functools import cache
 
 import driving
 import llm_server
@@ -14,6 +15,7 @@ import postgres_server
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
+from streamlit.components.v2 import manifest_scanner
 
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.data.dataset import build
@@ -158,6 +160,8 @@ def own_cache_folder(tmp_path_factory):
         patch.setenv("HYBRID_PROJECTS_DIR", str(tmp_path_factory.mktemp("projects")))
         patch.delenv("HYBRID_STORE", raising=False)
         patch.setattr(worker, "apart", here)
+        # every AppTest reads the metadata of all that is installed, which takes longer than most pages
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
         yield
 
 
