@@ -159,16 +159,13 @@ def on_dask(address: str) -> Run:
         except ImportError:
             raise TierError('A cluster needs Dask: pip install "hybrid-tuner[dask]".') from None
         try:
-            client: Any = Client(  # type: ignore[no-untyped-call]
-                address, timeout="10s"
-            )
+            client = Client(address, timeout="10s")
         except (OSError, TimeoutError, ValueError) as error:
             raise TierError(f"No Dask scheduler answers at {address!r}: {error}") from None
         with client:
             progress(0, len(source))
-            done_first: Any = as_completed
             futures = client.map(work, list(source), pure=False)
-            for done, future in enumerate(done_first(futures), start=1):
+            for done, future in enumerate(as_completed(futures), start=1):
                 result: _T = future.result()
                 future.release()
                 progress(done, len(source))
