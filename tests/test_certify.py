@@ -24,9 +24,9 @@ from hybrid.routing.engine import Policy, Scope, replay
 from hybrid.routing.patterns import Cascade, Ensemble, Router, Triage
 from hybrid.routing.table import NEVER, SCOPE, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, rows_to_tell
-from hybrid.tuning.certificates import least_trials
+from hybrid.tuning.certificates import least_trials, most_errors
 from hybrid.tuning.certify import PATH, _along, _at, _counts, _down, _ladder
-from hybrid.tuning.peeling import _learned, _power_of_rank, peel
+from hybrid.tuning.peeling import _allowed, _learned, _passing, _power_of_rank, peel
 from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, Track, least_class_rows, legs, run_along
 
 DELTA = 0.1
@@ -476,6 +476,14 @@ def test_what_the_rows_below_tell_of_the_risk_is_their_weighted_regression_on_un
         cov = np.linalg.inv(precision)
         assert [found[0][k], found[1][k]] == pytest.approx(mean)
         assert [c[k] for c in found[2]] == pytest.approx([cov[0, 0], cov[0, 1], cov[1, 1]])
+
+
+def test_how_likely_a_start_passes_is_the_chance_of_so_few_mistakes_whatever_the_risk_may_be():
+    start, risk = np.array([[40, 90, 200]]), np.array([[[0.02, 0.05], [0.03, 0.06], [0.05, 0.09]]])
+    allowed = [most_errors(n, 0.1, 0.05) for n in start[0]]
+    exact = [binom.cdf(a, n, r).mean() for a, n, r in zip(allowed, start[0], risk[0], strict=True)]
+    assert _passing(start, risk, 0.1, 0.05)[0] == pytest.approx(exact, abs=0.04)
+    assert _allowed(256, 0.1, 0.05)[29:].tolist() == [most_errors(n, 0.1, 0.05) for n in range(29, 256)]
 
 
 def test_a_class_that_has_just_the_rows_it_needs_has_a_threshold_of_its_own():

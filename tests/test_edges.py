@@ -66,3 +66,6 @@ def test_limits_that_no_edge_keeps_have_no_optimum():
     predictions, truth = many(200, 2)
     sums = tally_of(Policy(Triage(0.5), predictions.tiers), predictions, truth)
     assert optimum_at_edges(sums, Goal("cheapest", floor=1.0)) is None
+    most = optimum_at_edges(sums, Goal("most_accurate")).accuracy
+    assert optimum_at_edges(sums, Goal("cheapest", floor=most)).accuracy == most
+    assert optimum_at_edges(sums, Goal("cheapest", floor=most + 0.005)) is None  # one row more

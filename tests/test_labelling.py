@@ -16,7 +16,7 @@ from hybrid.routing.patterns import Cascade, Ensemble, Triage
 from hybrid.routing.table import UNKNOWN, Predictions, Tier
 from hybrid.study.study import Study
 from hybrid.study.unlabelled import with_labels
-from hybrid.tuning.labelling import rows_to_label
+from hybrid.tuning.labelling import ToLabel, rows_to_label
 from hybrid.tuning.search import MIN_CLASS_ROWS
 
 
@@ -85,6 +85,29 @@ def test_near_a_threshold_is_where_few_tune_rows_lie_between(pattern):
     assert found.rare == pytest.approx(np.where(found.label < 0, 0, np.maximum(0, 1 - counts / MIN_CLASS_ROWS)))
     worth = found.apart * (1 + found.near) + 0.5 * found.at_random * found.rare
     assert (np.diff(worth) <= 1e-12).all()
+
+
+def test_it_is_known_by_the_rows_that_tell_tiers_apart_which_one_wins():
+    """± 1.96 / 2 / √rows, and never more than a half."""
+    few = np.full(4, 0.5)
+    found = ToLabel(np.arange(4), few, few, few, few > 0, np.zeros(4, int), few, seen=14, at_random=0.25)
+    assert found.gained == 2
+    assert found.widths == pytest.approx([0.98 / np.sqrt(m) for m in (14, 16, 15)], abs=1e-4)
+    assert replace(found, seen=0).widths == pytest.approx((0.5, 0.5, 0.5))
+    assert replace(found, seen=2).widths == pytest.approx((0.5, 0.49, 0.5), abs=1e-4)
+
+
+def test_where_nothing_is_known_of_tune_nothing_is_near_and_chances_are_nothing():
+    tune, pool = made(40), made(9, seed=1)
+    none = tune.predictions.take(np.zeros(0, dtype=int))
+    found = rows_to_label(Policy(Triage(0.7), TIERS), pool.predictions, none, tune.truth[:0], cheap="classifier", n=5)
+    assert found.rows.tolist() == [0, 1, 2, 3, 4]
+    assert (found.seen, found.at_random, found.gained) == (0, 0, 0)
+    assert not found.near.any()
+    assert (found.rare == 1).all()
+    empty = pool.predictions.take(np.zeros(0, dtype=int))
+    found = rows_to_label(Policy(Triage(0.7), TIERS), empty, tune.predictions, tune.truth, cheap="classifier")
+    assert (len(found.rows), found.at_random) == (0, 0)
 
 
 def test_unlabelled_rows_of_the_file_are_ranked_and_copies_of_others_are_not(own_fitted):

@@ -332,3 +332,37 @@ def test_what_a_file_says_in_other_ways_is_counted_over_all_pieces_and_tokens_ar
     assert (sums.tune + sums.test).cost[1].sum() == round(0.5e9) * (llm != "").sum()
     assert both.right[[1, 3]].sum() == (fast == label).sum()
     assert both.right[[2, 3]].sum() == (llm == label).sum()
+
+
+def test_a_file_of_two_labels_is_read_and_one_of_one_label_is_not(tmp_path):
+    frame = pd.DataFrame({"label": ["a", "b"] * 40, "fast": "a", "sure": 0.5, "llm": "b"})
+    recorded = RecordedColumns("fast", "fast", confidence="sure"), RecordedColumns("llm", "llm", price=0.5)
+    columns = Columns("label", recorded=recorded)
+    source = write(tmp_path, frame)
+    plan = streaming.plan(source, columns, [])
+    assert plan.classes == ("a", "b")
+    sides = streaming.tally_pieces(source, plan)
+    both = sides.tune + sides.test
+    assert both.right[[1, 3]].sum() == both.right[[2, 3]].sum() == 40
+    assert sides.notes() == []
+    with pytest.raises(DatasetError, match="'label' holds 1 labels"):
+        streaming.plan(write(tmp_path, frame.head(1)), columns, [])
+    nobody = write(tmp_path, frame.assign(label="c"))
+    with pytest.raises(DatasetError, match="No row has a label and an answer"):
+        streaming.tally_pieces(nobody, plan)
+
+
+def test_sums_of_groups_add_up_by_key_and_allow_for_their_rows_varying_together():
+    rng = np.random.default_rng(0)
+    key, right = rng.integers(0, 12, 90), rng.random(90) < 0.7
+    parts = [
+        streaming.GroupSums.of(k.astype(np.uint64), np.ones(len(k)), r.astype(float))
+        for k, r in zip(np.array_split(key, 3), np.array_split(right, 3), strict=True)
+    ]
+    total = parts[0] + parts[1] + parts[2]
+    assert total.key.tolist() == sorted(set(key))
+    assert total.size.tolist() == [(key == k).sum() for k in total.key]
+    assert total.right.tolist() == [right[key == k].sum() for k in total.key]
+    assert total.accuracy == share(right, key)
+    alone = streaming.GroupSums.of(np.arange(90, dtype=np.uint64), np.ones(90), right.astype(float))
+    assert alone.accuracy == share(right)

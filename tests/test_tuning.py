@@ -19,12 +19,21 @@ from hybrid.routing.engine import Policy, answering, replay
 from hybrid.routing.patterns import PATTERNS, Assisted, Cascade, Ensemble, Router, Triage, TriageEnsemble
 from hybrid.routing.table import NEVER, UNKNOWN, Answers, Predictions, Tier
 from hybrid.tuning import Goal, Labelled, every_way, one_way, per_class_thresholds, recommend, stability
-from hybrid.tuning.choosing import Finalist, Judge, folds_of, hold_out, price_of_wrong
+from hybrid.tuning.choosing import Finalist, Judge, folds_of, held_out_of_choosing, hold_out, price_of_wrong
 from hybrid.tuning.explore import Explorer, RowSet, Try, _key_of, from_cheap, name_of, way_of
-from hybrid.tuning.fronts import Front, Group, merge_groups
+from hybrid.tuning.fronts import Front, Group, hull, merge_groups
 from hybrid.tuning.goals import TOLERANCE, best, violation
 from hybrid.tuning.pairs import PairSearch
-from hybrid.tuning.recommend import Selection, _finalists, _main_front, _trimmed, contradiction
+from hybrid.tuning.recommend import (
+    Point,
+    Recommendation,
+    Selection,
+    _finalists,
+    _main_front,
+    _points,
+    _trimmed,
+    contradiction,
+)
 from hybrid.tuning.search import search, search_by_class, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
@@ -1126,3 +1135,139 @@ def test_a_way_of_fewer_tiers_that_does_as_well_takes_the_place_of_the_champion(
     assert champion.pull == 20
     assert _trimmed(SimpleNamespace(tries=[*others, fewer, best]), champion) is fewer
     assert champion.pull is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "chosen"),
+    [
+        (Goal("cheapest", floor=0.8), 2),
+        (Goal("cheapest", floor=0.95), 3),  # nothing reaches it: the nearest
+        (Goal("cheapest"), 0),
+        (Goal("most_accurate", budget=3.0), 2),
+        (Goal("most_accurate", budget=0.5), 0),  # nothing keeps it, and two are equally near: the more accurate
+        (Goal("most_accurate", budget=0.0), 0),
+        (Goal("most_accurate"), 3),
+        (Goal("least_total", wrong=0.01), 2),  # USD per 1,000: 1 + 3, 1 + 4, 2 + 1.5, 8 + 1.2
+        (Goal("least_total", wrong=0.0001), 0),
+        (Goal("least_total", wrong=0.1), 2),  # 31, 41, 17 and 20
+        (Goal("least_total", wrong=0.0, floor=0.65), 0),
+        (Goal("least_total", wrong=((0.0, 9.0), (9.0, 0.0))), 0),
+    ],
+)
+def test_the_best_of_a_pattern_is_read_off_its_front_where_it_is_no_candidate(goal, chosen):
+    numbers = ((1.0, 0.7), (1.0, 0.6), (2.0, 0.85), (8.0, 0.88))
+    points = tuple(Point(POLICY, *of, 9) for of in numbers)
+    found = Recommendation(goal, POLICY, False, (), "", False, None, None, (), fronts={"triage": points})
+    assert found.best_of("triage") is points[chosen]
+    assert found.best_of("cascade") is None
+
+
+def test_a_long_front_is_thinned_to_its_ends_and_even_steps_between():
+    front, n = Front(), 500
+    owner = SimpleNamespace(placed=lambda values: float(values[0]), on=range(7))
+    front.add(np.arange(n) / 1000, 0.9 - np.arange(n) / 1000, owner, np.arange(n)[:, None])
+    found = _points(front)
+    assert len(found) == 120
+    assert [found[k].policy for k in (0, 1, 119)] == [0, 4, 499]
+    assert (found[1].cost_per_1000, found[1].accuracy, found[1].n_rows) == pytest.approx((4, 0.104, 7))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_front_is_what_no_point_of_any_owner_beats_and_of_equal_points_the_first(seed):
+    rng = np.random.default_rng(seed)
+    front, points = Front(), []
+    for owner in range(6):
+        cost, wrong = rng.integers(0, 12, (2, 4)).astype(float)
+        front.add(cost, wrong, owner, np.arange(4.0)[:, None])
+        points += [(c, w, owner, k) for k, (c, w) in enumerate(zip(cost, wrong, strict=True))]
+    expected = {}
+    for c, w, owner, k in points:
+        if not any(a <= c and b <= w and (a, b) != (c, w) for a, b, *_ in points):
+            expected.setdefault((c, w), (owner, k))
+    assert {(c, w): (owner, v[0]) for c, w, owner, v in front.points()} == expected
+    assert front.owners() == sorted({owner for owner, _ in expected.values()})
+    corners = {
+        i
+        for i, (c, w) in enumerate(zip(front.cost, front.wrong, strict=True))
+        if not any(
+            a < c < b and w >= v + (u - v) * (b - c) / (b - a)
+            for a, u in zip(front.cost, front.wrong, strict=True)
+            for b, v in zip(front.cost, front.wrong, strict=True)
+        )
+    }
+    assert set(hull(front.cost, front.wrong)) == corners
+
+
+def test_a_way_may_add_to_a_front_where_its_line_comes_before_it():
+    """Points cost 1, 3 and 6 at 70, 80 and 90 % right."""
+    front = Front()
+    assert front.may_take(9.0, 0.1, 1.0, 0.1)
+    front.add(np.array([1.0, 3.0, 6.0]), np.array([0.3, 0.2, 0.1]), None, np.zeros((3, 1)))
+    assert front.may_take(0.9, 0.1, 1.0, 0.1)  # cheaper than all
+    assert not front.may_take(1.0, 0.7, 0.0, 0.7)  # a point of the front itself
+    assert front.may_take(1.0, 0.71, 0.0, 0.71)
+    assert front.may_take(1.0, 0.6, 18.0, 0.8)  # for less than 3 it gains up to 11 points
+    assert not front.may_take(1.0, 0.6, 22.0, 0.8)  # 9, and 70 % is all it has below 3
+    assert front.may_take(1.0, 0.6, 22.0, 0.9)  # below 6 it gains 22
+    assert not front.may_take(1.0, 0.6, 26.0, 0.8)  # at most 80 %, and dearer than that costs
+    assert not front.may_take(2.0, 0.7, 10.0, 0.7)
+    assert front.may_take(6.0, 0.8, 9.0, 0.95)  # the last point holds at any cost
+    assert not front.may_take(7.0, 0.8, 0.0, 0.9)
+    assert front.may_take(7.0, 0.8, 0.0, 0.91)
+
+
+def test_right_answers_are_counted_over_any_number_of_tiers():
+    rng = np.random.default_rng(0)
+    tiers, truth = tuple(Tier(f"t{k}", "recorded") for k in range(18)), rng.integers(0, 3, 200)
+    label = np.where(rng.random((200, 18)) < 0.1, truth[:, None], UNKNOWN)
+    zeros = np.zeros((200, 18))
+    on = RowSet.of(np.arange(200), Predictions(tiers, CLASSES, label, zeros + 0.5, zeros, zeros), truth, 0)
+    for columns in ([0], [7, 8], [15], [16, 2], [17], list(range(18))):
+        assert on.right(columns) == pytest.approx((label == truth[:, None])[:, columns].any(axis=1).mean())
+
+
+def test_tiers_come_from_cheap_to_dear_by_what_they_cost_where_they_were_asked_or_in_the_order_given():
+    cost = np.array([[5.0, 1.0, np.nan, 3.0], [5.0, np.nan, np.nan, 0.0]])
+    sure = np.where(np.isnan(cost), np.nan, 0.5)
+    label = np.where(np.isnan(cost), UNKNOWN, 0)
+    rows = Predictions(FIVE[:4], CLASSES, label, sure, cost, 0 * cost)
+    assert [t.name for t in from_cheap(rows, None)] == ["b", "d", "a"]  # 1, 1.5 and 5; nobody asked c
+    assert [t.name for t in from_cheap(rows, ["d", "a"])] == ["d", "a", "b"]
+
+
+def test_limits_are_sums_over_rows_and_what_is_just_in_time_is_not_late():
+    goal = Goal("most_accurate", floor=0.9, budget=2.0, seconds=0.5)
+    assert goal.caps(200) == pytest.approx([20, 0.4, 10])
+    assert Goal("cheapest").caps(200).shape == (0,)
+    measures = goal.measures(np.zeros(3, int), np.zeros(3), np.array([0.4, 0.5, 0.6]), np.array([0, 1, 0]))
+    assert measures.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert [Goal("cheapest", floor=f).floor for f in (0, 1)] == [0, 1]
+    assert Goal("cheapest", budget=0, seconds=0, wrong=0.0).caps(9) == pytest.approx([0, 0.45], abs=1e-9)
+    assert Goal("least_total", wrong=WRONG).dearest_mistake == 0.5
+    assert Goal("least_total", wrong=0.25).dearest_mistake == 0.25
+    nothing = np.zeros(0, int)
+    assert Goal("least_total", wrong=WRONG).measures(nothing, nothing * 1.0, nothing, nothing).shape == (3, 0)
+    two = Goal("least_total", wrong=((0.0, 1.0), (2.0, 9.0)))
+    assert two.dearest_mistake == 2
+    assert two.measures(np.array([1, 0, 1, -1]), np.zeros(4), np.zeros(4), np.array([0, 1, 1, 0]))[2].tolist() == [
+        1,
+        2,
+        0,
+        1,
+    ]
+
+
+def test_what_choosing_does_is_measured_on_rows_that_had_no_part_in_it():
+    """On the rows but those of each fold: the first is best without fold 0, else the second."""
+    fold = np.repeat(np.arange(5), 2)
+    a, b = (finalist(cost, np.zeros(10)) for cost in (np.where(fold == 0, 9.0, 1.0), np.where(fold == 0, 0.0, 2.0)))
+    b.tried.on = a.tried.on
+    judge = Judge(Goal("cheapest"), 0.0)
+    assert [judge.champion([a, b], fold != f) is a for f in range(5)] == [True, False, False, False, False]
+    measures, rows = held_out_of_choosing([a, b], judge, fold, a.on)
+    assert rows.tolist() == list(range(10))
+    assert measures[0].tolist() == [9, 9, *[2] * 8]
+    some = SimpleNamespace(rows=np.array([1, 4]))
+    assert held_out_of_choosing([a, b], judge, fold, some)[0][0].tolist() == [9, 2]
+    assert held_out_of_choosing([a, b], judge, fold, SimpleNamespace(rows=np.array([11]))) is None
+    assert held_out_of_choosing([replace(a, held_out=None)], judge, fold, a.on) is None

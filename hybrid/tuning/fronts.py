@@ -184,6 +184,7 @@ class Front:
         who = np.concatenate([self._owner, np.full(len(cost), len(self._owners), dtype=np.intp)])
         at = np.concatenate([self._point, np.arange(len(cost), dtype=np.intp)])
         costs[len(self.cost) :] = cost
+        kept = kept[np.diff(costs[kept], append=np.inf) > 0]  # what costs as much as the next is wrong more often
         if (kept >= len(self.cost)).any():
             self._owners.append((owner, values))
         self.cost, self.wrong, self._owner, self._point = costs[kept], wrongs[kept], who[kept], at[kept]

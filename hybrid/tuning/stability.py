@@ -48,7 +48,7 @@ def stability(
     """
     rng = np.random.default_rng(seed)
     codes = np.arange(len(tune)) if tune.groups is None else np.unique(tune.groups, return_inverse=True)[1]
-    units = int(codes.max(initial=-1)) + 1
+    units = int(codes.max()) + 1
     values, outcomes = [], []
     now = thresholds_of(chosen.policy)
     for _ in range(n):
