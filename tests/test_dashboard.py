@@ -12,7 +12,7 @@ from conftest import again, labelled
 from plotly.offline import get_plotlyjs
 from streamlit.testing.v1 import AppTest
 
-from hybrid.dashboard import charts, state, trying, views, wording
+from hybrid.dashboard import charts, state, trying, views, wording, working
 from hybrid.dashboard.data.rules_table import changed
 from hybrid.dashboard.export import export, report
 from hybrid.dashboard.inert import inert
@@ -262,6 +262,9 @@ def test_bad_files_leave_the_loaded_data_alone(sample_fitted):
     }.items():
         at.file_uploader(key="upload").upload(name, content).run()
         assert at.error, name
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(working, "read", None)  # what was refused is not read again
+            assert at.run().error, name
         assert not at.exception
         assert at.session_state["study"] is before
 

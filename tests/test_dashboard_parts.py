@@ -16,6 +16,8 @@ import pytest
 from conftest import LEVELS, again, apart, cases, groupings, picked_from, study_of, table, table_of, tiers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 from hybrid.dashboard import admission, charts, controls, lessons, tiles, wording, working
@@ -557,6 +559,22 @@ def test_a_worker_comes_to_an_end_as_it_is_told_and_another_takes_its_place():
     idle._process.kill()
     idle._process.wait()
     assert apart(partial(worker._example, 20)) == 40
+
+
+def test_a_session_holds_so_many_bytes_of_uploads_and_lets_go_of_those_that_were_read(monkeypatch):
+    monkeypatch.setenv("HYBRID_MAX_UPLOAD_MB", "1")
+    held = MemoryUploadedFileManager("/upload")
+    admission.bound_uploads(held)
+    for name in "abcdefg":
+        held.add_file("me", UploadedFileRec(name, name, "", b"x" * 1_000_000))
+    held.add_file("other", UploadedFileRec("h", "h", "", b"x"))
+    assert [f.name for f in held.get_files("me", "abcdefg")] == list("defg")
+    monkeypatch.setattr(working, "get_script_run_ctx", lambda: SimpleNamespace(session_id="me", uploaded_file_mgr=held))
+    working.let_go(UploadedFile(held.get_files("me", "e")[0], None))
+    assert [(f.name, len(f.data)) for f in held.get_files("me", "de")] == [("d", 1_000_000), ("e", 0)]
+    for number in range(5_000):
+        held.add_file("me", UploadedFileRec(f"{number}", "", "", b""))
+    assert len(held.file_storage["me"]) < 4_300
 
 
 def test_who_left_is_ended_once_and_who_came_back_is_not(monkeypatch):

@@ -10,15 +10,18 @@ import weakref
 from pathlib import Path
 
 import streamlit as st
-from streamlit import runtime
+from streamlit import config, runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from hybrid.dashboard import state
-from hybrid.data.limits import SERVER_MEMORY, SESSIONS
+from hybrid.data.limits import SERVER_MEMORY, SESSIONS, UPLOAD
 from hybrid.study.worker import trim, warm
 
 VISITOR = "visitor"  # in the session: its place among those that were let in
 STATM = Path("/proc/self/statm")
+AT_ONCE = 4  # uploads of the largest size that a session may hold unread, such as the files of a log
 EVERY = 5.0  # seconds between looks at who has left
 AWAY = 60.0  # seconds that a session whose tab is gone is kept, in case it comes back
 AWAY_KEPT = 20.0  # where its project is on disk, which brings it back whenever it comes
@@ -65,9 +68,34 @@ def _sweep() -> threading.Thread:
     gc.freeze()
     sweeper = threading.Thread(target=_give_back, daemon=True)
     sweeper.start()
-    if runtime.exists():
+    ctx = get_script_run_ctx()
+    if runtime.exists() and ctx is not None:
+        config.set_option("server.maxUploadSize", UPLOAD.value())  # what the browser sends is refused as it comes
+        if isinstance(ctx.uploaded_file_mgr, MemoryUploadedFileManager):
+            bound_uploads(ctx.uploaded_file_mgr)
         warm()
     return sweeper
+
+
+def bound_uploads(held: MemoryUploadedFileManager) -> None:
+    """Let a session hold so many uploads' worth of bytes: of more the oldest go. Streamlit takes any number."""
+    add = held.add_file
+
+    def add_and_forget(session_id: str, file: UploadedFileRec) -> None:
+        add(session_id, file)
+        files = list(held.file_storage.get(session_id, {}).values())
+        over = sum(map(_weight, files)) - AT_ONCE * UPLOAD.value() * UPLOAD.scale
+        for old in files[:-1]:
+            if over <= 0:
+                break
+            held.remove_file(session_id, old.file_id)
+            over -= _weight(old)
+
+    held.add_file = add_and_forget  # type: ignore[method-assign]
+
+
+def _weight(file: UploadedFileRec) -> int:
+    return len(file.data) + len(file.name) + len(file.type) + 1_000
 
 
 def _give_back() -> None:

@@ -15,7 +15,9 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
 from hybrid.dashboard import login, wording
 from hybrid.dashboard.inert import inert
@@ -133,6 +135,13 @@ def read(name: str, content: bytes, *, header: bool | None = None, sheet: str | 
         return read_apart(name, content, header=header, sheet=sheet, stopped=lambda: tab.gone)
     except CancelledError:
         st.stop()
+
+
+def let_go(file: UploadedFile) -> None:
+    """Let go of the bytes of an upload that need not be read again: Streamlit holds them until the session ends."""
+    ctx = get_script_run_ctx()
+    if ctx is not None and isinstance(ctx.uploaded_file_mgr, MemoryUploadedFileManager):
+        ctx.uploaded_file_mgr.add_file(ctx.session_id, UploadedFileRec(file.file_id, file.name, file.type, b""))
 
 
 def run_cancellable(work: Callable[[Progress], _T], *, flag: str, key: str, doing: str) -> _T:

@@ -60,6 +60,7 @@ def draw(study: Study, policy: Policy) -> None:
                 content = upload.getvalue()
                 seen = (upload.file_id, hashlib.sha256(content).hexdigest(), working.read(upload.name, content).table)
                 st.session_state[READ] = seen
+                working.let_go(upload)
             _, digest, table = seen
             column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
             texts = [t for t in table[column].dropna().astype(str) if t.strip()]

@@ -12,10 +12,10 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hybrid.dashboard import state
+from hybrid.dashboard import admission, state
 from hybrid.dashboard.inert import inert
 from hybrid.dashboard.working import run_cancellable
-from hybrid.data.limits import MEMORY, SECONDS
+from hybrid.data.limits import MEMORY, SECONDS, UPLOAD
 from hybrid.errors import HybridError
 from hybrid.production.feedback import FILE as FEEDBACK
 from hybrid.production.log import CURRENT
@@ -92,6 +92,14 @@ def _uploaded() -> Look | None:
         alarm = _alarm(last)
         pressed = st.form_submit_button("Look", type="primary", icon=":material/monitoring:")
     if not pressed:
+        return None
+    if len(st.session_state["production.files"]) > len(files) or len(st.session_state["production.zips"]) > len(zips):
+        most = admission.AT_ONCE * UPLOAD.value()
+        st.error(
+            f"These are more than {most:,} MB, so the first were let go: send fewer files of the log. Whoever runs "
+            f"this can raise the limit with {UPLOAD.variable}.",
+            icon=":material/error:",
+        )
         return None
     if not files or not zips:
         st.info("Upload the log's files and the bundle that decided.")
