@@ -183,6 +183,19 @@ def test_loading_can_be_cancelled(app, page, tmp_path):
     assert page.get_by_test_id("stException").count() == 0
 
 
+# what of a column reaches below the top of what comes next in it
+OVER_EACH_OTHER = """() => [...document.querySelectorAll("[data-testid=stMain] [data-testid=stVerticalBlock]")].flatMap(
+  (column) => {
+    const shown = [...column.children].filter((e) => e.offsetHeight && getComputedStyle(e).position != "absolute");
+    return shown.slice(1).flatMap((next, k) => {
+      const parts = [...shown[k].querySelectorAll("[data-testid=stElementContainer]")].filter(
+        (e) => e.offsetHeight && !e.closest("details:not([open])"));
+      const end = Math.max(...parts.map((e) => e.getBoundingClientRect().bottom));
+      return end > next.getBoundingClientRect().top + 4 ? [`${shown[k].innerText} / ${next.innerText}`] : [];
+    });
+  })"""
+
+
 def test_pages_suit_readers_of_screens_and_narrow_ones(app, page, project):
     found = {}
     open_project(page, app, project)
@@ -203,6 +216,7 @@ def test_pages_suit_readers_of_screens_and_narrow_ones(app, page, project):
             settle(page)
             if (wide := page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")) > width + 1:
                 found[name, width] = [f"{wide} wide"]
+            found[name, width, "over each other"] = page.evaluate(OVER_EACH_OTHER)
         page.set_viewport_size({"width": 1280, "height": 900})
         settle(page)
     assert {k: v for k, v in found.items() if v} == {}

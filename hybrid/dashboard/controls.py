@@ -61,7 +61,8 @@ body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
 [class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] input { flex: 0 0 1px; width: 1px; min-width: 1px; }
 .st-key-pattern [role="radiogroup"] { flex-wrap: wrap; overflow: visible; }
 [class*="st-key-threshold_line"] { position: absolute; height: 0; overflow: hidden; }
-.st-key-tiles > [data-testid="stLayoutWrapper"] { flex: 1 1 0; min-width: 0; }
+.st-key-tiles[data-testid] { align-items: stretch; }
+.st-key-tiles > [data-testid="stLayoutWrapper"] { flex: 1 1 0; min-width: 0; min-height: 0; }
 .st-key-tiles [data-testid="stMetric"] { gap: 0; }
 .st-key-tiles [data-testid="stMetricLabel"] { min-height: 0; }
 .st-key-tiles [data-testid="stVerticalBlock"] { gap: 0.1rem; }
