@@ -27,7 +27,22 @@ from hybrid.tuning import certify, certify_by_class, covers, rows_for_interval, 
 from hybrid.tuning.certificates import least_trials, most_errors
 from hybrid.tuning.certify import PATH, _along, _at, _counts, _down, _ladder
 from hybrid.tuning.peeling import _allowed, _learned, _passing, _power_of_rank, peel
-from hybrid.tuning.walks import FEW, KEEP_ALL, MANY, PEELED, SYSTEM, Track, least_class_rows, legs, run_along
+from hybrid.tuning.sizes import least
+from hybrid.tuning.walks import (
+    FEW,
+    KEEP_ALL,
+    MANY,
+    PEELED,
+    SYSTEM,
+    Certificate,
+    Part,
+    Track,
+    _rounded,
+    _with_early,
+    least_class_rows,
+    legs,
+    run_along,
+)
 
 DELTA = 0.1
 
@@ -553,6 +568,59 @@ def test_rows_needed_are_the_least_that_are_enough():
     assert rows_to_tell(0.02, 0.08) == pytest.approx(rows_to_tell(0.01, 0.08) / 4, rel=0.05)
     with pytest.raises(TierError, match="between 0 and 1"):
         rows_for_interval(0.5, 0.0)
+
+
+def test_the_least_that_is_enough_is_found_or_is_beyond_what_is_looked_at():
+    for n in (1, 2, 3, 7, 8, 9):
+        assert least(lambda x, n=n: x >= n, most=8) == (n if n < 9 else None)
+    for share, half, effect in ((0.5, 0.1, 1.0), (0.9, 0.05, 1.0), (0.9, 0.05, 2.5)):
+        n = rows_for_interval(share, half, design_effect=effect)
+        ends = [np.ptp(wilson(share * m / effect, m / effect)) / 2 for m in (n - 1, n)]
+        assert ends[1] <= half < ends[0]
+
+
+def test_walks_of_many_rows_begin_early_too_at_a_quarter_of_each_other():
+    later = (0.57, 0.3)
+    assert _with_early(4000, 281) == [(0.14, 0.65), later]  # of 560 rows the half is less
+    assert _with_early(4000, 280) == [(280 / 4000, 0.1), (0.14, pytest.approx(0.55)), later]
+    assert _with_early(4000, 100) == [(140 / 4000, 0.1), (0.14, pytest.approx(0.55)), later]
+    assert [kept * 4000 for kept, _ in _with_early(4000, 1)] == pytest.approx([140, 35, 560, 2280])
+
+
+def test_a_start_lies_where_as_many_mistakes_are_just_allowed():
+    """By the binomial tail: 10 % at 5 % and no mistake takes 29 rows, one 46, two 61."""
+    for n, start in ((28, 29), (45, 29), (46, 46), (60, 46), (61, 61)):
+        assert _rounded(n, [(1.0, 0.5)], 0.1, 0.1) == [(start, 0.5)]
+    assert _rounded(200, [(0.3, 0.5), (0.1, 0.5)], 0.1, 0.1) == [(46, 0.5), (29, 0.5)]  # 60 rows, and fewer than can
+
+
+def test_a_part_covers_its_ends_and_what_lies_between():
+    part = Part("all", 100, 3, 0.08, 0.1, lowest=0.4, highest=0.9)
+    assert [part.covers(t) for t in (0.39, 0.4, 0.6, 0.9, 0.91)] == [False, True, True, True, False]
+    assert not replace(part, lowest=None).covers(0.6)
+    assert not replace(part, highest=None).covers(0.6)
+
+
+def test_a_certificate_says_what_it_is_of_and_what_is_missing():
+    two, three = (Policy(Cascade((0.5,) * k), CASCADE.tiers[: k + 1]) for k in (1, 2))
+    found = Certificate("selective", 0.1, 0.05, two, (), (), None, 1200)
+    assert found.words == (
+        "With probability at least 95% over the draw of the 1,200 labelled rows, the risk of what the cheap tier "
+        "answers is at most 10.0%."
+    )
+    assert "what is answered before the last tier is" in replace(found, policy=three).words
+    assert "the system risk is" in replace(found, risk=SYSTEM).words
+    assert "by itself, is at most" in replace(found, per_class=True).words
+    assert "of the 300 groups with 1,200 labelled rows, each group" in replace(found, n_groups=300).words
+    none = replace(found, policy=None, rows_needed=2000)
+    assert none.words.endswith("at most 10.0% on 1,200 rows; about 2,000 labelled rows like these would.")
+    assert "1,200 rows of 300 groups; more rows would not" in replace(none, rows_needed=None, n_groups=300).words
+    assert "rows; about 0 labelled" in replace(none, rows_needed=0).words
+    part = Part("all", 100, 3, 0.08, 0.1, lowest=0.4, highest=0.9)
+    ends = [(c.lowest, c.highest) for c in (found, replace(found, parts=(part,)))]
+    assert ends == [(None, None), (0.4, 0.9)]
+    by_class = replace(found, parts=(part,), per_class=True)
+    assert (by_class.lowest, by_class.highest) == (None, None)
 
 
 def test_the_rows_that_would_tell_do_tell_four_times_in_five():

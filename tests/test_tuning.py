@@ -28,13 +28,17 @@ from hybrid.tuning.recommend import (
     Point,
     Recommendation,
     Selection,
+    _doubtful,
     _finalists,
+    _fronts,
     _main_front,
+    _n_common,
     _points,
+    _together,
     _trimmed,
     contradiction,
 )
-from hybrid.tuning.search import search, search_by_class, with_classes
+from hybrid.tuning.search import search, search_by_class, thresholds_of, with_classes
 from hybrid.tuning.states import States, of_replay, states_of
 
 WRONG = ((0.0, 0.01, 0.5), (0.02, 0.0, 0.03), (0.001, 0.2, 0.0))
@@ -1271,3 +1275,55 @@ def test_what_choosing_does_is_measured_on_rows_that_had_no_part_in_it():
     assert held_out_of_choosing([a, b], judge, fold, some)[0][0].tolist() == [9, 2]
     assert held_out_of_choosing([a, b], judge, fold, SimpleNamespace(rows=np.array([11]))) is None
     assert held_out_of_choosing([replace(a, held_out=None)], judge, fold, a.on) is None
+
+
+def test_fronts_are_of_ways_that_were_measured_on_half_of_the_most_rows_and_hold_what_was_chosen():
+    fronts = {}
+    for k, (name, n) in enumerate((("triage", 50), ("triage", 100), ("cascade", 49), ("router", 0))):
+        fronts[name, k] = Front()
+        if n:
+            owner = SimpleNamespace(on=range(n))
+            fronts[name, k].add(np.array([k + 1.0]), np.array([0.5 - k / 10]), owner, np.zeros((1, 1)))
+    chosen = SimpleNamespace(pattern="ensemble", mean=np.array([9.0, 0.05]), on=range(30))
+    explorer = SimpleNamespace(tries=[SimpleNamespace(on=range(n)) for n in (50, 100, 49)], fronts=fronts)
+    found = _fronts(explorer, SimpleNamespace(tried=chosen), Goal("cheapest"))
+    kept = {name: [(c, w) for c, w, *_ in front.points()] for name, front in found.items()}
+    assert kept == {"triage": [(1, 0.5), (2, 0.4)], "ensemble": [(9, 0.05)]}
+    assert found["ensemble"].points()[0][2] is chosen
+    assert [(c, w) for c, w, *_ in _together(found.values()).points()] == [(1, 0.5), (2, 0.4), (9, 0.05)]
+
+
+def test_what_must_pay_is_a_tier_that_is_never_asked_and_a_last_one_that_another_before_it_beats():
+    truth = np.zeros(10, dtype=int)
+    wrong = {"a": 4, "b": 3, "c": 3, "d": 5}
+    label = np.column_stack([np.arange(10) < wrong[t.name] for t in FIVE[:4]]).astype(int)
+    sure, free = np.tile([0.2, 0.6, 0.5, 0.5], (10, 1)), np.zeros((10, 4))
+    on = RowSet.of(np.arange(10), Predictions(FIVE[:4], CLASSES, label, sure, free, free), truth, 0)
+
+    def doubtful(names, *thresholds):
+        policy = Policy(Cascade(thresholds), way_over(names).tiers)
+        way = Try(policy, "cascade", on, SimpleNamespace(policy=policy), (0.0, 0.0, 0.0), 10, True)
+        return "".join(t.name for t in _doubtful(way))
+
+    assert doubtful("ab", 0.5) == doubtful("bc", 0.7) == ""  # all asked, and the last is as right as any
+    assert doubtful("abc", 0.5, 0.6) == "c"  # never asked
+    assert doubtful("abd", 0.5, 0.7) == "d"  # asked, and less often right
+    assert doubtful("abd", 0.1, 0.7) == "bd"  # never asked, the last for both
+    single = Policy(Cascade(()), FIVE[:1])
+    assert _doubtful(Try(single, "cascade", on, None, (0.0, 0.0, 0.0), 10, True)) == []
+
+
+def test_rows_that_a_policy_was_compared_on_are_those_of_the_best_way_on_other_rows():
+    sets = [SimpleNamespace(rows=np.array(rows)) for rows in ([0, 1, 2, 3], [2, 3, 4], [3])]
+    a, b, c = (finalist(np.zeros(len(s.rows)), np.zeros(len(s.rows)), rows=s.rows) for s in sets)
+    assert _n_common(a, [a, b, c]) == 2
+    assert _n_common(a, [c, a, b]) == 1
+
+
+def test_all_numbers_that_a_search_sets_have_a_name_and_other_patterns_have_no_classes():
+    assert thresholds_of(Policy(Triage(0.5, (None, 0.25)), TIERS)) == {"Confidence threshold": 0.5, "class 1": 0.25}
+    assert list(thresholds_of(Policy(Cascade((0.1, 0.2)), FIVE[:3])).values()) == [0.1, 0.2]
+    assert list(thresholds_of(Policy(Ensemble("majority"), FIVE[:3])).values()) == []
+    cascade = Policy(Cascade((0.1,)), TIERS)
+    assert with_classes(cascade, (0.1, None)) is cascade
+    assert with_classes(POLICY, (0.1, None)).pattern.by_class == (0.1, None)
