@@ -470,6 +470,11 @@ def test_peeling_stops_where_the_start_keeps_three_tenths_of_the_rows_above_and_
     assert found == (100, 30)
 
 
+def test_where_every_answer_is_wrong_no_start_is_promising_and_peeling_stops_at_once():
+    rows = np.arange(1, 126)
+    assert peel(rows, rows, np.linspace(0.3, 0, 125), alpha=0.1, level=0.043) == (117, 117)
+
+
 @pytest.mark.parametrize("power", [0.5, 2.0, 4.0])
 def test_the_power_of_the_rank_is_read_off_the_rows_below_and_drawn_to_one_by_five_rows(power):
     rank = np.arange(10) + 0.5
@@ -506,8 +511,12 @@ def test_a_class_that_has_just_the_rows_it_needs_has_a_threshold_of_its_own():
     n = len(label)
     columns = [np.column_stack([of, of]) for of in (label, np.ones(n), np.zeros(n), np.zeros(n))]
     predictions = Predictions(TRIAGE.tiers, ("a", "b", "c"), *columns)
-    found = certify_by_class(TRIAGE, predictions, label, alpha=0.1, min_rows=59)
-    assert {p.name for p in found.parts} | set(found.left_out) == {"a", "b", "1 classes with few rows"}
+    found = certify_by_class(TRIAGE, predictions, label, alpha=0.1, min_rows=59)  # no mistake: all is kept
+    assert [(p.name, p.of) for p in found.parts] == [("a", 0), ("b", 1), ("1 classes with few rows", None)]
+    assert found.policy.pattern == Triage(0.0, (0.0, 0.0, None))
+    apart = certify_by_class(TRIAGE, predictions, label, alpha=0.1, min_rows=58)
+    assert [p.of for p in apart.parts] == [0, 1, 2]
+    assert apart.policy.pattern == Triage(NEVER, (0.0, 0.0, 0.0))  # nothing else may come, so nothing else is kept
 
 
 def test_the_rows_that_would_certify_mostly_do():
@@ -568,6 +577,8 @@ def test_rows_needed_are_the_least_that_are_enough():
     assert rows_to_tell(0.02, 0.08) == pytest.approx(rows_to_tell(0.01, 0.08) / 4, rel=0.05)
     with pytest.raises(TierError, match="between 0 and 1"):
         rows_for_interval(0.5, 0.0)
+    with pytest.raises(TierError, match="between 0 and 1"):
+        rows_for_interval(0.5, 1.0)
 
 
 def test_the_least_that_is_enough_is_found_or_is_beyond_what_is_looked_at():

@@ -103,7 +103,7 @@ def _add_up(groups: Sequence[Group], fronts: Sequence[Rows], cap: float, limit: 
     limits = [g.totals[limit][f] for g, f in zip(groups, fronts, strict=True)]
     least_left = np.concatenate([np.cumsum([x.min() for x in limits][::-1])[::-1][1:], [0.0]])
     reachable = max(cap, float(np.sum([x.min() for x in limits])) * (1 + TOLERANCE) + TOLERANCE)
-    aim, spent = np.zeros(1), np.zeros(1)
+    aim = spent = np.zeros(1)
     steps: list[tuple[Rows, Rows]] = []
     for own_aim, own_limit, rest in zip(aims, limits, least_left, strict=True):
         if aim.size * own_aim.size > MAX_PAIRS:
