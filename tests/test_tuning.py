@@ -585,6 +585,7 @@ def test_what_is_called_proven_is_the_best_of_its_way_though_the_best_way_was_no
         proven = search(c.policy, tune.predictions, tune.truth, goal)
         mine = goal.terms(replay(c.policy, tune.predictions), tune.truth).sum(axis=1)
         assert not c.exact or best(np.stack([mine, proven.totals], axis=1), goal.caps(60)) == 0
+        assert c.exact == ("not proven best" not in c.method)
 
 
 def test_no_way_ends_at_rules_or_at_a_gate_and_no_tier_stands_in_one_that_is_never_asked():

@@ -381,9 +381,10 @@ class Explorer:
             t.settled = proven and not key_of(sums[goal.rows], caps) < key_of(rival, caps)
             if not t.settled:
                 self._improve(t, best_of(states, goal, caps))
-        if t.settled:  # what does not beat the best way may still have better thresholds of its own
-            best = t.key <= key_of(rival / len(on), caps / len(on))
-            t.found = replace(t.found, exact=best, method=how if best else "no thresholds beat the best way")
+        if t.settled and t.key <= key_of(rival / len(on), caps / len(on)):
+            t.found = replace(t.found, exact=True, method=how)
+        elif t.found.exact:  # it does not beat the best way, but may have better thresholds of its own
+            t.found = replace(t.found, exact=False, method="the best pair of thresholds looked into; not proven best")
 
     def _improve(self, t: Try, found: Found) -> None:
         """Take thresholds that were found where they are better."""
