@@ -519,6 +519,17 @@ def test_a_class_that_has_just_the_rows_it_needs_has_a_threshold_of_its_own():
     assert apart.policy.pattern == Triage(NEVER, (0.0, 0.0, 0.0))  # nothing else may come, so nothing else is kept
 
 
+def test_a_cascade_goes_down_every_step_of_the_grid():
+    n = 300
+    columns = [np.column_stack([of] * 3) for of in (np.zeros(n, int), np.ones(n), np.zeros(n), np.zeros(n))]
+    predictions = Predictions(CASCADE.tiers, ("a", "b"), *columns)
+    path = certify(CASCADE, predictions, np.zeros(n, int), alpha=0.1).path  # no mistake: down to the lowest
+    falling = [float(t) for t in PATH[::-1] if t < path[0][0] + 1e-10]
+    assert [first for first, _ in path] == pytest.approx(falling)
+    ratio = (1 - path[-1][1]) / (1 - path[-1][0])
+    assert [second for _, second in path] == pytest.approx([max(0, 1 - (1 - t) * ratio) for t in falling])
+
+
 def test_the_rows_that_would_certify_mostly_do():
     said, certifies, _ = power.estimates("crowded", 40, runs=12)
     assert 40 < said < 400

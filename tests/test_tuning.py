@@ -1328,3 +1328,33 @@ def test_all_numbers_that_a_search_sets_have_a_name_and_other_patterns_have_no_c
     cascade = Policy(Cascade((0.1,)), TIERS)
     assert with_classes(cascade, (0.1, None)) is cascade
     assert with_classes(POLICY, (0.1, None)).pattern.by_class == (0.1, None)
+
+
+def test_a_cell_may_beat_what_is_reached_by_its_limits_then_its_aim_then_its_tie_break():
+    tiers = tiers_of(3)
+    policy = Policy(Cascade((0.5, 0.5)), tiers)
+    rows = table(tiers, [[(0, 0.5), (0, 0.5), (0, 1.0)]])
+    goal = Goal("cheapest", floor=0.9)
+    pairs = PairSearch(states_of(policy, rows, np.zeros(1, int), goal), goal.rows, np.array([10.0]))
+    reached = np.array([2.0, 7.0, 7.0])
+    for bound, may in (
+        ((1.9, 9, 9), True),
+        ((2.1, 0, 0), False),
+        ((2, 6.9, 6.9), True),
+        ((2, 7, 7), False),
+        ((2, 7.1, 7.1), False),
+        ((1, 0, 11), False),  # over the limit
+    ):
+        assert pairs._may_beat(np.array(bound, dtype=float), reached) == may
+    assert pairs._may_beat(np.array([9.0, 9, 11]), np.array([2.0, 7, 12]))
+
+
+def test_so_many_are_held_out_as_there_is_time_for_on_the_rows_of_the_best_way(monkeypatch):
+    monkeypatch.setattr(sys.modules["hybrid.tuning.recommend"], "FINAL_ROWS", 100)
+    for n, finalists in ((10, 10), (50, 4), (1, 24)):
+        ways = [tried("ab", 0)] + [tried("ab", k) for k in range(1, 30)]
+        for k, way in enumerate(ways):
+            way.on = range(n if k == 0 else 20)
+        explorer = SimpleNamespace(tries=ways[::-1])
+        found = _finalists(explorer, Goal("cheapest", by_class=False))
+        assert [f.tried for f in found] == ways[:finalists]
