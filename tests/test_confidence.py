@@ -14,8 +14,8 @@ import hybrid
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import BundleError
 from hybrid.metrics.auroc import auroc
-from hybrid.metrics.confidence import reliability
-from hybrid.metrics.intervals import wilson
+from hybrid.metrics.confidence import _Draws, reliability
+from hybrid.metrics.intervals import Interval, wilson
 from hybrid.production.bundle import load_bundle
 from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Cascade
@@ -62,6 +62,12 @@ def functions(study):
         return [hybrid.Answer(said["proud"][i], float(said["proud_confidence"][i]), cost=0.01) for i in at]
 
     return {"mute": mute, "proud": proud}
+
+
+def test_an_error_that_is_less_than_honest_confidence_shows_is_bounded_by_what_it_is_at_least():
+    bins = _Draws(np.ones(1), np.array([50]), np.array([0.705]), np.array([0.8]), seed=0)
+    assert bins.ends_at(0)[0] > 0
+    assert bins.around(0.0, 0.03) == Interval(0.0, 0.0, 0.03)
 
 
 def test_a_model_that_says_labels_alone_is_sure_where_it_is_right(study):

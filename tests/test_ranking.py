@@ -101,6 +101,12 @@ def test_where_the_strong_tier_is_no_better_nothing_is_divided():
     assert found.cost_save == 0  # the weak tier alone is the best single one, and nothing is cheaper
 
 
+def test_of_two_tiers_that_are_as_good_the_cheaper_is_what_a_saving_is_measured_against():
+    for weak, strong in (((1.0, 0.9), (3.0, 0.9)), ((3.0, 0.9), (1.0, 0.9))):
+        found = routing_gain(np.array([0.5]), np.array([0.9]), np.array([0.6]), weak=weak, strong=strong)
+        assert found.cost_save == pytest.approx(0.4)
+
+
 def test_the_intervals_of_the_area_are_those_of_resampled_rows():
     rng = np.random.default_rng(2)
     confidence = np.round(rng.random(400), 2)  # with ties

@@ -53,6 +53,17 @@ def test_a_tallied_cascade_is_replay_at_every_corner(k):
         assert cost[at] == pytest.approx(outcomes.cost.sum(), abs=1e-6)
 
 
+def test_groups_of_rows_are_tallied_apart():
+    predictions, truth = many(120, 3)
+    policy, group = Policy(Cascade((0.5, 0.5)), predictions.tiers), np.arange(120, dtype=np.uint8) % 5
+    chain = Chain.of(policy, predictions, truth)
+    for k, apart in enumerate(tally_by(group, 5, chain, truth, lattice=FINE)):
+        alone = tally_of(policy, predictions.take(group == k), truth[group == k])
+        np.testing.assert_array_equal(apart.right, alone.right)
+        for a, b in zip(apart.cost, alone.cost, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @given(st.lists(st.integers(1, 199), max_size=6), st.randoms())
 def test_batches_add_up_to_the_same_bits_in_any_order(cuts, random):
     predictions, truth = many(200, 2)
