@@ -283,9 +283,10 @@ def test_every_number_is_looked_at_wherever_it_lies():
     ):
         with pytest.raises(BundleError, match=where):
             check_model("m", Held(value), N)
-    deep = 1.0
-    for _ in range(11):  # the model itself is the twelfth
-        deep = [deep]
-    check_model("m", Held(deep), N)
-    with pytest.raises(BundleError, match="nested too deeply"):
-        check_model("m", Held([deep]), N)
+    for within in (lambda held: [held], lambda held: {"held": held}, Held):
+        deep = 1.0
+        for _ in range(11):  # the model itself is the twelfth
+            deep = within(deep)
+        check_model("m", Held(deep), N)
+        with pytest.raises(BundleError, match="nested too deeply"):
+            check_model("m", Held(within(deep)), N)
