@@ -1,7 +1,9 @@
 """Page logic, without a browser: what a user clicks, and what then stands there."""
 
+import base64
 import json
 import re
+import zlib
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -267,6 +269,24 @@ def test_bad_files_leave_the_loaded_data_alone(sample_fitted):
             assert at.run().error, name
         assert not at.exception
         assert at.session_state["study"] is before
+
+
+def test_what_a_link_or_a_class_is_called_is_only_words(sample_fitted):
+    words = {"pattern": "triage", "tiers": ["![x](http://a)", "llm"], "parameters": {"threshold": 1, "by_class": {}}}
+    made = base64.urlsafe_b64encode(zlib.compress(json.dumps([words, {}]).encode())).decode()
+    at = open_page("app.py", again(sample_fitted), set=made)
+    assert "There is no tier" in at.error[0].value
+    assert "![x](http" not in at.error[0].value
+
+    def mix():
+        from types import SimpleNamespace
+
+        from hybrid.dashboard import assumptions
+        from hybrid.study.terms import Terms
+
+        assumptions._pick_mix(SimpleNamespace(terms=Terms(mix=(("![x](http://a)", 1.0),))))
+
+    assert "![x]" not in AppTest.from_function(mix).run().number_input[0].label
 
 
 def test_a_table_that_cannot_be_used_says_why_and_keeps_the_data(sample_fitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import select
 import signal
 import time
 import weakref
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -146,9 +148,13 @@ def test_a_link_says_all_of_it(recording, pattern):
     said, found = from_link(link(policy, terms, study.classes))
     assert found == terms
     assert policy_from(said, study.tiers, study.classes) == policy
-    for wrong in ("", "x", link(policy, terms, study.classes)[:-9]):
+    made = (base64.urlsafe_b64encode(zlib.compress(what)).decode() for what in (b"1", b"[{}]", b"[" * 9_000))
+    for wrong in ("", "x", link(policy, terms, study.classes)[:-9], *made):
         with pytest.raises(StudyError, match="damaged"):
             from_link(wrong)
+    for wrong in ({"order": None}, {"confidence": 0.0}, {"order": 1}):
+        with pytest.raises(StudyError, match="terms cannot be read"):
+            Terms.from_plain(wrong)
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def _pick_mix(study: Study) -> Pairs:
     before = _weights(study)
     with st.container(height=260 if len(before) > 8 else "content", border=False):
         typed = {
-            name: float(st.number_input(f"{name}, %", 0.0, 1e6, step=1.0, format="%.4g", key=f"mix.{name}"))
+            name: float(st.number_input(f"{inert(name)}, %", 0.0, 1e6, step=1.0, format="%.4g", key=f"mix.{name}"))
             for name in before
         }
     if study.terms.mix and st.button("As in the data again", key="mix_reset"):

@@ -111,7 +111,7 @@ def open_page(title: str) -> DeltaGenerator:
         login.draw()
     for said in (problem, st.session_state.get("save_problem")):
         if said:
-            st.error(said, icon=":material/error:")
+            st.error(inert(said), icon=":material/error:")
     if st.session_state.pop("loading", False):
         kept = "The data that was loaded before stays." if state.study() is not None else "Nothing was changed."
         st.info(f"Loading was stopped before it was done. {kept}", icon=":material/cancel:")

@@ -19,8 +19,8 @@ __all__ = ["downloaded", "in_figure", "in_table", "inert", "quoted"]
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~$&]|:(?=\S))")
 _START = re.compile(r"^(\d*)([#+\-=.)])")  # of a line: a heading, a list
-# what is looked for once the escapes are gone: addresses, :emoji:, :material/icons:, :red[colours]
-_AFTER = re.compile(r":(?=//|[\w+-]+[:\[{/])|\bwww(?=\.)", re.IGNORECASE)
+# what is looked for once the escapes are gone: addresses, :emoji:, :material/icons:, :red[colours], arrows and dashes
+_AFTER = re.compile(r":(?=//|[\w+-]+[:\[{/])|\bwww(?=\.)|@(?=\w)|[-<>~](?=[-=>])", re.IGNORECASE)
 _JOINER = "\u2060"  # has no width, and breaks no line
 _HIDDEN = re.compile("[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -35,6 +35,8 @@ def inert(text: object) -> str:
     --------
     >>> inert("![x](http://a) costs $5")
     '!\\[x\\](http\\:\u2060//a) costs \\$5'
+    >>> inert("me@b.c -> x").split("\u2060")  # no link, and no arrow that is drawn as one sign
+    ['me@', 'b.c -', '\\> x']
     >>> inert("plain words")
     'plain words'
     """

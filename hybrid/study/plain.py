@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from hybrid.data import foreign
 from hybrid.data.columns import Columns, RecordedColumns
 from hybrid.errors import HybridError, StudyError
 from hybrid.production.bundle import by_name, pattern_name, plain_scope, scope_from, spoken
@@ -54,7 +55,7 @@ def policy_from(stored: Mapping[str, Any], tiers: Sequence[Tier], classes: Seque
             if p.per_class:
                 unknown = [c for c in value if c not in classes]
                 if unknown:
-                    raise StudyError(f"{p.label}: there is no class {unknown[0]!r} here.")
+                    raise StudyError(f"{p.label.format(label='a class')}: there is no class {unknown[0]!r} here.")
                 value = tuple(value.get(c) for c in classes) if value else ()
             values[p.name] = tuple(value) if p.per_tier else value
         scope = None if stored.get("scope") is None else scope_from(stored["scope"], classes)
@@ -157,9 +158,9 @@ def from_link(value: str) -> tuple[Mapping[str, Any], Terms]:
     try:
         packed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
         said = zlib.decompressobj().decompress(packed, MAX_LINK)
-        policy, terms = json.loads(said)
-        if not isinstance(policy, dict) or not isinstance(terms, dict):
-            raise ValueError("it holds something else")
-        return policy, Terms.from_plain(terms)
+        match foreign.parse(said):
+            case [dict(policy), dict(terms)]:
+                return policy, Terms.from_plain(terms)
+        raise ValueError("it holds something else")
     except (ValueError, zlib.error) as error:
         raise StudyError("The link is damaged or was cut off: copy it again.") from error

@@ -115,9 +115,9 @@ class Terms:
             for name in ("prices", "seconds", "mix"):
                 if name in found:
                     found[name] = tuple((str(k), float(v)) for k, v in found[name])
-            if found.get("order"):
+            if "order" in found:
                 found["order"] = tuple(str(name) for name in found["order"])
-            if found.get("confidence"):
+            if "confidence" in found:
                 found["confidence"] = tuple((str(k), str(v)) for k, v in found["confidence"])
             for name, kind in (("human", Human), ("whatif", WhatIf), ("assist", Assist)):
                 if found.get(name) is not None:

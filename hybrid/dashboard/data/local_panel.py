@@ -98,7 +98,7 @@ def _draw_started(holder: _Holder, server: LocalServer) -> None:
     now = server.state()
     st.markdown(f"**{inert(server.name)}** {STATES[now]}")
     if now == "crashed":
-        st.error(f"The server ended, and nothing else with it. It said: {server.last_words() or 'nothing'}")
+        st.error(f"The server ended, and nothing else with it. It said: {inert(server.last_words() or 'nothing')}")
     else:
         st.code(server.url, language=None)
         st.caption("An OpenAI-compatible endpoint, on this machine only; it needs no key.")

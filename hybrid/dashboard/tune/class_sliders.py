@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from hybrid.dashboard import class_table, wording
+from hybrid.dashboard.inert import inert
 from hybrid.dashboard.tune import suggest_panel
 from hybrid.metrics.rows import PredictedClass
 from hybrid.routing.engine import Policy, Threshold
@@ -70,7 +71,7 @@ def draw(study: Study, policy: Policy, pattern: str) -> None:
                     st.session_state[key] = triage.threshold
                 with columns[i % 2]:
                     st.slider(
-                        f"{name} · {'own' if name in class_table.kept(pattern) else 'shared'} · {_does(row)}",
+                        f"{inert(name)} · {'own' if name in class_table.kept(pattern) else 'shared'} · {_does(row)}",
                         0.0,
                         NEVER,
                         step=0.001,
