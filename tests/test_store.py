@@ -303,12 +303,13 @@ def test_a_store_that_is_none_of_this_version_is_left_as_it_is(place, damage):
 
 def test_a_server_that_is_gone_is_said_without_the_password():
     with pytest.raises(StoreError, match=r"See that the server runs.*HYBRID_STORE") as caught:
-        AnswerStore("postgresql://someone:not-to-be-shown@127.0.0.1:9/none?connect_timeout=2")
+        AnswerStore("postgresql://someone:not-to-be-shown@127.0.0.1:9/none?connect_timeout=2&password=not-to-be-shown")
     assert "not-to-be-shown" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://a:secret@b/c", "sqlite://", "postgresql//a:secret@b", "postgresql://a:secret@b:x/c"]
+    "url",
+    ["mysql://a:secret@b/c", "sqlite://", "sqlite://secret/x", "postgresql//a:secret@b", "postgresql://a:secret@b:x/c"],
 )
 def test_an_address_that_names_no_store_is_refused_with_one_that_would(url, monkeypatch):
     monkeypatch.setenv("HYBRID_STORE", url)

@@ -163,7 +163,7 @@ def named(place: str | Path | None = None) -> URL:
     except (ArgumentError, ValueError):
         raise StoreError(f"The address of the store cannot be read: {_HOW}.") from None  # it may hold a password
     backend = {"postgres": "postgresql"}.get(url.get_backend_name(), url.get_backend_name())
-    if backend not in _BEGIN or (backend == "sqlite" and not url.database):
+    if backend not in _BEGIN or (backend == "sqlite" and (url.host or not url.database)):
         raise StoreError(f"The store cannot be on {url.get_backend_name()!r}: {_HOW}.")
     return url.set(drivername={"postgresql": "postgresql+psycopg"}.get(backend, backend))
 
@@ -281,9 +281,10 @@ class Database:
         """Return the error that says what is wrong with the store, and the ways out."""
         if self.kind == "postgresql":
             return StoreError(
-                f"The team's store at {self.place} cannot be used: {why}. Nothing in it was changed. See that the "
-                f"server runs and that {VARIABLE} names it; update this program, restore the database from a copy, or "
-                "name an empty database to begin anew, where every question is paid for again."
+                # a query may hold a password too
+                f"The team's store at {self.place.partition('?')[0]} cannot be used: {why}. Nothing in it was changed. "
+                f"See that the server runs and that {VARIABLE} names it; update this program, restore the database "
+                "from a copy, or name an empty database to begin anew, where every question is paid for again."
             )
         other = f"another file in {VARIABLE}" if is_shared() else f"another folder in the variable {FOLDER_VARIABLE}"
         return StoreError(
