@@ -60,6 +60,8 @@ body[data-dragging="map"] .st-key-curves { opacity: 0.35; }
   min-width: 0; flex-wrap: wrap; gap: 0.25rem; height: auto; }
 [class*="-tiers"] [data-testid="stMultiSelectTagsContainer"] input { flex: 0 0 1px; width: 1px; min-width: 1px; }
 .st-key-pattern [role="radiogroup"] { flex-wrap: wrap; overflow: visible; }
+[role="radiogroup"] > button:not([data-selected]):has(+ [data-selected]) {
+  border-right-color: light-dark(rgb(26 34 51 / 0.2), rgb(232 236 244 / 0.2)) !important; }
 [class*="st-key-threshold_line"] { position: absolute; height: 0; overflow: hidden; }
 .st-key-tiles[data-testid] { align-items: stretch; }
 .st-key-tiles > [data-testid="stLayoutWrapper"] { flex: 1 1 0; min-width: 0; min-height: 0; }
