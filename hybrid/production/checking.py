@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid.data.limits import NAME
 from hybrid.errors import BundleError
 from hybrid.production.archive import AGAIN
 from hybrid.routing.table import Floats
@@ -21,6 +22,7 @@ from hybrid.tiers.rules import Rules
 from hybrid.tiers.scope import EmbeddingScope, WordScope
 
 DEPTH = 12
+AROUND = 100  # characters that we put around a name that was given, as "trained gate for …"
 
 
 def check_model(name: str, model: object, n_classes: int) -> None:
@@ -115,8 +117,13 @@ def check_names(what: str, names: Sequence[str]) -> None:
     """Refuse names that repeat, are empty, or cannot be written."""
     if len(set(names)) < len(names):
         _refuse(f"policy.json: {next(n for n in names if names.count(n) > 1)!r} stands twice among the {what}")
-    if any(not n.strip() or len(n) > 1000 for n in names):
-        _refuse(f"policy.json: a name among the {what} is empty or has more than 1,000 characters")
+    if not all(map(str.strip, names)):
+        _refuse(f"policy.json: a name among the {what} is empty")
+    if max(map(len, names), default=0) > (most := NAME.value() + AROUND):
+        _refuse(
+            f"policy.json: a name among the {what} has more than {most:,} characters; whoever runs this can raise that "
+            f"with {NAME.variable}"
+        )
 
 
 def _check_rules(name: str, model: Rules, n_classes: int) -> None:

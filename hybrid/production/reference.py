@@ -81,7 +81,7 @@ class Reference(_Strict):
 
     rows: StrictInt
     side: str = Field(max_length=100)
-    tier: str = Field(max_length=1_000)
+    tier: str
     escalation: Counts
     confidence: Counts
     classes: Counts | None = None

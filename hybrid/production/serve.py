@@ -144,7 +144,7 @@ class Correct(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(max_length=100, description="As it came with the decision; of a chat, the completion's id.")
-    label: str | None = Field(max_length=1_000, description="One of the classes; null: none of them is right.")
+    label: str | None = Field(description="One of the classes; null: none of them is right.")
     source: Source = Field(default="report", description="review: somebody worked through the decisions drawn for it.")
 
 
