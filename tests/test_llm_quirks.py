@@ -316,6 +316,13 @@ def test_an_answer_is_found_in_any_field(data, kind):
     assert kind != OK or read_label(reply.content, CLASSES) == 1
 
 
+def test_of_an_endless_reply_the_end_is_kept():
+    endless = completion("x" * 300_000 + SHIPPING)
+    reply = read_reply(endless, SENT, lambda said: check_label(said, CLASSES), 0.1)
+    assert len(reply.content) == 200_000
+    assert read_label(reply.content, CLASSES) == 1
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
