@@ -68,6 +68,15 @@ def settle(page):
     page.wait_for_timeout(150)
 
 
+def hold_still(page):
+    """Wait until nothing on the page is of an earlier run, and nothing fades or moves, which has colours in between."""
+    settle(page)
+    page.wait_for_function(
+        """() => !document.querySelector("[data-stale=true]") && document.getAnimations().every(
+          a => a.playState !== "running" || a.effect.getComputedTiming().endTime === Infinity)"""
+    )
+
+
 def go(page, name):
     """Follow a link of the navigation."""
     page.get_by_test_id("stPageLink-NavLink").filter(has_text=name).first.click()

@@ -4,9 +4,11 @@ import pytest
 from conftest import again
 from driving import BREAK_THE_LINE, go, number, open_project, serving, settle, skip_without_chromium, tile
 from playwright.sync_api import expect
-from test_browser import link_to
 
+from hybrid.routing.engine import Policy
 from hybrid.routing.patterns import Triage
+from hybrid.routing.table import Tier
+from hybrid.study.plain import link
 from hybrid.study.project import folder_of, new_id
 from hybrid.study.terms import Terms
 from hybrid.tiers.whatif import WhatIf
@@ -176,9 +178,12 @@ def test_one_overlay_after_page_changes_resizes_and_a_change_of_theme(shared):
 
 def test_a_deep_link_on_a_fresh_server_stands_where_it_says(page, project):
     with serving() as url:
-        tune(page, url, f"{project}&set={link_to(Triage(0.42), 'classifier', 'llm')}")
+        policy = Policy(Triage(0.42), tuple(Tier(name, "recorded") for name in ("classifier", "llm")))
+        tune(page, url, f"{project}&set={link(policy, Terms(volume=5000), ())}")
         assert page.locator(f"{OVERLAYS} .flag").inner_text() == "0.420"
         assert page.get_by_test_id("stSliderThumbValue").inner_text() == "0.420"
+        page.get_by_role("button", name="What if").click()
+        expect(page.get_by_label("Texts per month")).to_have_value("5000")
         page.close()  # before its server ends
 
 
