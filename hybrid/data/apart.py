@@ -166,4 +166,7 @@ def _main(wanted: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
+    _code = _main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_code)  # at once: threads of Arrow that still read what was refused can abort an interpreter that ends
