@@ -84,7 +84,7 @@ def most_rows(study: Study, policy: Policy) -> int:
     """Return how many texts the tiers of a policy that run here answer in a bearable time."""
     local = [n for n in policy.names[:-1] if n in study.models]
     each = sum(float(np.nanmean(study.column(n)[1].latency)) for n in local)
-    return MAX_ROWS if each <= 0 else int(np.clip(SECONDS / each, LEAST_ROWS, MAX_ROWS))
+    return MAX_ROWS if each <= 0 else int(np.clip(round(SECONDS / each), LEAST_ROWS, MAX_ROWS))
 
 
 def sampled(texts: list[str], most: int) -> list[str]:
