@@ -48,26 +48,12 @@ def upload(label: str, key: str) -> tuple[str, str, Read] | None:
     )
     if file is None:
         return None
-    seen = st.session_state.get(f"{key}.read")
     header, sheet = (st.session_state.get(f"{key}.{what}.{file.file_id}") for what in ("header", "sheet"))
-    # a rerun must not read the file again
-    if seen is None or seen[0] != file.file_id or not seen[2].is_with(header=header, sheet=sheet):
-        wanted = (file.file_id, header, sheet)
-        refused, error = st.session_state.get(f"{key}.refused", (None, None))
-        if refused != wanted:
-            try:
-                with st.spinner(f"Reading {inert(file.name)} …"):
-                    read_again = working.read(file.name, file.getvalue(), header=header, sheet=sheet)
-                error, seen = None, (file.file_id, file.name, read_again)
-            except HybridError as said:
-                st.session_state[f"{key}.refused"], error = (wanted, said), said
-        if error is not None:
-            controls.show_error(error)
-            return None
-        st.session_state[f"{key}.read"] = seen
-        if seen[2].headed and header is None and len(seen[2].sheets) < 2:
-            working.let_go(file)
-    found: Read = seen[2]
+    try:
+        found = working.read_once(file, f"{key}.read", header=header, sheet=sheet)
+    except HybridError as error:
+        controls.show_error(error)
+        return None
     if len(found.sheets) > 1:
         st.selectbox("Sheet", found.sheets, key=f"{key}.sheet.{file.file_id}")
     if not found.headed or header is not None:

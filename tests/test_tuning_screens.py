@@ -440,6 +440,10 @@ def test_a_production_file_like_the_labelled_one_is_steady_and_another_alarms(tu
     at.run()
     assert not at.exception
     assert at.error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(working, "read", None)  # nor is what was refused read again
+        assert at.run().error
+    assert not at.exception
 
 
 def test_slow_tiers_check_a_random_part_of_a_production_file_and_the_last_tier_is_never_asked(tune):

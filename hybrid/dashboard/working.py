@@ -137,6 +137,37 @@ def read(name: str, content: bytes, *, header: bool | None = None, sheet: str | 
         st.stop()
 
 
+def read_once(file: UploadedFile, key: str, *, header: bool | None = None, sheet: str | None = None) -> Read:
+    """Read an upload as `read` does, and not again when the page runs again; nor is what was refused.
+
+    Parameters
+    ----------
+    key
+        Where in the session what came of it is held.
+
+    Raises
+    ------
+    HybridError
+        Why it was refused.
+    """
+    wanted = (file.file_id, header, sheet)
+    before, found = st.session_state.get(key, (None, None))
+    is_known = isinstance(found, Read) and before[0] == file.file_id and found.is_with(header=header, sheet=sheet)
+    if not is_known and before != wanted:
+        try:
+            with st.spinner(f"Reading {inert(file.name)} …"):
+                found = read(file.name, file.getvalue(), header=header, sheet=sheet)
+            if found.headed and header is None and len(found.sheets) < 2:
+                let_go(file)
+        except HybridError as error:
+            found = error.with_traceback(None)
+        st.session_state[key] = wanted, found
+    if isinstance(found, HybridError):
+        raise found
+    assert isinstance(found, Read)
+    return found
+
+
 def let_go(file: UploadedFile) -> None:
     """Let go of the bytes of an upload that need not be read again: Streamlit holds them until the session ends."""
     ctx = get_script_run_ctx()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,17 +54,11 @@ def draw(study: Study, policy: Policy) -> None:
             st.session_state.pop(READ, None)
             return
         try:
-            seen = st.session_state.get(READ)
-            if seen is None or seen[0] != upload.file_id:  # a rerun must not read the file again
-                content = upload.getvalue()
-                seen = (upload.file_id, hashlib.sha256(content).hexdigest(), working.read(upload.name, content).table)
-                st.session_state[READ] = seen
-                working.let_go(upload)
-            _, digest, table = seen
+            table = working.read_once(upload, READ).table
             column = st.selectbox("Column with the text", list(table.columns), _guess(table), key="shift_column")
             texts = [t for t in table[column].dropna().astype(str) if t.strip()]
             part = sampled(texts, most_rows(study, policy))
-            file = f"{digest} {column} {len(part)}"
+            file = f"{upload.file_id} {column} {len(part)}"
             found = _check(study.token, repr(policy), file, study, policy, part)
         except HybridError as error:
             st.error(inert(error), icon=":material/error:")
